@@ -1,0 +1,1 @@
+"""The prediction service: ONNX Runtime behind BentoML. Never imports torch."""

@@ -1,0 +1,1 @@
+"""One file per HTTP dialect, all over the same engine."""

@@ -1,0 +1,1 @@
+"""From data to a registered, exported, measured model."""

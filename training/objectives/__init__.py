@@ -1,0 +1,1 @@
+"""Loss, optimiser and one training step, one file per kind of task."""

@@ -1,0 +1,1 @@
+"""What training and serving share: architectures, tasks, bundles, and the command line."""

@@ -1,0 +1,182 @@
+"""A trained model on disk: everything that is needed to answer requests, and the proof that it does.
+
+A bundle is a directory:
+
+    model.onnx     the graph: what a decoder yields in, what a reader understands out
+    task.json      the fitted task
+    golden.json    a request, and the answer that this very bundle gave to it
+    baseline.json  statistics of the training inputs, against which drift is measured
+    card.md        the model card
+    manifest.json  what it is, and the SHA-256 of each file above
+
+The SHA-256 of `manifest.json` is the bundle's digest. Files that the manifest does not name (MLflow's
+own, say) are not part of the bundle. Nothing is ever unpickled.
+"""
+
+import hashlib
+import json
+import math
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from zoo.errors import BundleError, ZooError
+from zoo.graph import Graph
+from zoo.tasks import Arrays, Run, Task, any_task
+
+FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]+\.[a-z]+$")]  # nothing outside the directory
+
+GRAPH = "model.onnx"
+GOLDEN_TOLERANCE = 1e-3  # relative to max(1, |expected|): float32 on another machine or provider
+
+
+class Identity(BaseModel):
+    """What a bundle says of itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    """Registered name, `<architecture>-<dataset>`."""
+    architecture: str
+    dataset: str
+    kind: str
+    run_id: str
+    """MLflow run that trained it."""
+    data_digest: str
+    """SHA-256 of the raw data that it was trained and tested on."""
+    parameters: int
+    metrics: dict[str, float]
+    """Test metrics, measured through the graph."""
+
+
+class Manifest(Identity):
+    """The identity with the SHA-256 of each file."""
+
+    format: Literal[1] = 1
+    files: dict[FileName, str]
+
+
+class Golden(BaseModel):
+    """A request and the answer to it."""
+
+    request: dict[str, Any]
+    answer: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files agree with its manifest."""
+
+    directory: Path
+    digest: str
+    manifest: Manifest
+    task: Task
+    golden: Golden
+
+    @property
+    def graph_path(self) -> Path:
+        """The ONNX file."""
+        return self.directory / GRAPH
+
+    def read_text(self, name: str) -> str:
+        """Text of one of the bundle's files."""
+        return (self.directory / name).read_text(encoding="utf-8")
+
+    def open(self, device: str = "cpu", threads: int = 1) -> Graph:
+        """The graph, opened; see `zoo.graph.Graph` for errors."""
+        return Graph(self.graph_path, device, threads)
+
+    def replay(self, run: Run) -> None:
+        """Asks the golden request again; `BundleError` where the answer is another."""
+        answer = ask(self.task, run, self.golden.request)
+        if not _close(answer, self.golden.answer):
+            raise BundleError(
+                f"{self.manifest.model}: the golden request was answered {json.dumps(answer)[:200]} "
+                f"instead of {json.dumps(self.golden.answer)[:200]}"
+            )
+
+
+def ask(task: Task, run: Run, request: dict[str, Any]) -> dict[str, Any]:
+    """The answer of a run to a JSON request, as the service gives it but for the lineage."""
+    try:
+        valid = task.request_type.model_validate(request)
+    except ValidationError as error:
+        raise BundleError(f"the request does not fit {task.request_type.__name__}: {error}") from error
+    return task.decode(valid, run(task.encode(valid)))
+
+
+def write(
+    directory: Path, identity: Identity, task: Task, graph: bytes, example: Arrays, train: Arrays, card: str
+) -> Bundle:
+    """Writes a bundle and returns it as loaded from disk; the directory appears only when complete.
+
+    `example` holds the graph inputs of the golden request, `train` the training split.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".bundle-", dir=directory.parent))
+    try:
+        request = task.request_for(example, identity.model)
+        golden = Golden(request=request, answer=ask(task, Graph(graph), request))
+        contents = {
+            GRAPH: graph,
+            "task.json": task.model_dump_json(indent=1).encode(),
+            "golden.json": golden.model_dump_json(indent=1).encode(),
+            "baseline.json": json.dumps(task.baseline(train)).encode(),
+            "card.md": card.encode(),
+        }
+        for name, content in contents.items():
+            (staging / name).write_bytes(content)
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        manifest = Manifest(**identity.model_dump(), files=digests)
+        (staging / "manifest.json").write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+        load(staging).replay(Graph(staging / GRAPH))
+        staging.chmod(0o755)
+        staging.replace(directory)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return load(directory)
+
+
+def load(directory: Path) -> Bundle:
+    """Reads a bundle and checks each file against the manifest; `BundleError` says what is wrong."""
+    try:
+        raw = (directory / "manifest.json").read_bytes()
+        manifest = Manifest.model_validate_json(raw)
+        for name, expected in manifest.files.items():
+            if _sha256(directory / name) != expected:
+                raise BundleError(
+                    f"{name} is not the file that the manifest names: altered or cut short"
+                )
+        missing = {GRAPH, "task.json", "golden.json", "baseline.json", "card.md"} - set(manifest.files)
+        if missing:
+            raise BundleError(f"the manifest does not name {sorted(missing)}")
+        task = any_task.validate_json((directory / "task.json").read_bytes())
+        golden = Golden.model_validate_json((directory / "golden.json").read_bytes())
+    except ZooError:
+        raise
+    except (OSError, ValidationError) as error:
+        raise BundleError(f"{directory.name} is not a complete bundle: {error}") from error
+    return Bundle(directory, hashlib.sha256(raw).hexdigest(), manifest, task, golden)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _close(answer: Any, expected: Any) -> bool:
+    """Whether two JSON values agree, numbers within GOLDEN_TOLERANCE."""
+    if isinstance(expected, dict):
+        same_keys = isinstance(answer, dict) and answer.keys() == expected.keys()
+        return same_keys and all(_close(answer[k], v) for k, v in expected.items())
+    if isinstance(expected, list):
+        same_length = isinstance(answer, list) and len(answer) == len(expected)
+        return same_length and all(_close(a, e) for a, e in zip(answer, expected, strict=True))
+    if isinstance(expected, float) and isinstance(answer, float):
+        return math.isclose(answer, expected, rel_tol=GOLDEN_TOLERANCE, abs_tol=GOLDEN_TOLERANCE)
+    return bool(answer == expected)

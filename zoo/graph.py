@@ -1,0 +1,55 @@
+"""An ONNX graph opened with ONNX Runtime: the one way that training and serving execute a model."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from zoo.errors import BundleError, ProviderUnavailable
+from zoo.tasks.base import Arrays
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+"""ONNX Runtime's execution provider for each device name."""
+
+
+class Graph:
+    """A `Run` over one ONNX graph. Thread-safe."""
+
+    def __init__(self, source: Path | bytes, device: str = "cpu", threads: int = 1) -> None:
+        """Opens a graph file or its bytes on `device` with `threads` CPU threads.
+
+        Raises `ProviderUnavailable` instead of falling back, `BundleError` where the graph is invalid.
+        """
+        provider = PROVIDERS[device]
+        if provider not in ort.get_available_providers():
+            raise ProviderUnavailable(
+                f"device {device!r} needs ONNX Runtime's {provider}, which is not installed; "
+                "install onnxruntime-gpu or choose the device cpu"
+            )
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors only; warnings about constant folding are noise
+        # Several models share the cores: a spinning idle session slows its neighbours.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            model = source if isinstance(source, bytes) else str(source)
+            self.session = ort.InferenceSession(model, options, providers=[_with_options(provider)])
+        except Exception as error:  # ONNX Runtime's exceptions share no narrower base
+            raise BundleError(f"ONNX Runtime cannot open the graph: {error}") from error
+        self.provider: str = self.session.get_providers()[0]
+        if self.provider != provider:
+            raise ProviderUnavailable(f"the graph was opened with {self.provider} instead of {provider}")
+        self.inputs = [(i.name, i.type, i.shape) for i in self.session.get_inputs()]
+        self.outputs = [(o.name, o.type, o.shape) for o in self.session.get_outputs()]
+        self._run: Callable[..., list[Any]] = self.session.run
+        self._output_names = [name for name, _, _ in self.outputs]
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        """Outputs by name for inputs by name."""
+        return dict(zip(self._output_names, self._run(self._output_names, inputs), strict=True))
+
+
+def _with_options(provider: str) -> str | tuple[str, dict[str, str]]:
+    # An exhaustive search for every new batch shape costs seconds a shape.
+    return (provider, {"cudnn_conv_algo_search": "HEURISTIC"}) if provider.startswith("CUDA") else provider

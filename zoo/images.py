@@ -1,0 +1,74 @@
+"""Image files to arrays and back, the same for every task that takes images.
+
+Accepted: PNG and JPEG of any mode. The first frame of an animation; 16-bit samples scaled to 8;
+transparency composed over white; EXIF orientation applied.
+
+Shape legend: H height, W width, C channels (1 grey, 3 RGB).
+"""
+
+import base64
+import binascii
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from zoo.errors import InputTooLarge, InvalidInput
+
+MAX_PIXELS = 50_000_000
+Image.MAX_IMAGE_PIXELS = None  # the limit above is checked instead, from the header, as an error
+
+
+def decode_base64(text: str) -> bytes:
+    """Bytes of base64 (line breaks allowed) or of a `data:...;base64,` URL."""
+    if text.startswith("data:"):
+        header, _, text = text.partition(",")
+        if not header.endswith(";base64"):
+            raise InvalidInput("image: a data URL must be base64: data:image/png;base64,...")
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidInput("image: not valid base64") from None
+
+
+def decode_image(data: bytes, height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    """uint8 [H, W, C]: the largest centred crop of the wanted aspect, resized to the wanted size.
+
+    `InvalidInput` where the bytes are no readable PNG or JPEG, `InputTooLarge` past MAX_PIXELS.
+    """
+    try:
+        image: Image.Image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
+        if image.width * image.height > MAX_PIXELS:
+            raise InputTooLarge(
+                f"image: {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are accepted"
+            )
+        image = _flatten(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
+    except InvalidInput:
+        raise
+    except Exception as error:  # Pillow's decoders raise many types on hostile bytes
+        raise InvalidInput("image: not a readable PNG or JPEG file") from error
+    if image.size != (width, height):
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image, dtype=np.uint8).reshape(height, width, channels)
+
+
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """PNG file of uint8 [H, W, C]."""
+    buffer = io.BytesIO()
+    Image.fromarray(image.squeeze(axis=2) if image.shape[2] == 1 else image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _flatten(image: Image.Image, mode: str) -> Image.Image:
+    """8-bit image of the given mode without transparency."""
+    if image.mode.startswith("I"):
+        samples = np.asarray(image).astype(np.float64)
+        if (transparent := image.info.get("transparency")) is not None:
+            samples[samples == transparent] = 65535
+        return Image.fromarray(np.round(samples / 257).astype(np.uint8)).convert(mode)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert(mode)
+    return image.convert(mode)

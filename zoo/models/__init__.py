@@ -1,0 +1,1 @@
+"""Architectures, one file each: a config dataclass and an nn.Module."""

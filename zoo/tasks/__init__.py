@@ -1,0 +1,20 @@
+"""Kinds of task: what a model's numbers mean. The union `AnyTask` is the registry of kinds."""
+
+from typing import Annotated, get_args
+
+from pydantic import Field, TypeAdapter
+
+from zoo.tasks.base import Arrays, Run, Schema, Task
+from zoo.tasks.image_classification import ImageClassification
+from zoo.tasks.tabular_classification import TabularClassification
+from zoo.tasks.tabular_regression import TabularRegression
+
+AnyTask = Annotated[
+    TabularRegression | TabularClassification | ImageClassification, Field(discriminator="kind")
+]
+any_task: TypeAdapter[Task] = TypeAdapter(AnyTask)
+
+TASKS: dict[str, type[Task]] = {t.model_fields["kind"].default: t for t in get_args(get_args(AnyTask)[0])}
+"""Task types by kind."""
+
+__all__ = ["TASKS", "AnyTask", "Arrays", "Run", "Schema", "Task", "any_task"]

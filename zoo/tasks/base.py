@@ -1,0 +1,116 @@
+"""The task contract: what a model's numbers mean.
+
+A task turns a request into the arrays that a graph takes and the graph's arrays into an answer, and
+measures any callable that runs such a graph. Training and serving share it, so they cannot disagree.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+Arrays = dict[str, NDArray[Any]]
+"""Arrays by name. A split holds a graph's inputs and `target`; a run takes inputs and returns outputs."""
+
+Run = Callable[[Arrays], Arrays]
+"""Whatever executes a graph: an ONNX Runtime session, the serving engine, a torch module in tests."""
+
+MAX_BATCH = 4096  # rows or images in one request
+MAX_NAME = 128  # characters in a model's name
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a data set's columns mean; each kind of task reads what it needs."""
+
+    feature_names: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    target: str = ""
+    unit: str = ""
+
+
+class Request(BaseModel):
+    """What every prediction request has: the model's registered name, or its data set's."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    model: Annotated[str, Field(min_length=1, max_length=MAX_NAME, description="A name from GET /models.")]
+
+
+class Lineage(BaseModel):
+    """Which model answered."""
+
+    model: Annotated[str, Field(description="Registered model, never the data set's alias.")]
+    version: Annotated[str, Field(pattern=r"^\d+$")]
+    run_id: Annotated[str, Field(description="MLflow run that trained it.")]
+    digest: Annotated[str, Field(description="SHA-256 of the bundle's manifest.")]
+    provider: Annotated[str, Field(description="ONNX Runtime execution provider.")]
+
+
+class Response(BaseModel):
+    """What every JSON answer has."""
+
+    lineage: Lineage
+
+
+class Task(BaseModel, ABC):
+    """A kind of task with its fitted state. Subclasses are final and add the field `kind`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoint: ClassVar[str]
+    """Path of the typed HTTP endpoint."""
+    primary_metric: ClassVar[str]
+    """The metric by which versions are ranked."""
+    higher_is_better: ClassVar[bool]
+    request_type: ClassVar[type[Request]]
+    response_type: ClassVar[type[Response]]
+    inputs: ClassVar[tuple[str, ...]]
+    """Names of the graph's inputs."""
+    outputs: ClassVar[tuple[str, ...]]
+    """Names of the graph's outputs."""
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, train: Arrays, schema: Schema) -> Self:
+        """Fits scaling, labels and the like on the training split alone."""
+
+    @abstractmethod
+    def encode(self, request: Any) -> Arrays:
+        """Graph inputs for a request of `request_type`; `InvalidInput` where it does not fit."""
+
+    @abstractmethod
+    def decode(self, request: Any, outputs: Arrays) -> dict[str, Any]:
+        """The answer, without its lineage, as plain Python values."""
+
+    @abstractmethod
+    def request_for(self, examples: Arrays, model: str) -> dict[str, Any]:
+        """The inverse of `encode`: a JSON request that asks for these examples."""
+
+    @abstractmethod
+    def example_inputs(self, batch: int) -> Arrays:
+        """Valid graph inputs of the given batch size, the same at every call."""
+
+    @abstractmethod
+    def evaluate(self, run: Run, split: Arrays) -> dict[str, float]:
+        """Metrics of a run over a split, `primary_metric` among them."""
+
+    @abstractmethod
+    def baseline(self, train: Arrays) -> dict[str, Any]:
+        """Statistics of the training inputs, against which drift is measured while serving."""
+
+    @classmethod
+    def better(cls, value: float, than: float) -> bool:
+        """Whether a value of the primary metric strictly beats another."""
+        return value > than if cls.higher_is_better else value < than
+
+
+def run_in_batches(run: Run, inputs: Arrays, batch: int = 1024) -> Arrays:
+    """Runs [N, ...] inputs in slices of at most `batch` rows and joins the outputs."""
+    rows = len(next(iter(inputs.values())))
+    parts = [run({name: a[i : i + batch] for name, a in inputs.items()}) for i in range(0, rows, batch)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,130 @@
+"""Image classification: PNG, JPEG or raw pixels to a label each.
+
+Shape legend: N images, H height, W width, C channels (1 grey, 3 RGB), K classes.
+"""
+
+import base64
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from zoo.errors import InvalidInput
+from zoo.images import decode_base64, decode_image, encode_png
+from zoo.tasks.base import MAX_BATCH, Arrays, Request, Response, Run, Schema, Task, run_in_batches
+from zoo.tasks.labels import ClassifyResponse, classification_metrics, label_predictions
+
+BASELINE_BINS = 16  # equal bins of the intensities 0..255
+
+
+class ClassifyImageRequest(Request):
+    """One image or several, encoded (`image`) or as nested lists (`pixels`)."""
+
+    image: Annotated[
+        str | Annotated[list[str], Field(min_length=1, max_length=MAX_BATCH)] | None,
+        Field(description="PNG or JPEG as base64 or data URL, or a list of them."),
+    ] = None
+    pixels: Annotated[
+        list[Any] | None,
+        Field(description="Integers 0-255 as [H][W], [H][W][C], [N][H][W] or [N][H][W][C]."),
+    ] = None
+    top_k: Annotated[int | None, Field(ge=1, description="Only the most probable labels.")] = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.image is None) == (self.pixels is None):
+            raise ValueError("give either `image` or `pixels`")
+        return self
+
+
+class ImageClassification(Task):
+    """Graph: `image` uint8 [N, H, W, C] -> `probabilities` float32 [N, K]."""
+
+    kind: Literal["image_classification"] = "image_classification"
+    height: int
+    width: int
+    channels: int
+    labels: tuple[str, ...]
+    pixel_mean: tuple[float, ...]
+    pixel_std: tuple[float, ...]
+
+    endpoint: ClassVar[str] = "/classify_image"
+    primary_metric: ClassVar[str] = "accuracy"
+    higher_is_better: ClassVar[bool] = True
+    request_type: ClassVar[type[ClassifyImageRequest]] = ClassifyImageRequest
+    response_type: ClassVar[type[Response]] = ClassifyResponse
+    inputs: ClassVar[tuple[str, ...]] = ("image",)
+    outputs: ClassVar[tuple[str, ...]] = ("probabilities",)
+
+    @classmethod
+    def fit(cls, train: Arrays, schema: Schema) -> Self:
+        image = train["image"]
+        _, height, width, channels = image.shape
+        # 256 counts a channel give the exact moments without a float copy of the whole split.
+        counts = np.stack([np.bincount(image[..., c].ravel(), minlength=256) for c in range(channels)])
+        levels = np.arange(256)
+        mean = counts @ levels / counts.sum(axis=1)
+        std = np.sqrt(counts @ levels**2 / counts.sum(axis=1) - mean**2)
+        return cls(
+            height=height,
+            width=width,
+            channels=channels,
+            labels=schema.labels,
+            pixel_mean=tuple(mean.tolist()),
+            pixel_std=tuple(np.where(std > 0, std, 1.0).tolist()),
+        )
+
+    def encode(self, request: ClassifyImageRequest) -> Arrays:
+        if request.pixels is not None:
+            return {"image": self._from_pixels(request.pixels)}
+        images = request.image if isinstance(request.image, list) else [request.image or ""]
+        decoded = [decode_image(decode_base64(i), self.height, self.width, self.channels) for i in images]
+        return {"image": np.stack(decoded)}
+
+    def decode(self, request: ClassifyImageRequest, outputs: Arrays) -> dict[str, Any]:
+        return {"predictions": label_predictions(outputs["probabilities"], self.labels, request.top_k)}
+
+    def request_for(self, examples: Arrays, model: str) -> dict[str, Any]:
+        images = [base64.b64encode(encode_png(image)).decode() for image in examples["image"]]
+        return {"model": model, "image": images[0] if len(images) == 1 else images}
+
+    def example_inputs(self, batch: int) -> Arrays:
+        shape = (batch, self.height, self.width, self.channels)
+        return {"image": np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)}
+
+    def evaluate(self, run: Run, split: Arrays) -> dict[str, float]:
+        outputs = run_in_batches(run, {"image": split["image"]}, batch=256)
+        return classification_metrics(split["target"], outputs["probabilities"])
+
+    def baseline(self, train: Arrays) -> dict[str, Any]:
+        baseline = {}
+        width = 256 // BASELINE_BINS
+        for channel in range(self.channels):
+            counts = np.bincount(train["image"][..., channel].ravel() // width, minlength=BASELINE_BINS)
+            edges = [float(width * i) for i in range(1, BASELINE_BINS)]
+            baseline[f"channel_{channel}"] = {"edges": edges, "shares": (counts / counts.sum()).tolist()}
+        return baseline
+
+    def _from_pixels(self, pixels: list[Any]) -> NDArray[np.uint8]:
+        """uint8 [N, H, W, C] of nested lists in any of the four accepted shapes."""
+        expected = (self.height, self.width, self.channels)
+        try:
+            array = np.array(pixels)
+        except ValueError:
+            raise InvalidInput(f"pixels: ragged nested lists; expected shape {expected}") from None
+        if array.dtype.kind not in "iuf" or not ((array >= 0) & (array <= 255)).all():
+            raise InvalidInput("pixels: expected integers from 0 to 255")
+        if array.dtype.kind == "f" and (array % 1 != 0).any():
+            raise InvalidInput("pixels: expected integers from 0 to 255, not fractions")
+        if self.channels == 1 and array.shape[-2:] == expected[:2]:
+            array = array[..., None]
+        if array.ndim == 3:
+            array = array[None]
+        if array.ndim != 4 or array.shape[1:] != expected or not 1 <= len(array) <= MAX_BATCH:
+            raise InvalidInput(
+                
+                f"pixels: shape {np.shape(pixels)}; expected {expected} or 1 to {MAX_BATCH} of them"
+            
+            )
+        return array.astype(np.uint8)

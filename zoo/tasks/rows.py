@@ -1,0 +1,71 @@
+"""Requests that are table rows, shared by the two tabular kinds.
+
+Shape legend: N rows, F features.
+"""
+
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from zoo.errors import InvalidInput
+from zoo.tasks.base import MAX_BATCH, Request
+
+Row = list[float] | dict[str, float]
+MAX_FEATURES = 65_536  # columns in one row
+
+
+class RowsRequest(Request):
+    """Table rows, each a list in the model's feature order or an object by feature name."""
+
+    rows: Annotated[
+        list[Annotated[Row, Field(max_length=MAX_FEATURES)]], Field(min_length=1, max_length=MAX_BATCH)
+    ]
+
+
+def rows_to_features(rows: list[Row], names: tuple[str, ...]) -> NDArray[np.float32]:
+    """float32 [N, F] in the order of `names`; `InvalidInput` names what is missing or too much."""
+    lists = [_in_order(index, row, names) for index, row in enumerate(rows)]
+    with np.errstate(over="ignore"):
+        features = np.array(lists, dtype=np.float64).astype(np.float32)
+    if not np.isfinite(features).all():
+        row, column = np.argwhere(~np.isfinite(features))[0]
+        raise InvalidInput(f"rows[{row}]: {names[column]!r} is beyond the range of a 32-bit float")
+    return features
+
+
+def _in_order(index: int, row: Row, names: tuple[str, ...]) -> list[float]:
+    if isinstance(row, dict):
+        missing = [name for name in names if name not in row]
+        unknown = [name for name in row if name not in names]
+        if missing or unknown:
+            problem = f"lacks {missing}" if missing else f"has unknown features {unknown}"
+            raise InvalidInput(f"rows[{index}] {problem}; the model's features are {list(names)}")
+        return [row[name] for name in names]
+    if len(row) != len(names):
+        raise InvalidInput(f"rows[{index}] has {len(row)} values; expected {len(names)}: {list(names)}")
+    return row
+
+
+def example_features(mean: tuple[float, ...], std: tuple[float, ...], batch: int) -> NDArray[np.float32]:
+    """float32 [batch, F] drawn around the training split's means, the same at every call."""
+    noise: NDArray[np.float64] = np.random.default_rng(0).standard_normal((batch, len(mean)))
+    return (np.array(mean) + noise * np.array(std)).astype(np.float32)
+
+
+def fit_scaling(values: NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each column of [N, F]; 1 where a column does not vary."""
+    std = values.std(axis=0, dtype=np.float64)
+    mean = values.mean(axis=0, dtype=np.float64)
+    return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
+
+
+def feature_baseline(features: NDArray[Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Per feature the inner decile edges and the share of training rows in each bin."""
+    baseline = {}
+    for name, column in zip(names, features.T, strict=True):
+        edges = np.unique(np.quantile(column, np.linspace(0.1, 0.9, 9)))
+        counts = np.bincount(np.searchsorted(edges, column, side="right"), minlength=len(edges) + 1)
+        baseline[name] = {"edges": edges.tolist(), "shares": (counts / len(column)).tolist()}
+    return baseline

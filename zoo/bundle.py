@@ -149,9 +149,7 @@ def load(directory: Path) -> Bundle:
         manifest = Manifest.model_validate_json(raw)
         for name, expected in manifest.files.items():
             if _sha256(directory / name) != expected:
-                raise BundleError(
-                    f"{name} is not the file that the manifest names: altered or cut short"
-                )
+                raise BundleError(f"{name} is not the file that the manifest names: altered or cut short")
         missing = {GRAPH, "task.json", "golden.json", "baseline.json", "card.md"} - set(manifest.files)
         if missing:
             raise BundleError(f"the manifest does not name {sorted(missing)}")

@@ -123,8 +123,6 @@ class ImageClassification(Task):
             array = array[None]
         if array.ndim != 4 or array.shape[1:] != expected or not 1 <= len(array) <= MAX_BATCH:
             raise InvalidInput(
-                
                 f"pixels: shape {np.shape(pixels)}; expected {expected} or 1 to {MAX_BATCH} of them"
-            
             )
         return array.astype(np.uint8)

@@ -38,6 +38,9 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
+    files: ClassVar[tuple[str, ...]] = ()
+    """Fields that a multipart form may carry as files, one or several; base64 in JSON."""
+
     model: Annotated[str, Field(min_length=1, max_length=MAX_NAME, description="A name from GET /models.")]
 
 

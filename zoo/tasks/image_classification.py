@@ -21,8 +21,10 @@ BASELINE_BINS = 16  # equal bins of the intensities 0..255
 class ClassifyImageRequest(Request):
     """One image or several, encoded (`image`) or as nested lists (`pixels`)."""
 
+    files: ClassVar[tuple[str, ...]] = ("image",)
+
     image: Annotated[
-        str | Annotated[list[str], Field(min_length=1, max_length=MAX_BATCH)] | None,
+        str | Annotated[list[str], Field(min_length=1, max_length=MAX_BATCH, fail_fast=True)] | None,
         Field(description="PNG or JPEG as base64 or data URL, or a list of them."),
     ] = None
     pixels: Annotated[

@@ -1,0 +1,49 @@
+"""Recipes, one file an architecture: defaults, data sets and the bar of the promotion gate.
+
+A file `linear_regression.py` here holds `RECIPES`: the architecture's recipe for each data set it is
+tried on, the quickest first. `--dataset` of another name starts from the first one.
+"""
+
+import importlib
+import pkgutil
+from dataclasses import replace
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from training.recipe import Recipe
+from zoo.errors import NotFound
+
+
+def names() -> list[str]:
+    """All architectures, by name."""
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+
+
+def recipes(architecture: str) -> dict[str, Recipe]:
+    """The architecture's recipes by data set, the quickest first; `NotFound` lists the architectures."""
+    if architecture not in names():
+        raise NotFound(f"there is no architecture {architecture!r}; choose one of {', '.join(names())}")
+    module = importlib.import_module(f"{__name__}.{architecture.replace('-', '_')}")
+    found: tuple[Recipe, ...] = module.RECIPES
+    return {recipe.dataset: recipe for recipe in found}
+
+
+def recipe_for(architecture: str, dataset: str | None = None) -> Recipe:
+    """The recipe to start from: the data set's own, or the quickest one turned to that data set.
+
+    A recipe turned to another data set loses its bar, which was measured on the first.
+    """
+    known = recipes(architecture)
+    if dataset is None:
+        return next(iter(known.values()))
+    if dataset in known:
+        return known[dataset]
+    return replace(next(iter(known.values())), dataset=dataset, bar=None)
+
+
+def restore(saved: dict[str, Any]) -> Recipe:
+    """The recipe of a `recipe.json`."""
+    cls = type(recipe_for(saved["architecture"]))
+    recipe: Recipe = TypeAdapter(cls).validate_python(saved["recipe"])
+    return recipe

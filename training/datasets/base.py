@@ -1,0 +1,88 @@
+"""What a data set is: a description that costs nothing, and raw arrays in splits when loaded."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.tasks import Arrays, Schema
+
+
+@dataclass(frozen=True)
+class Data:
+    """Raw arrays in splits: the graph's inputs by name, and `target`."""
+
+    name: str
+    kind: str
+    """Kind of task that the data set has."""
+    schema: Schema
+    source: str
+    train: Arrays
+    test: Arrays
+    validation: Arrays | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over all raw arrays, their names and types."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.validation or {}, self.test):
+            for name, array in sorted(split.items()):
+                digest.update(f"{name} {array.dtype} {array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Description of a data set, and how to load it."""
+
+    name: str
+    kind: str
+    size: str
+    """Examples, in words."""
+    licence: str
+    source: str
+    load: Callable[[], Data]
+    present: Callable[[], bool] = lambda: True
+    """Whether `load` needs no network; always so for data that packages carry."""
+
+
+def split_examples(
+    name: str, kind: str, schema: Schema, source: str, inputs: Arrays, target: NDArray[Any]
+) -> Data:
+    """80/20 into training and test as scikit-learn does with `random_state=42`; classes in proportion."""
+    from sklearn.model_selection import train_test_split
+
+    classes = target if target.dtype.kind == "i" else None
+    train, test = train_test_split(np.arange(len(target)), test_size=0.2, random_state=42, stratify=classes)
+    arrays = {**inputs, "target": target}
+    return Data(
+        name=name,
+        kind=kind,
+        schema=schema,
+        source=source,
+        train={key: array[train] for key, array in arrays.items()},
+        test={key: array[test] for key, array in arrays.items()},
+    )
+
+
+def hold_out(data: Data, share: float, seed: int) -> Data:
+    """The data with a random `share` of the training split as validation split.
+
+    Data sets that have a validation split of their own keep it; a share of 0 leaves none.
+    """
+    if data.validation is not None or share == 0:
+        return data
+    rows = len(data.train["target"])
+    order = np.random.default_rng(seed).permutation(rows)
+    # Sorted: neighbours in memory stay neighbours, and the split does not double as a shuffle.
+    held, kept = np.sort(order[: round(rows * share)]), np.sort(order[round(rows * share) :])
+    return replace(
+        data,
+        train={name: array[kept] for name, array in data.train.items()},
+        validation={name: array[held] for name, array in data.train.items()},
+    )

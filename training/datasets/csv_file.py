@@ -1,0 +1,61 @@
+"""Any CSV file with a header as a data set: `--dataset csv:PATH --target COLUMN`.
+
+The other columns are the features and must be numeric. A numeric target makes it regression, any other
+classification. Rows with missing values are left out, and the log says how many.
+"""
+
+import logging
+import re
+from pathlib import Path
+
+import numpy as np
+
+from training import datasets
+from training.datasets.base import Data, split_examples
+from zoo.errors import InvalidInput, NotFound
+from zoo.tasks import Schema
+
+log = logging.getLogger(__name__)
+PREFIX = "csv:"
+MIN_ROWS = 10  # an 80/20 split of fewer measures nothing
+
+
+def dataset_name(reference: str) -> str:
+    """The data set's name; of a file, its stem in lower case, words joined by hyphens."""
+    if not reference.startswith(PREFIX):
+        return reference
+    return re.sub(r"[^a-z0-9]+", "-", Path(reference.removeprefix(PREFIX)).stem.lower()).strip("-") or "csv"
+
+
+def load_table(reference: str, target: str | None) -> Data:
+    """The data set of that name, or the file; `InvalidInput` says which column does not fit."""
+    if not reference.startswith(PREFIX):
+        return datasets.find(reference).load()
+    import pandas as pd
+
+    path = Path(reference.removeprefix(PREFIX)).expanduser()
+    if not path.is_file():
+        raise NotFound(f"there is no file {path}")
+    table = pd.read_csv(path)
+    if target is None or target not in table.columns:
+        raise InvalidInput(f"name the column to predict with --target; {path.name} has {list(table.columns)}")
+    rows = len(table)
+    table = table.dropna()
+    if len(table) < rows:
+        log.warning("%s: left out %d of %d rows, which lack values", path.name, rows - len(table), rows)
+    if len(table) < MIN_ROWS:
+        raise InvalidInput(f"{path.name} has {len(table)} complete rows; at least {MIN_ROWS} are needed")
+    features = table.drop(columns=target)
+    words = [name for name in features.columns if features[name].dtype.kind not in "iufb"]
+    if words or features.shape[1] == 0:
+        raise InvalidInput(f"features must be numeric columns; these are not: {words or 'there are none'}")
+    names = tuple(str(name) for name in features.columns)
+    inputs = {"features": features.to_numpy(dtype=np.float64)}
+    name, source = dataset_name(reference), path.name
+    if table[target].dtype.kind in "iuf":
+        values = table[target].to_numpy(dtype=np.float64)
+        schema = Schema(feature_names=names, target=target)
+        return split_examples(name, "tabular_regression", schema, source, inputs, values)
+    labels, classes = np.unique(table[target].astype(str), return_inverse=True)
+    schema = Schema(feature_names=names, labels=tuple(map(str, labels)), target=target)
+    return split_examples(name, "tabular_classification", schema, source, inputs, classes.astype(np.int64))

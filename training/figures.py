@@ -1,0 +1,143 @@
+"""The plots that a run logs. Each takes arrays and returns a matplotlib figure; nothing is written here.
+
+Shape legend: N examples, H height, W width, C channels.
+"""
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from cycler import cycler
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from training.loop import Points
+from zoo.metrics import confusion_matrix
+
+# Okabe & Ito's palette: told apart by colour-blind readers too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLE: Any = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.prop_cycle": cycler(color=COLOURS),
+    "figure.dpi": 120,
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "legend.frameon": False,
+}
+mpl.rcParams.update(STYLE)
+
+MAX_TICKS = 30  # class names that still fit beside a confusion matrix
+Array = NDArray[Any]
+
+
+def new_figure(rows: int, columns: int, width: float = 4.2, height: float = 3.4) -> tuple[Figure, Any]:
+    """Figure with a grid of axes [rows, columns], each of the given size in inches."""
+    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def learning_curves(history: Points) -> Figure:
+    """Training and validation loss by epoch, and each other validation metric in its own panel."""
+    others = [name for name in history if name.startswith("validation_") and name != "validation_loss"]
+    figure, axes = new_figure(1, 1 + len(others))
+    for name in ("train_loss", "validation_loss"):
+        if name in history:
+            axes[0, 0].plot(*np.transpose(history[name]), label=name.removesuffix("_loss"))
+    axes[0, 0].set(title="loss", xlabel="epoch")
+    positive = all(value > 0 for _, value in history["train_loss"])
+    axes[0, 0].set_yscale("log" if positive else "linear")
+    axes[0, 0].legend()
+    for axis, name in zip(axes[0, 1:], others, strict=True):
+        axis.plot(*np.transpose(history[name]), color=COLOURS[1])
+        axis.set(title=name.replace("_", " "), xlabel="epoch")
+    return figure
+
+
+def confusion(target: Array, prediction: Array, labels: tuple[str, ...]) -> Figure:
+    """Shares of each true class (row) that were given each label (column), with counts where they fit."""
+    counts = confusion_matrix(target, prediction, len(labels))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = max(3.6, 0.5 * min(len(labels), MAX_TICKS) + 1.5)
+    figure, ((axis,),) = new_figure(1, 1, size + 0.8, size)
+    axis.grid(False)
+    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, label="share of the true class")
+    if len(labels) <= MAX_TICKS:
+        axis.set_xticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor")
+        axis.set_yticks(range(len(labels)), labels)
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axis.text(column, row, count, ha="center", va="center", color=colour, fontsize=7)
+    axis.set(title=f"accuracy {np.trace(counts) / counts.sum():.4f}", xlabel="predicted", ylabel="true")
+    return figure
+
+
+def worst_mistakes(
+    images: Array, target: Array, probabilities: Array, labels: tuple[str, ...], most: int = 24
+) -> Figure:
+    """The images [N, H, W, C] that were misread with the highest confidence."""
+    prediction = probabilities.argmax(axis=1)
+    confidence = probabilities.max(axis=1)
+    wrong = np.flatnonzero(prediction != target)
+    worst = wrong[np.argsort(-confidence[wrong])][:most]
+    columns = 6
+    figure, axes = new_figure(max(1, -(-len(worst) // columns)), columns, 1.5, 1.75)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, index in zip(axes.flat, worst, strict=False):
+        show_image(axis, images[index])
+        title = f"{labels[target[index]]} read as\n{labels[prediction[index]]} ({confidence[index]:.2f})"
+        axis.set_title(title, fontsize=7)
+    figure.suptitle(f"{len(wrong)} mistakes in {len(target):,}; the most confident ones")
+    return figure
+
+
+def predicted_against_actual(target: Array, value: Array, name: str, unit: str) -> Figure:
+    """Scatter of predictions, and of their residuals."""
+    figure, ((left, right),) = new_figure(1, 2)
+    ends = [min(target.min(), value.min()), max(target.max(), value.max())]
+    left.plot(ends, ends, color="black", linewidth=1)
+    left.scatter(target, value, s=12, alpha=0.7)
+    left.set(title=name, xlabel=f"actual ({unit})" if unit else "actual", ylabel="predicted")
+    right.axhline(0, color="black", linewidth=1)
+    right.scatter(value, target - value, s=12, alpha=0.7)
+    right.set(title="residuals", xlabel="predicted", ylabel="actual - predicted")
+    return figure
+
+
+def feature_weights(weight: Array, names: tuple[str, ...], most: int = 30) -> Figure:
+    """The largest weights of a linear unit, in standardised units, by feature."""
+    largest = np.argsort(-np.abs(weight))[:most][::-1]
+    figure, ((axis,),) = new_figure(1, 1, 6, 0.8 + 0.25 * len(largest))
+    colours = [COLOURS[0] if weight[i] > 0 else COLOURS[1] for i in largest]
+    axis.barh([names[i] for i in largest], weight[largest], color=colours)
+    axis.axvline(0, color="black", linewidth=1)
+    axis.set(title="weights (standardised features)")
+    return figure
+
+
+def weight_images(weights: Array, title: str, most: int = 32) -> Figure:
+    """First-layer weights [N, H, W, C], one image a unit, on one scale around grey."""
+    shown = weights[:most]
+    columns = min(8, len(shown))
+    figure, axes = new_figure(-(-len(shown) // columns), columns, 1.1, 1.1)
+    scale = np.abs(shown).max()
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, unit in zip(axes.flat, shown, strict=False):
+        if unit.shape[2] == 3:
+            axis.imshow(0.5 + unit / (2 * scale))
+        else:
+            axis.imshow(unit.mean(axis=2), cmap="RdBu_r", vmin=-scale, vmax=scale)
+    figure.suptitle(title)
+    return figure
+
+
+def show_image(axis: Any, image: Array) -> None:
+    """Draws uint8 [H, W, C], grey or RGB."""
+    axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255)
+    axis.axis("off")

@@ -1,0 +1,190 @@
+"""The only training loop: epochs, shuffling, validation, early stopping, checkpoints.
+
+Splits stay as tensors on the device; a batch is an index into them. Nothing here waits for the device
+within an epoch, and every epoch is seeded by itself, so that a resumed run repeats an uninterrupted one
+bit for bit.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from training.objectives.base import Objective, Tensors
+from zoo.errors import TrainingDiverged
+from zoo.tasks import Arrays
+
+CHECKPOINT_SECONDS = 10.0  # between checkpoints; writing one takes milliseconds
+DIVERGED = 1e4  # a loss this many times the first one does not come back
+VALIDATION_BATCH = 1024
+
+Points = dict[str, list[tuple[int, float]]]
+"""(step, value) by metric."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the loop needs of a recipe."""
+
+    epochs: int
+    batch_size: int
+    seed: int
+    patience: int | None
+    log_every: int
+    log_steps: int
+
+
+@dataclass
+class Progress:
+    """Where a run stands; with the objective's state, all that a resumed run needs."""
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    first_loss: float | None = None
+    best_loss: float = float("inf")
+    best_epoch: int = 0
+    history: Points = field(default_factory=dict)
+
+
+Observer = Callable[[Progress, Points], None]
+"""Told of each logged epoch and the points that it adds."""
+
+
+def fit(
+    objective: Objective,
+    train: Arrays,
+    validation: Arrays | None,
+    plan: Plan,
+    fabric: Fabric,
+    observe: Observer,
+    checkpoint: Path | None = None,
+) -> Progress:
+    """Trains in place and returns how it went; continues from `checkpoint` where that file exists.
+
+    The best weights are restored where `plan.patience` asks for early stopping; without it the last ones
+    stay. `TrainingDiverged` names the step at which the loss left all bounds.
+    """
+    data = to_tensors(train, fabric)
+    held_out = to_tensors(validation, fabric) if validation else None
+    progress, best = Progress(), None
+    if checkpoint is not None and checkpoint.exists():
+        progress, best = _load(checkpoint, objective)
+        observe(progress, progress.history)
+    saved = time.monotonic()
+    losses: list[torch.Tensor] = []  # of the steps since the last logged epoch
+    while progress.epoch < plan.epochs and not _out_of_patience(progress, plan):
+        started = time.perf_counter()
+        objective.network.train()
+        losses += _epoch(objective, data, plan, fabric, progress.epoch)
+        progress.epoch += 1
+        logged = progress.epoch % plan.log_every == 0 or progress.epoch == plan.epochs
+        if not logged:
+            progress.seconds += time.perf_counter() - started
+            continue
+        points = _points_of(losses, progress, plan)
+        losses = []
+        if held_out is not None:
+            values = validate(objective, held_out)
+            points |= {f"validation_{name}": [(progress.epoch, value)] for name, value in values.items()}
+            if values["loss"] < progress.best_loss:
+                progress.best_loss, progress.best_epoch = values["loss"], progress.epoch
+                best = objective.weights() if plan.patience is not None else None
+        progress.seconds += time.perf_counter() - started
+        for name, added in points.items():
+            progress.history.setdefault(name, []).extend(added)
+        observe(progress, points)
+        if checkpoint is not None and fabric.is_global_zero and time.monotonic() - saved > CHECKPOINT_SECONDS:
+            _save(checkpoint, objective, progress, best)
+            saved = time.monotonic()
+    if best is not None:
+        objective.load_weights(best)
+    objective.network.eval()
+    return progress
+
+
+@torch.no_grad()
+def validate(objective: Objective, split: Tensors) -> dict[str, float]:
+    """Means of the objective's validation metrics over a split."""
+    objective.network.eval()
+    rows = len(split["target"])
+    sums: Tensors = {}
+    for start in range(0, rows, VALIDATION_BATCH):
+        batch = {name: tensor[start : start + VALIDATION_BATCH] for name, tensor in split.items()}
+        weight = len(batch["target"]) / rows
+        for name, value in objective.validate(batch).items():
+            sums[name] = sums[name] + weight * value if name in sums else weight * value
+    return {name: float(value) for name, value in sums.items()}
+
+
+def to_tensors(split: Arrays, fabric: Fabric) -> Tensors:
+    """A split on the device; fractions in torch's default precision, integers as they are."""
+    tensors = {name: torch.from_numpy(array) for name, array in split.items()}
+    floating = torch.get_default_dtype()
+    return {
+        name: tensor.to(fabric.device, floating if tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in tensors.items()
+    }
+
+
+def seed_of(*parts: int) -> int:
+    """A 63-bit seed that differs wherever one of the parts does."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+def _epoch(objective: Objective, data: Tensors, plan: Plan, fabric: Fabric, epoch: int) -> list[torch.Tensor]:
+    """One pass over the training split; the loss of each step, still on the device."""
+    rows = len(data["target"])
+    torch.manual_seed(seed_of(plan.seed, epoch, fabric.global_rank))  # dropout
+    if not 0 < plan.batch_size < rows and fabric.world_size == 1:
+        return [objective.step(data)["loss"]]
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed_of(plan.seed, epoch)))
+    share = rows // fabric.world_size  # the same number of steps on each device
+    order = order[fabric.global_rank * share : (fabric.global_rank + 1) * share].to(fabric.device)
+    size = max(1, (plan.batch_size or rows) // fabric.world_size)
+    return [
+        objective.step({name: tensor[index] for name, tensor in data.items()})["loss"]
+        for index in torch.split(order, size)
+    ]
+
+
+def _points_of(losses: list[torch.Tensor], progress: Progress, plan: Plan) -> Points:
+    """Mean loss since the last logged epoch and every N-th batch loss; checks for divergence."""
+    values: list[float] = torch.stack(losses).tolist()
+    if progress.first_loss is None:
+        progress.first_loss = values[0]
+    limit = DIVERGED * (1 + abs(progress.first_loss))
+    for offset, value in enumerate(values, start=1):
+        if not abs(value) <= limit:  # also where it is not a number
+            raise TrainingDiverged(
+                f"the loss was {value:.3g} at step {progress.step + offset} (epoch {progress.epoch}), after "
+                f"{progress.first_loss:.3g} at the first step; try a smaller learning rate"
+            )
+    first = progress.step
+    progress.step += len(values)
+    every = [
+        (first + i, value) for i, value in enumerate(values, start=1) if (first + i) % plan.log_steps == 0
+    ]
+    return {"train_loss": [(progress.epoch, sum(values) / len(values))], "batch_loss": every}
+
+
+def _out_of_patience(progress: Progress, plan: Plan) -> bool:
+    return plan.patience is not None and progress.epoch - progress.best_epoch >= plan.patience
+
+
+def _save(path: Path, objective: Objective, progress: Progress, best: Tensors | None) -> None:
+    staging = path.with_suffix(".tmp")
+    torch.save({"objective": objective.state(), "progress": asdict(progress), "best": best}, staging)
+    staging.replace(path)
+
+
+def _load(path: Path, objective: Objective) -> tuple[Progress, Tensors | None]:
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    objective.load_state(state["objective"])
+    saved = {f.name: state["progress"][f.name] for f in fields(Progress)}
+    return Progress(**saved), state["best"]

@@ -1,0 +1,253 @@
+"""From a recipe to a registered version: the whole story.
+
+data -> task -> model -> fit -> export -> evaluate through the graph -> bundle -> log -> register -> promote
+"""
+
+import dataclasses
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+
+from training import promotion, tracking
+from training.datasets import Data, hold_out
+from training.export import PARITY_TOLERANCE, export, parity
+from training.loop import Observer, Plan, Points, Progress, fit, seed_of
+from training.memory import keep_freed_memory
+from training.objectives.base import Objective
+from training.recipe import Recipe, flatten
+from training.report import Trained, card
+from zoo import bundle
+from zoo.errors import ZooError
+from zoo.graph import Graph
+from zoo.tasks import TASKS, Run, Task
+from zoo.version import VersionRecord
+
+LATENCY_RUNS = 50
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a training ended."""
+
+    run_id: str
+    model: str
+    version: str
+    metric: str
+    value: float
+    metrics: dict[str, float]
+    seconds: float
+    """Training time alone."""
+    champion: bool
+    reason: str
+    """Why the version is champion, or why not."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recipe made concrete."""
+
+    data: Data
+    task: Task
+    objective: Objective
+    fabric: Fabric
+    plan: Plan
+    parameters: int
+
+
+def train(recipe: Recipe, watch: Observer | None = None, resume: str | None = None) -> RunResult | None:
+    """Trains, exports, measures, logs, registers and promotes; `resume` goes on with a killed run.
+
+    Returns None on all devices' processes but the first. A failure marks the run as failed and is raised.
+    """
+    with working_precision(recipe):
+        prepared = prepare(recipe)
+        if not prepared.fabric.is_global_zero:
+            train_prepared(prepared, _observe_nothing, _shared_checkpoint(resume))
+            return None
+        started = tracking.resumed(resume) if resume else tracking.run(_run_name(recipe), recipe.dataset_name)
+        with started as log:
+            if not resume:
+                _open_log(log, recipe, prepared)
+
+            def observe(progress: Progress, points: Points) -> None:
+                log.points(points)
+                if watch is not None:
+                    watch(progress, points)
+
+            progress = train_prepared(prepared, observe, tracking.scratch(log.run_id) / tracking.CHECKPOINT)
+            return _publish(log, recipe, prepared, progress)
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """Loads the data, fits the task on the training split, and builds what is trained."""
+    keep_freed_memory()
+    fabric = Fabric(
+        accelerator=recipe.device,
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),  # torchrun's
+        num_nodes=int(os.environ.get("WORLD_SIZE", "1")) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        # Fabric's own 64-true rounds every output to 32 bits; `working_precision` does not.
+        precision="32-true" if recipe.precision == "64-true" else recipe.precision,
+    )
+    fabric.launch()
+    data = hold_out(recipe.load_data(), recipe.validation_share, recipe.seed)
+    if data.kind not in recipe.kinds:
+        raise ZooError(
+            f"{recipe.architecture} learns {' or '.join(recipe.kinds)}; {data.name} is {data.kind}"
+        )
+    if recipe.patience is not None and data.validation is None:
+        raise ZooError(
+            "early stopping (--patience) needs a validation split: raise --validation-share above 0"
+        )
+    task = TASKS[data.kind].fit(data.train, data.schema)
+    torch.manual_seed(seed_of(recipe.seed))
+    model = recipe.build_model(task)
+    rows = len(data.train["target"])
+    steps = recipe.epochs * -(-rows // (recipe.batch_size or rows))
+    objective = recipe.build_objective(model, task, fabric, steps)
+    plan = Plan(
+        recipe.epochs, recipe.batch_size, recipe.seed, recipe.patience, recipe.log_every, recipe.log_steps
+    )
+    parameters = sum(p.numel() for p in model.parameters())
+    return Prepared(data, task, objective, fabric, plan, parameters)
+
+
+def train_prepared(prepared: Prepared, observe: Observer, checkpoint: Path | None = None) -> Progress:
+    """Runs the loop over what `prepare` made."""
+    data = prepared.data
+    return fit(
+        prepared.objective, data.train, data.validation, prepared.plan, prepared.fabric, observe, checkpoint
+    )
+
+
+@contextmanager
+def working_precision(recipe: Recipe) -> Iterator[None]:
+    """Makes torch's default the recipe's: 64-bit weights, scaling and data where it asks for them."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64 if recipe.precision == "64-true" else torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _publish(log: tracking.RunLog, recipe: Recipe, prepared: Prepared, progress: Progress) -> RunResult:
+    """Exports, measures, bundles, logs, registers and promotes what was trained."""
+    data, task = prepared.data, prepared.task
+    module = prepared.objective.export_module()
+    graph = export(module, task)
+    run = Graph(graph)
+    deviation = parity(module, run, task, data.test)
+    metrics = task.evaluate(run, data.test)
+    trained = Trained(recipe, data, task, progress, module, run, metrics, prepared.parameters)
+    report = recipe.report(trained)
+    identity = bundle.Identity(
+        model=recipe.model_name,
+        architecture=recipe.architecture,
+        dataset=recipe.dataset_name,
+        kind=data.kind,
+        run_id=log.run_id,
+        data_digest=data.digest,
+        parameters=prepared.parameters,
+        metrics=metrics,
+    )
+    example = {name: data.test[name][:1].astype(a.dtype) for name, a in task.example_inputs(1).items()}
+    latency = latency_ms(run, task)
+    test_metrics = {f"test_{name}": value for name, value in (metrics | report.metrics).items()}
+    costs = {
+        "train_seconds": progress.seconds,
+        "tracking_seconds": log.seconds,
+        "latency_ms": latency,
+        "onnx_bytes": float(len(graph)),
+        "export_deviation": deviation,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        text = card(trained, report.sections)
+        written = bundle.write(Path(folder) / "bundle", identity, task, graph, example, data.train, text)
+        log.flush()
+        log.figures(report.figures)
+        log.text(text, "card.md")
+        model_id = log.model(written, example, test_metrics | costs, data)
+    reasons = _gate(recipe, task, deviation, metrics)
+    record = VersionRecord(
+        architecture=recipe.architecture,
+        dataset=recipe.dataset_name,
+        kind=data.kind,
+        metric=task.primary_metric,
+        value=metrics[task.primary_metric],
+        metrics=metrics,
+        gate="failed" if reasons else "passed",
+        gate_reason="; ".join(reasons) or "parity, checker, golden request and the recipe's bar hold",
+        digest=written.digest,
+        data_digest=data.digest,
+        seed=recipe.seed,
+        parameters=prepared.parameters,
+        train_seconds=progress.seconds,
+        onnx_bytes=len(graph),
+        latency_ms=latency,
+    )
+    version = promotion.register(recipe.model_name, model_id, log.run_id, record)
+    refused = promotion.promote_if_better(recipe.model_name, version)
+    log.tags({"version": version, "gate": record.gate, "promotion": refused or "champion"})
+    return RunResult(
+        run_id=log.run_id,
+        model=recipe.model_name,
+        version=version,
+        metric=task.primary_metric,
+        value=metrics[task.primary_metric],
+        metrics=metrics,
+        seconds=progress.seconds,
+        champion=refused is None,
+        reason=refused or "the best so far",
+    )
+
+
+def _gate(recipe: Recipe, task: Task, deviation: float, metrics: dict[str, float]) -> list[str]:
+    """Why a version may not be served; empty where it may."""
+    reasons = []
+    if not deviation <= PARITY_TOLERANCE:
+        reasons.append(f"the graph deviates from torch by {deviation:.2e}, more than {PARITY_TOLERANCE:.0e}")
+    value = metrics[task.primary_metric]
+    if recipe.bar is not None and value != recipe.bar and not task.better(value, recipe.bar):
+        reasons.append(f"{task.primary_metric} {value:.6g} does not reach the recipe's bar of {recipe.bar:g}")
+    return reasons
+
+
+def latency_ms(run: Run, task: Task) -> float:
+    """Median milliseconds of one row through a run."""
+    inputs = task.example_inputs(1)
+    times = []
+    for _ in range(LATENCY_RUNS):
+        started = time.perf_counter()
+        run(inputs)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times) * 1000
+
+
+def _open_log(log: tracking.RunLog, recipe: Recipe, prepared: Prepared) -> None:
+    folder = tracking.scratch(log.run_id)
+    folder.mkdir(parents=True)
+    saved = {"architecture": recipe.architecture, "recipe": dataclasses.asdict(recipe)}
+    (folder / tracking.RECIPE).write_text(json.dumps(saved), encoding="utf-8")
+    log.params({"architecture": recipe.architecture, **flatten(recipe), "parameters": prepared.parameters})
+    tracking.log_inputs(log, prepared.data)
+
+
+def _observe_nothing(progress: Progress, points: Points) -> None:
+    """Only the first device's process logs."""
+
+
+def _shared_checkpoint(resume: str | None) -> Path | None:
+    return tracking.scratch(resume) / tracking.CHECKPOINT if resume else None
+
+
+def _run_name(recipe: Recipe) -> str:
+    return f"{recipe.architecture} seed {recipe.seed}"

@@ -1,0 +1,219 @@
+"""Versions in MLflow's registry and the alias `champion`: register, promote, roll back, compare.
+
+`zoo/version.py` says what the registry holds. Every change of an alias happens under one lock, so two
+trainings that promote at once leave one correct champion. The lock is a file on this machine, named for
+the tracking store; a team that trains on several machines promotes from one of them.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from filelock import FileLock
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from training import datasets
+from training.tracking import connect
+from zoo.errors import NotFound, PromotionRefused
+from zoo.home import tracking_uri
+from zoo.tasks import TASKS
+from zoo.version import CHAMPION, COPY_OF_MODEL, COPY_OF_VERSION, VersionRecord
+
+HISTORY = "champions"  # tag of a registered model: its champions in order of promotion, as JSON
+PAGE = 1000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One registered version, as the leaderboard shows it."""
+
+    model: str
+    version: str
+    run_id: str
+    champion: bool
+    record: VersionRecord
+
+
+def register(name: str, model_id: str, run_id: str, record: VersionRecord) -> str:
+    """Registers a logged model with its record as tags; returns the version."""
+    client = connect()
+    _ensure_model(client, name)
+    registered = client.create_model_version(
+        name, f"models:/{model_id}", run_id, tags=record.to_tags(), model_id=model_id
+    )
+    version: str = str(registered.version)
+    return version
+
+
+def promote_if_better(name: str, version: str) -> str | None:
+    """Moves the champion to a version that passed its gate and beats it; otherwise returns why not."""
+    client = connect()
+    with _lock():
+        record = _record(client, name, version)
+        if record.gate == "failed":
+            return record.gate_reason
+        champion = champion_of(client, name)
+        if champion is not None:
+            held = _record(client, name, champion)
+            if held.data_digest != record.data_digest:
+                return f"champion {champion} was measured on other data; compare them and use zoo promote"
+            if not TASKS[record.kind].better(record.value, held.value):
+                return (
+                    f"{record.metric} {record.value:.6g} does not beat champion {champion}'s {held.value:.6g}"
+                )
+        _make_champion(client, name, version)
+    return None
+
+
+def promote(name: str, version: str) -> None:
+    """Makes a version champion on a person's word; `PromotionRefused` where its gate failed."""
+    client = connect()
+    with _lock():
+        record = _record(client, name, version)
+        if record.gate == "failed":
+            raise PromotionRefused(f"{name} version {version} failed its gate: {record.gate_reason}")
+        if champion_of(client, name) != version:
+            _make_champion(client, name, version)
+
+
+def rollback(name: str) -> str:
+    """Goes one promotion back; returns the version that is champion again."""
+    client = connect()
+    with _lock():
+        history = _history(client, name)
+        if len(history) < 2:
+            raise PromotionRefused(f"{name} has no earlier champion to go back to")
+        previous = history[-2]
+        client.set_registered_model_alias(name, CHAMPION, previous)
+        client.set_registered_model_tag(name, HISTORY, json.dumps(history[:-1]))
+        _follow(client, _record(client, name, previous))
+    return previous
+
+
+def leaderboard(dataset: str | None = None) -> list[Row]:
+    """Every registered version, by data set and kind, best first."""
+    client = connect()
+    champions = {m.name: m.aliases.get(CHAMPION) for m in _all_models(client)}
+    rows = [
+        Row(v.name, str(v.version), v.run_id or "", champions.get(v.name) == str(v.version), record)
+        for v in _all_versions(client)
+        if COPY_OF_MODEL not in v.tags
+        and (record := VersionRecord.from_tags(v.tags))
+        and dataset in (None, record.dataset)
+    ]
+
+    def rank(row: Row) -> tuple[str, str, float]:
+        sign = -1 if TASKS[row.record.kind].higher_is_better else 1
+        return row.record.dataset, row.record.kind, sign * row.record.value
+
+    return sorted(rows, key=rank)
+
+
+def download(name: str, version: str) -> Path:
+    """Local folder with a registered version's artifacts, its bundle among them."""
+    connect()
+    return Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}"))
+
+
+def champion_of(client: MlflowClient, name: str) -> str | None:
+    """The champion's version; none where the model is not there or has no champion."""
+    try:
+        version = client.get_registered_model(name).aliases.get(CHAMPION)
+    except MlflowException:
+        return None
+    return None if version is None else str(version)
+
+
+def resolve(name: str) -> tuple[str, str]:
+    """Model and version that answer for a model's or a data set's name; `NotFound` where none does."""
+    client = connect()
+    version = champion_of(client, name)
+    if version is None:
+        raise NotFound(f"no champion answers to {name!r}; zoo leaderboard lists what there is")
+    tags = client.get_model_version(name, version).tags
+    return tags.get(COPY_OF_MODEL, name), tags.get(COPY_OF_VERSION, version)
+
+
+def _make_champion(client: MlflowClient, name: str, version: str) -> None:
+    history = _history(client, name)
+    client.set_registered_model_alias(name, CHAMPION, version)
+    client.set_registered_model_tag(name, HISTORY, json.dumps([*history, version]))
+    _follow(client, _record(client, name, version))
+
+
+def _history(client: MlflowClient, name: str) -> list[str]:
+    """Champions in order of promotion, the present one last even where someone else moved the alias."""
+    try:
+        model = client.get_registered_model(name)
+    except MlflowException:
+        raise NotFound(f"there is no model {name!r}; zoo leaderboard lists them") from None
+    history: list[str] = json.loads(model.tags.get(HISTORY, "[]"))
+    present = model.aliases.get(CHAMPION)
+    return history if present is None or history[-1:] == [str(present)] else [*history, str(present)]
+
+
+def _follow(client: MlflowClient, changed: VersionRecord) -> None:
+    """Points the data set's name at the best champion of any architecture."""
+    dataset = changed.dataset
+    kind = datasets.find(dataset).kind if dataset in datasets.names() else changed.kind
+    champions = [row for row in leaderboard(dataset) if row.champion and row.record.kind == kind]
+    if not champions:
+        return
+    best = champions[0]
+    copies = [v for v in _all_versions(client, dataset) if v.tags.get(COPY_OF_MODEL) == best.model]
+    copy = next((v for v in copies if v.tags[COPY_OF_VERSION] == best.version), None)
+    if copy is None:
+        _ensure_model(client, dataset)
+        original = client.get_model_version(best.model, best.version)
+        tags = original.tags | {COPY_OF_MODEL: best.model, COPY_OF_VERSION: best.version}
+        copy = client.create_model_version(
+            dataset, str(original.source), original.run_id, tags=tags, model_id=original.model_id
+        )
+    client.set_registered_model_alias(dataset, CHAMPION, str(copy.version))
+
+
+def _record(client: MlflowClient, name: str, version: str) -> VersionRecord:
+    try:
+        found = client.get_model_version(name, version)
+    except MlflowException:
+        raise NotFound(f"there is no version {version} of {name!r}; zoo leaderboard lists them") from None
+    if COPY_OF_MODEL in found.tags:
+        raise PromotionRefused(f"{name!r} is a data set's name: promote {found.tags[COPY_OF_MODEL]} instead")
+    return VersionRecord.from_tags(found.tags)
+
+
+def _ensure_model(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _all_versions(client: MlflowClient, name: str | None = None) -> Iterator[ModelVersion]:
+    token = None
+    while True:
+        page = client.search_model_versions(f"name='{name}'" if name else None, PAGE, page_token=token)
+        yield from page
+        if not (token := page.token):
+            return
+
+
+def _all_models(client: MlflowClient) -> Iterator["mlflow.entities.model_registry.RegisteredModel"]:
+    token = None
+    while True:
+        page = client.search_registered_models(max_results=PAGE, page_token=token)
+        yield from page
+        if not (token := page.token):
+            return
+
+
+def _lock() -> FileLock:
+    store = hashlib.sha256(tracking_uri().encode()).hexdigest()[:16]
+    return FileLock(Path(tempfile.gettempdir()) / f"zoo-promotion-{store}.lock")

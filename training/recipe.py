@@ -1,0 +1,90 @@
+"""What a run is made of. A recipe is typed Python: its fields are the hyperparameters.
+
+Each architecture has a final subclass in `training/recipes/`; the command line is made from its fields.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar, Literal
+
+from lightning_fabric import Fabric
+from torch import nn
+
+from training import datasets
+from training.datasets import Data
+from training.objectives.base import Objective
+from training.report import Report, Trained, report
+from zoo.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(ABC):
+    """The hyperparameters that every run has."""
+
+    dataset: str
+    """Data set to train on; see `zoo data`."""
+    epochs: int
+    """Passes over the training split, at most."""
+    batch_size: int
+    """Examples a step, over all devices together; 0 takes the whole training split."""
+    seed: int = 0
+    """Seed of the initial weights, the order of the examples, dropout and the validation split."""
+    validation_share: float = 0.1
+    """Share of the training split held out for validation, where the data set has no such split."""
+    patience: int | None = None
+    """Stop after so many epochs without a better validation loss, and restore the best weights."""
+    log_every: int = 1
+    """Epochs between validations and logged points."""
+    log_steps: int = 50
+    """Steps between logged batch losses."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU where there is one."""
+    precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
+    """Number format of training; the exported graph is float32."""
+    bar: float | None = None
+    """Value of the primary test metric that a version must reach to be promoted."""
+
+    architecture: ClassVar[str]
+    """Name of the architecture, with hyphens; its files have underscores."""
+    paper: ClassVar[str]
+    """Authors and year of the source."""
+    kinds: ClassVar[tuple[str, ...]]
+    """Kinds of task that the architecture can learn."""
+
+    @property
+    def model_name(self) -> str:
+        """Name of the registered model."""
+        return f"{self.architecture}-{self.dataset_name}"
+
+    @property
+    def dataset_name(self) -> str:
+        """Name of the data set."""
+        return self.dataset
+
+    def load_data(self) -> Data:
+        """The data set's raw splits."""
+        return datasets.find(self.dataset).load()
+
+    @abstractmethod
+    def build_model(self, task: Task) -> nn.Module:
+        """The architecture, sized for the task."""
+
+    @abstractmethod
+    def build_objective(self, model: nn.Module, task: Task, fabric: Fabric, steps: int) -> Objective:
+        """Loss and optimiser for a run of `steps` steps."""
+
+    def report(self, trained: Trained) -> Report:
+        """Figures, further metrics and card sections of a trained model."""
+        return report(trained)
+
+
+def flatten(recipe: Any, prefix: str = "") -> dict[str, Any]:
+    """Every resolved field by dotted name, nested dataclasses included."""
+    flat: dict[str, Any] = {}
+    for field in fields(recipe):
+        value = getattr(recipe, field.name)
+        if is_dataclass(value):
+            flat.update(flatten(value, f"{prefix}{field.name}."))
+        else:
+            flat[f"{prefix}{field.name}"] = value
+    return flat

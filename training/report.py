@@ -1,0 +1,129 @@
+"""What is said of a trained model beyond its test metrics: figures and the model card."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import nn
+
+from training import figures
+from training.datasets import Data
+from training.loop import Progress
+from zoo.graph import Graph
+from zoo.tasks import Task
+from zoo.tasks.base import run_in_batches
+from zoo.tasks.image_classification import ImageClassification
+from zoo.tasks.tabular_classification import TabularClassification
+from zoo.tasks.tabular_regression import TabularRegression
+
+if TYPE_CHECKING:
+    from training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained and exported model, before it is bundled."""
+
+    recipe: "Recipe"
+    data: Data
+    task: Task
+    progress: Progress
+    module: nn.Module
+    """The torch module that was exported."""
+    run: Graph
+    """The exported graph."""
+    metrics: dict[str, float]
+    """Test metrics, measured through the graph."""
+    parameters: int
+
+
+@dataclass
+class Report:
+    """What an architecture adds to a run."""
+
+    figures: dict[str, Figure] = field(default_factory=dict)
+    """By file stem."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Further metrics, by name."""
+    sections: list[str] = field(default_factory=list)
+    """Markdown for the model card."""
+
+
+def report(trained: Trained) -> Report:
+    """Learning curves and the figures of the task's kind."""
+    drawn = {"learning_curves": figures.learning_curves(trained.progress.history)}
+    task, test = trained.task, trained.data.test
+    inputs = {name: test[name].astype(a.dtype) for name, a in task.example_inputs(1).items()}
+    output = run_in_batches(trained.run, inputs, 256)[task.outputs[0]]
+    match task:
+        case TabularRegression():
+            drawn["predictions"] = figures.predicted_against_actual(
+                test["target"], output, task.target, task.unit
+            )
+        case TabularClassification() | ImageClassification():
+            drawn["confusion"] = figures.confusion(test["target"], output.argmax(axis=1), task.labels)
+            if isinstance(task, ImageClassification) and trained.metrics["accuracy"] < 1:
+                drawn["worst_mistakes"] = figures.worst_mistakes(
+                    test["image"], test["target"], output, task.labels
+                )
+    if (weights := _first_weights(trained)) is not None:
+        drawn["first_weights"] = weights
+    return Report(figures=drawn)
+
+
+def card(trained: Trained, sections: list[str]) -> str:
+    """The model card in Markdown."""
+    recipe, data, task = trained.recipe, trained.data, trained.task
+    rows = [f"| {name} | {value:.6g} |" for name, value in trained.metrics.items()]
+    splits = {"training": data.train, "validation": data.validation, "test": data.test}
+    sizes = ", ".join(f"{len(split['target']):,} {name}" for name, split in splits.items() if split)
+    return "\n".join(
+        [
+            f"# {recipe.model_name}",
+            "",
+            f"{recipe.architecture} ({recipe.paper}) for {task.model_dump()['kind'].replace('_', ' ')}, "
+            f"{trained.parameters:,} parameters, trained for {trained.progress.epoch} epochs "
+            f"in {trained.progress.seconds:.1f} s.",
+            "",
+            "## Data",
+            "",
+            f"{data.name} ({data.source}): {sizes} examples.",
+            "",
+            "## Test metrics, measured through the exported graph",
+            "",
+            "| metric | value |",
+            "|---|---|",
+            *rows,
+            "",
+            *sections,
+            "## Use",
+            "",
+            f"`POST {task.endpoint}` with `model: {recipe.model_name}`; `golden.json` holds an example.",
+            "A teaching model: not for decisions about people.",
+            "",
+        ]
+    )
+
+
+def _first_weights(trained: Trained) -> Figure | None:
+    """The first layer's weights as images or bars; none where the first layer is neither."""
+    task = trained.task
+    layer = next(
+        (m for m in trained.module.modules() if isinstance(getattr(m, "weight", None), nn.Parameter)), None
+    )
+    if layer is None:
+        return None
+    weight: Any = layer.weight
+    weight = weight.detach().numpy()
+    if isinstance(layer, nn.Conv2d):
+        kernels = weight.transpose(0, 2, 3, 1)  # [N, C, H, W] -> [N, H, W, C]
+        return figures.weight_images(kernels, "first-layer kernels")
+    if isinstance(layer, nn.Linear) and isinstance(task, ImageClassification):
+        channels_first = weight.reshape(-1, task.channels, task.height, task.width)
+        return figures.weight_images(
+            np.moveaxis(channels_first, 1, 3), "first-layer weights, one image a unit"
+        )
+    if weight.ndim == 1 and isinstance(task, TabularRegression | TabularClassification):
+        return figures.feature_weights(weight, task.feature_names)
+    return None

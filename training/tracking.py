@@ -1,0 +1,245 @@
+"""Runs in MLflow: parameters, metrics, figures, data sets, models.
+
+With `training/promotion.py`, which moves aliases, the only place in training that knows MLflow.
+Points are kept in memory and sent by `log_batch`: 0.13 ms each instead of 2.5.
+"""
+
+import logging
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import onnx
+import onnxruntime
+from filelock import FileLock
+from matplotlib.figure import Figure
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.models import Model, infer_signature
+from mlflow.tracking import MlflowClient
+
+from training.datasets import Data
+from training.loop import Points
+from zoo.bundle import Bundle
+from zoo.errors import NotFound, TrainingDiverged
+from zoo.home import home, tracking_uri
+from zoo.tasks import Arrays
+
+BATCH = 1000  # MLflow's limit of metrics in one call
+PARAM_BATCH = 100  # and of parameters
+FLUSH_SECONDS = 5.0
+DIGEST_LENGTH = 36  # MLflow's limit for a data set's digest
+CHECKPOINT = "checkpoint.pt"
+RECIPE = "recipe.json"
+
+
+def connect() -> MlflowClient:
+    """A client of the tracking store, whose database is made on first use."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(tracking_uri())
+    mlflow.set_registry_uri(tracking_uri())
+    home().mkdir(parents=True, exist_ok=True)
+    with FileLock(home() / "mlflow.lock"):  # two first runs at once would both migrate the empty database
+        client = MlflowClient()
+        client.search_experiments(max_results=1)
+    return client
+
+
+def scratch(run_id: str) -> Path:
+    """Where a run keeps its checkpoint and recipe until it has ended well."""
+    return home() / "checkpoints" / run_id
+
+
+@dataclass
+class RunLog:
+    """One MLflow run being written."""
+
+    client: MlflowClient
+    run_id: str
+    logged: dict[str, int]
+    """Last step of each metric that MLflow already has: a resumed run logs no point twice."""
+    pending: list[Metric] = field(default_factory=list)
+    flushed: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
+    """Time that logging points has taken."""
+
+    def points(self, points: Points) -> None:
+        """Keeps points and sends them every few seconds."""
+        started, now = time.perf_counter(), int(time.time() * 1000)
+        for name, added in points.items():
+            last = self.logged.get(name, -1)
+            self.pending += [Metric(name, value, now, step) for step, value in added if step > last]
+            self.logged[name] = max([last, *(step for step, _ in added)])
+        if time.monotonic() - self.flushed > FLUSH_SECONDS or len(self.pending) > BATCH:
+            self.flush()
+        self.seconds += time.perf_counter() - started
+
+    def flush(self) -> None:
+        """Sends what is pending."""
+        for start in range(0, len(self.pending), BATCH):
+            self.client.log_batch(self.run_id, metrics=self.pending[start : start + BATCH])
+        self.pending, self.flushed = [], time.monotonic()
+
+    def params(self, params: dict[str, Any]) -> None:
+        """Logs every value as a parameter."""
+        entries = [Param(name, str(v)) for name, v in params.items()]
+        for start in range(0, len(entries), PARAM_BATCH):
+            self.client.log_batch(self.run_id, params=entries[start : start + PARAM_BATCH])
+
+    def tags(self, tags: dict[str, str]) -> None:
+        """Sets tags."""
+        self.client.log_batch(self.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+    def figures(self, figures: dict[str, Figure]) -> None:
+        """Stores each figure as `figures/<name>.png`."""
+        for name, figure in figures.items():
+            self.client.log_figure(self.run_id, figure, f"figures/{name}.png")
+
+    def text(self, text: str, path: str) -> None:
+        """Stores a text file among the run's artifacts."""
+        self.client.log_text(self.run_id, text, path)
+
+    def model(self, bundle: Bundle, example: Arrays, metrics: dict[str, float], data: Data) -> str:
+        """Logs a bundle as an MLflow model, its metrics linked to it and to the data; returns its id."""
+        outputs = bundle.open()(example)
+        info = Model.log(
+            None,
+            _BundleFlavor,
+            name=bundle.manifest.model,
+            bundle=bundle,
+            signature=infer_signature(example, outputs),
+            input_example=example,
+            validate_serving_input=False,  # it would start a scoring server's parser; a test of ours does
+        )
+        model_id: str = info.model_id
+        mlflow.log_metrics(metrics, model_id=model_id, dataset=_mlflow_dataset(data))
+        return model_id
+
+
+@contextmanager
+def run(
+    name: str, experiment: str, parent: str | None = None, system_metrics: bool = True
+) -> Iterator[RunLog]:
+    """A new run that ends as finished, failed (with the reason as a tag) or killed."""
+    client = connect()
+    tags = {"mlflow.parentRunId": parent} if parent else {}
+    started = mlflow.start_run(
+        experiment_id=_experiment(client, experiment),
+        run_name=name,
+        tags=tags | _git_tags(),
+        nested=parent is not None,
+        log_system_metrics=system_metrics,
+    )
+    with _ending(RunLog(client, started.info.run_id, {})) as log:
+        yield log
+
+
+@contextmanager
+def resumed(run_id: str) -> Iterator[RunLog]:
+    """A run that was killed, going on; `NotFound` where there is nothing to go on from."""
+    client = connect()
+    if not (scratch(run_id) / RECIPE).exists():
+        raise NotFound(f"run {run_id} cannot be resumed: it has ended, or was not started from {home()}")
+    mlflow.start_run(run_id=run_id, log_system_metrics=True)
+    keys = client.get_run(run_id).data.metrics
+    logged = {key: max(m.step for m in client.get_metric_history(run_id, key)) for key in keys}
+    with _ending(RunLog(client, run_id, logged)) as log:
+        yield log
+
+
+@contextmanager
+def _ending(log: RunLog) -> Iterator[RunLog]:
+    status = "FAILED"
+    try:
+        yield log
+        status = "FINISHED"
+        shutil.rmtree(scratch(log.run_id), ignore_errors=True)
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    except Exception as error:
+        log.tags({"failure": f"{type(error).__name__}: {error}"[:5000]})
+        if isinstance(error, TrainingDiverged):  # going on from its checkpoint would diverge again
+            shutil.rmtree(scratch(log.run_id), ignore_errors=True)
+        raise
+    finally:
+        log.flush()
+        mlflow.end_run(status)
+
+
+def log_inputs(log: RunLog, data: Data) -> None:
+    """Links the run to its data set, once for training and once for testing."""
+    dataset = _mlflow_dataset(data)
+    for context in ("training", "testing"):
+        mlflow.log_input(dataset, context=context)
+    log.params({"data.digest": data.digest, "data.source": data.source})
+
+
+class _BundleFlavor:
+    """Saves a bundle as MLflow's ONNX flavour: any MLflow can load it, and the zoo finds its own files."""
+
+    @staticmethod
+    def save_model(path: str, mlflow_model: Model, bundle: Bundle, **kwargs: Any) -> None:
+        kwargs.pop("validate_serving_input")
+        mlflow.onnx.save_model(
+            onnx.load(bundle.graph_path),
+            path,
+            mlflow_model=mlflow_model,
+            pip_requirements=[
+                f"mlflow=={mlflow.__version__}",
+                f"numpy=={np.__version__}",
+                f"onnx=={onnx.__version__}",
+                f"onnxruntime=={onnxruntime.__version__}",
+            ],
+            onnx_execution_providers=["CPUExecutionProvider"],
+            save_as_external_data=False,
+            **kwargs,
+        )
+        for name in (*bundle.manifest.files, "manifest.json"):
+            shutil.copy(bundle.directory / name, Path(path) / name)
+
+
+def _mlflow_dataset(data: Data) -> Any:
+    source = CodeDatasetSource(tags={"source": data.source})
+    return MetaDataset(  # type: ignore[abstract]  # MLflow's own, used as documented
+        source, name=data.name, digest=data.digest[:DIGEST_LENGTH]
+    )
+
+
+def _experiment(client: MlflowClient, name: str) -> str:
+    """Id of the experiment, made on first use; local stores keep their artifacts under ZOO_HOME."""
+    with FileLock(home() / "mlflow.lock"):
+        if found := client.get_experiment_by_name(name):
+            identifier: str = found.experiment_id
+            return identifier
+        local = tracking_uri().startswith("sqlite:")
+        location = (home() / "artifacts" / name).as_uri() if local else None
+        created: str = client.create_experiment(name, artifact_location=location)
+        return created
+
+
+def _git_tags() -> dict[str, str]:
+    """Commit of the code that trains, and whether it was changed since; nothing outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here), *words], capture_output=True, text=True, check=True
+        ).stdout
+
+    try:
+        return {
+            "mlflow.source.git.commit": git("rev-parse", "HEAD").strip(),
+            "git.dirty": str(bool(git("status", "--porcelain", "--untracked-files=no"))).lower(),
+        }
+    except (OSError, subprocess.CalledProcessError):
+        return {}

@@ -1,0 +1,57 @@
+"""Fitted scaling as part of the network, so that a graph takes and returns natural units.
+
+Buffers, not parameters: they are fitted on the training split and never trained.
+
+Shape legend: B batch, F features, C channels, H height, W width.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class FeatureScaling(nn.Module):
+    """Standardises each feature: [B, F] in natural units -> [B, F] with mean 0 and variance 1."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return (features - self.mean) / self.std
+
+
+class PixelScaling(nn.Module):
+    """Standardises each channel: uint8 [B, H, W, C] -> float [B, C, H, W]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])  # [C, 1, 1]
+        self.register_buffer("std", torch.tensor(std)[:, None, None])
+
+    def forward(self, image: Tensor) -> Tensor:
+        channels_first = image.permute(0, 3, 1, 2).to(self.mean.dtype)  # [B, H, W, C] -> [B, C, H, W]
+        return (channels_first - self.mean) / self.std
+
+
+class ValueUnscaling(nn.Module):
+    """Undoes the target's standardisation: [B] with variance 1 -> [B] in the target's unit."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: float, std: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+
+    def forward(self, scaled: Tensor) -> Tensor:
+        return scaled * self.std + self.mean

@@ -121,6 +121,11 @@ def download(name: str, version: str) -> Path:
     return Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}"))
 
 
+def record_of(name: str, version: str) -> VersionRecord:
+    """What a registered version's tags say; `NotFound` where there is no such version."""
+    return _record(connect(), name, version)
+
+
 def champion_of(client: MlflowClient, name: str) -> str | None:
     """The champion's version; none where the model is not there or has no champion."""
     try:

@@ -67,6 +67,8 @@ class Task(BaseModel, ABC):
 
     endpoint: ClassVar[str]
     """Path of the typed HTTP endpoint."""
+    payload: ClassVar[str]
+    """Request field that takes a list of inputs."""
     primary_metric: ClassVar[str]
     """The metric by which versions are ranked."""
     higher_is_better: ClassVar[bool]

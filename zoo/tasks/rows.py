@@ -53,7 +53,8 @@ def _in_order(index: int, row: Row, names: tuple[str, ...]) -> list[float]:
 def example_features(mean: tuple[float, ...], std: tuple[float, ...], batch: int) -> NDArray[np.float32]:
     """float32 [batch, F] drawn around the training split's means, the same at every call."""
     noise: NDArray[np.float64] = np.random.default_rng(0).standard_normal((batch, len(mean)))
-    return (np.array(mean) + noise * np.array(std)).astype(np.float32)
+    features: NDArray[np.float32] = (np.array(mean) + noise * np.array(std)).astype(np.float32)
+    return features
 
 
 def fit_scaling(values: NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:

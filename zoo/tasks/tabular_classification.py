@@ -22,6 +22,7 @@ class TabularClassification(Task):
     feature_std: tuple[float, ...]
 
     endpoint: ClassVar[str] = "/classify"
+    payload: ClassVar[str] = "rows"
     primary_metric: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
     request_type: ClassVar[type[RowsRequest]] = RowsRequest

@@ -1,0 +1,116 @@
+"""`zoo train`: a recipe from the command line, trained with a progress bar."""
+
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from training import tracking
+from training.loop import Points, Progress
+from training.pipeline import RunResult
+from training.pipeline import train as train_recipe
+from training.recipe import Recipe
+from training.recipes import names, recipe_for, restore
+from zoo.cli import show
+from zoo.errors import NotFound
+
+
+@dataclasses.dataclass(frozen=True)
+class Resume:
+    """Go on with a run that was killed: zoo train --resume RUN_ID."""
+
+    resume: str
+    """Run id."""
+    json: bool = False
+    """The result as one JSON document on stdout."""
+
+
+def train(words: Sequence[str]) -> None:
+    """Runs `zoo train` with the given words."""
+    if any(word == "--resume" or word.startswith("--resume=") for word in words):
+        given = tyro.cli(Resume, args=words, prog="zoo train")
+        path = tracking.scratch(given.resume) / tracking.RECIPE
+        if not path.exists():
+            raise NotFound(f"run {given.resume} cannot be resumed: it has ended, or was started elsewhere")
+        recipe = restore(json.loads(path.read_text(encoding="utf-8")))
+        result = train_with_progress(recipe, given.resume)
+        as_json = given.json
+    else:
+        recipe, as_json = _parse(words)
+        result = train_with_progress(recipe)
+    if result is not None:
+        show([_row(result)] if not as_json else [dataclasses.asdict(result)], as_json, title="Trained")
+
+
+def train_with_progress(recipe: Recipe, resume: str | None = None) -> RunResult | None:
+    """Trains a recipe with a bar on stderr that counts epochs and shows the latest figures."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+    )
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        bar = bars.add_task(recipe.model_name, total=recipe.epochs, figures="loading")
+
+        def watch(progress: Progress, points: Points) -> None:
+            shown = {
+                name: points[name][-1][1] for name in ("train_loss", "validation_loss") if name in points
+            }
+            text = " ".join(f"{name.removesuffix('_loss')} {value:.4f}" for name, value in shown.items())
+            bars.update(bar, completed=progress.epoch, figures=f"loss: {text}")
+
+        result = train_recipe(recipe, watch, resume)
+        if result is not None:
+            figures = f"test {result.metric} {result.value:.4f}"
+            bars.update(bar, total=bars.tasks[0].completed, figures=figures)
+    return result
+
+
+def _parse(words: Sequence[str]) -> tuple[Recipe, bool]:
+    """The recipe, from the defaults of the data set that `--dataset` names, and whether to print JSON."""
+    if not words or words[0].startswith("-") or words[0] not in names():
+        defaults = {name: recipe_for(name) for name in names()}
+        tyro.cli(tyro.extras.subcommand_type_from_defaults(defaults), args=words, prog="zoo train")
+        sys.exit(2)  # without an architecture there is nothing to train
+    default: Any = recipe_for(words[0], _option(words, "--dataset"))
+    invocation = dataclasses.make_dataclass(
+        type(default).__name__,
+        [
+            ("recipe", Annotated[type(default), tyro.conf.arg(name="")], default),
+            ("json", bool, False),
+        ],
+    )
+    invocation.__doc__ = type(default).__doc__
+    given: Any = tyro.cli(invocation, args=words[1:], prog=f"zoo train {words[0]}")
+    return given.recipe, given.json
+
+
+def _option(words: Sequence[str], name: str) -> str | None:
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == name:
+            return following
+        if word.startswith(f"{name}="):
+            return word.partition("=")[2]
+    return None
+
+
+def _row(result: RunResult) -> dict[str, Any]:
+    return {
+        "model": result.model,
+        "version": result.version,
+        result.metric: result.value,
+        "seconds": result.seconds,
+        "champion": result.champion,
+        "why": result.reason,
+        "run": result.run_id,
+    }

@@ -1,0 +1,144 @@
+"""What the command line lists, as rows of plain values, and the bundles it hands out."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from training import datasets, promotion, recipes
+from training.recipe import Recipe
+from training.tracking import connect
+from zoo import bundle
+from zoo.errors import InvalidInput
+from zoo.home import home, tracking_uri
+from zoo.tasks import TASKS
+
+
+def architectures() -> list[dict[str, Any]]:
+    """Each architecture with its paper, its champions, and the size of its first recipe's model."""
+    champions = [row for row in promotion.leaderboard() if row.champion]
+    rows = []
+    for name in recipes.names():
+        known = recipes.recipes(name)
+        first = next(iter(known.values()))
+        mine = [row for row in champions if row.record.architecture == name]
+        rows.append(
+            {
+                "architecture": name,
+                "kinds": list(first.kinds),
+                "paper": first.paper,
+                "parameters": _parameters(first),
+                "datasets": list(known),
+                "champions": [
+                    {
+                        "model": r.model,
+                        "version": r.version,
+                        "metric": r.record.metric,
+                        "value": r.record.value,
+                    }
+                    for r in mine
+                ],
+            }
+        )
+    return rows
+
+
+def data_sets() -> list[dict[str, Any]]:
+    """Each data set with what is known without loading it."""
+    found = [datasets.find(name) for name in datasets.names()]
+    return [
+        {
+            "dataset": d.name,
+            "kind": d.kind,
+            "size": d.size,
+            "licence": d.licence,
+            "source": d.source,
+            "present": d.present(),
+        }
+        for d in found
+    ]
+
+
+def leaderboard(dataset: str | None) -> list[dict[str, Any]]:
+    """Each registered version, best first within its data set."""
+    return [
+        {
+            "model": row.model,
+            "version": row.version,
+            "dataset": row.record.dataset,
+            "metric": row.record.metric,
+            "value": row.record.value,
+            "champion": row.champion,
+            "seed": row.record.seed,
+            "parameters": row.record.parameters,
+            "train_seconds": row.record.train_seconds,
+            "onnx_bytes": row.record.onnx_bytes,
+            "latency_ms": row.record.latency_ms,
+            "gate": row.record.gate,
+            "gate_reason": row.record.gate_reason,
+            "run_id": row.run_id,
+            "data_digest": row.record.data_digest,
+        }
+        for row in promotion.leaderboard(dataset)
+    ]
+
+
+def export(name: str, version: str | None, directory: Path) -> str:
+    """Copies a version's bundle to a new folder, with `origin.json` beside it; returns what was written."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise InvalidInput(f"{directory} is not empty; name a new folder")
+    model, champion = promotion.resolve(name)
+    version = version or champion
+    loaded = bundle.load(promotion.download(model, version))
+    record = promotion.record_of(model, version)
+    staging = directory.with_name(f".{directory.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    for file in (*loaded.manifest.files, "manifest.json"):
+        shutil.copy(loaded.directory / file, staging / file)
+    origin = {
+        "model": model,
+        "version": version,
+        "run_id": loaded.manifest.run_id,
+        "record": record.model_dump(),
+    }
+    (staging / "origin.json").write_text(json.dumps(origin, indent=1), encoding="utf-8")
+    if directory.exists():
+        directory.rmdir()
+    staging.replace(directory)
+    return f"{model} version {version}"
+
+
+def ask_champion(name: str, values: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    """The answer of a champion's bundle, run in this process, to values given for its payload field."""
+    model, version = promotion.resolve(name)
+    loaded = bundle.load(promotion.download(model, version))
+    graph = loaded.open()
+    request = {"model": name, **values(loaded.task.payload)}
+    lineage = {
+        "model": model,
+        "version": version,
+        "run_id": loaded.manifest.run_id,
+        "digest": loaded.digest,
+        "provider": graph.provider,
+    }
+    return bundle.ask(loaded.task, graph, request) | {"lineage": lineage}
+
+
+def mlflow_ui_command(host: str, port: int) -> list[str]:
+    """Command line of the MLflow UI over the zoo's store."""
+    connect()
+    return [
+        sys.executable, "-m", "mlflow", "ui",
+        "--backend-store-uri", tracking_uri(),
+        "--default-artifact-root", (home() / "artifacts").as_uri(),
+        "--host", host, "--port", str(port), "--workers", "1",
+    ]  # fmt: skip
+
+
+def _parameters(recipe: Recipe) -> int:
+    data = recipe.load_data()
+    task = TASKS[data.kind].fit(data.train, data.schema)
+    return sum(p.numel() for p in recipe.build_model(task).parameters())

@@ -1,0 +1,83 @@
+"""`make run`: something of everything, trained once, then looked at and queried."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+
+from rich.console import Console
+
+from training import promotion
+from training.command import train_with_progress
+from training.listing import leaderboard, mlflow_ui_command
+from training.recipes import names, recipe_for
+from training.tracking import connect
+from zoo.cli import service_command, show
+from zoo.errors import ZooError
+
+READY_SECONDS = 60
+
+
+def quickstart(ui_port: int, serve_port: int) -> None:
+    """Trains what has no champion yet, starts both servers, and waits for Ctrl-C."""
+    client = connect()
+    for name in names():
+        recipe = recipe_for(name)
+        if promotion.champion_of(client, recipe.model_name) is None:
+            result = train_with_progress(recipe)
+            if result is not None and not result.champion:
+                raise ZooError(f"{result.model} was not promoted: {result.reason}")
+    columns = ("dataset", "model", "version", "metric", "value", "parameters", "train_seconds", "latency_ms")
+    rows = [{key: row[key] for key in columns} for row in leaderboard(None) if row["champion"]]
+    show(rows, False, title="Champions")
+    service = f"http://127.0.0.1:{serve_port}"
+    quiet = subprocess.DEVNULL
+    servers = [
+        subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        for command in (mlflow_ui_command("127.0.0.1", ui_port), service_command("127.0.0.1", serve_port))
+    ]
+    try:
+        _wait_until_ready(f"{service}/readyz", servers)
+        _wait_until_ready(f"http://127.0.0.1:{ui_port}/health", servers)
+        _say_what_to_try(service, ui_port)
+        while all(server.poll() is None for server in servers):
+            time.sleep(0.5)
+        raise ZooError("a server stopped by itself; see what zoo serve or zoo ui says")
+    except KeyboardInterrupt:
+        Console().print("stopping both servers")
+    finally:
+        for server in servers:
+            server.send_signal(signal.SIGTERM)
+        for server in servers:
+            server.wait(20)
+
+
+def _wait_until_ready(url: str, servers: list[subprocess.Popen[bytes]]) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if any(server.poll() is not None for server in servers):
+            raise ZooError("a server did not start; is its port taken? See what zoo serve or zoo ui says")
+        try:
+            with urllib.request.urlopen(url, timeout=1):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise ZooError(f"{url} did not answer within {READY_SECONDS} s")
+
+
+def _say_what_to_try(service: str, ui_port: int) -> None:
+    print(f"\nRuns, figures and models   http://127.0.0.1:{ui_port}\nPrediction API              {service}\n")
+    print("Try:\n")
+    print(f"  curl {service}/models\n")
+    with urllib.request.urlopen(f"{service}/models") as response:
+        entries = json.load(response)["models"]
+    for kind in ("tabular_regression", "image_classification"):
+        entry = next(e for e in entries if e["kind"] == kind and e["alias_of"] is None)
+        body = json.dumps(entry["example_request"])
+        print(f"  curl {service}{entry['endpoint']} --json '{body}'\n")
+    print("Ctrl-C stops both.")
+    sys.stdout.flush()

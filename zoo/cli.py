@@ -1,0 +1,329 @@
+"""The `zoo` command. Its help is made from the dataclasses below; each imports what it needs when it runs.
+
+Listings print a table, or with `--json` one JSON document on stdout; progress goes to stderr. Exit codes:
+0 for success, 1 for an error that the message explains, 2 for a wrong command line, 130 for Ctrl-C.
+"""
+
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import tyro
+
+from zoo.errors import InvalidInput, NotFound, ZooError
+
+Name = Annotated[str, tyro.conf.Positional]
+Json = bool
+SERVICE_URL = "http://127.0.0.1:3000"
+
+
+@dataclass(frozen=True)
+class List:
+    """Architectures: kind, paper, parameters, data sets, champions."""
+
+    json: bool = False
+    """One JSON document on stdout instead of a table."""
+
+    def __call__(self) -> None:
+        from training.listing import architectures
+
+        show(architectures(), self.json, title="Architectures")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Data sets: size, licence, source, present or not."""
+
+    json: bool = False
+    """One JSON document on stdout instead of a table."""
+
+    def __call__(self) -> None:
+        from training.listing import data_sets
+
+        show(data_sets(), self.json, title="Data sets")
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model, track it, export it, register it: zoo train ARCHITECTURE [--help]."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """An idea of the course as tracked runs and one figure; without a name, what there is."""
+
+    name: Annotated[str | None, tyro.conf.Positional] = None
+    """Name of the study."""
+    json: bool = False
+    """One JSON document on stdout."""
+
+    def __call__(self) -> None:
+        from training import study
+
+        if self.name is None:
+            show(study.listing(), self.json, title="Studies")
+        else:
+            show([study.conduct(self.name)], self.json, title=f"Study {self.name}")
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Every registered version, ranked by data set."""
+
+    dataset: Annotated[str | None, tyro.conf.Positional] = None
+    """Only this data set."""
+    json: bool = False
+    """One JSON document on stdout instead of a table."""
+
+    def __call__(self) -> None:
+        from training.listing import leaderboard
+
+        show(
+            leaderboard(self.dataset), self.json, title="Leaderboard", omit=("run_id", "data_digest", "gate")
+        )
+
+
+@dataclass(frozen=True)
+class Promote:
+    """Make a version the champion; one whose gate failed is refused."""
+
+    name: Name
+    """Registered model."""
+    version: Annotated[str, tyro.conf.Positional]
+    """Version number."""
+
+    def __call__(self) -> None:
+        from training import promotion
+
+        promotion.promote(self.name, self.version)
+        print(f"{self.name} version {self.version} is champion")
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """Go one promotion back; again, one further."""
+
+    name: Name
+    """Registered model."""
+
+    def __call__(self) -> None:
+        from training import promotion
+
+        print(f"{self.name} version {promotion.rollback(self.name)} is champion again")
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a champion's bundle to a folder that does not exist yet or is empty."""
+
+    name: Name
+    """Registered model, or a data set's name."""
+    directory: Annotated[Path, tyro.conf.Positional]
+    """Where the bundle goes."""
+    version: str | None = None
+    """Another version than the champion's."""
+
+    def __call__(self) -> None:
+        from training.listing import export
+
+        print(f"wrote {export(self.name, self.version, self.directory)} to {self.directory}")
+
+
+@dataclass(frozen=True)
+class Ui:
+    """Open the MLflow UI on the zoo's runs."""
+
+    host: str = "127.0.0.1"
+    port: int = 5000
+
+    def __call__(self) -> None:
+        from training.listing import mlflow_ui_command
+
+        execute(mlflow_ui_command(self.host, self.port), {})
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Serve the champions over HTTP."""
+
+    bundles: Path | None = None
+    """Serve the exported bundles in this folder instead of the registry's champions; no MLflow needed."""
+    host: str = "127.0.0.1"
+    port: int = 3000
+
+    def __call__(self) -> None:
+        if self.bundles is not None and not self.bundles.is_dir():
+            raise NotFound(f"there is no folder {self.bundles}")
+        environment = {} if self.bundles is None else {"ZOO_BUNDLES": str(self.bundles.resolve())}
+        execute(service_command(self.host, self.port), environment)
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Ask a model: image files, or rows as 1.5,2,3 or as JSON."""
+
+    name: Name
+    """Registered model, or a data set's name."""
+    inputs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Image files for image models; otherwise rows, or files that hold them."""
+    url: str = SERVICE_URL
+    """Where the service listens."""
+    local: bool = False
+    """Run the champion's bundle in this process instead of asking the service."""
+    json: bool = False
+    """The whole answer as one JSON document."""
+
+    def __call__(self) -> None:
+        if not self.inputs:
+            raise InvalidInput("give at least one input")
+        answer = self._ask_bundle() if self.local else self._ask_service()
+        if self.json:
+            print(json.dumps(answer))
+        else:
+            show(answer["predictions"], False, title=self.name)
+
+    def _ask_bundle(self) -> dict[str, Any]:
+        from training.listing import ask_champion
+
+        return ask_champion(self.name, self._values)
+
+    def _ask_service(self) -> dict[str, Any]:
+        from zoo.tasks import TASKS
+
+        entry = fetch(f"{self.url}/models/{self.name}")
+        request = {"model": self.name, **self._values(TASKS[entry["kind"]].payload)}
+        answer: dict[str, Any] = fetch(self.url + entry["endpoint"], request)
+        return answer
+
+    def _values(self, payload: str) -> dict[str, Any]:
+        return {payload: [value_of(text, payload) for text in self.inputs]}
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """Train one quick recipe per architecture that has none yet, then start the MLflow UI and the service."""
+
+    ui_port: int = 5000
+    serve_port: int = 3000
+
+    def __call__(self) -> None:
+        from training.quickstart import quickstart
+
+        quickstart(self.ui_port, self.serve_port)
+
+
+COMMANDS: dict[str, Any] = {
+    "list": List,
+    "data": Data,
+    "train": Train,
+    "study": Study,
+    "leaderboard": Leaderboard,
+    "promote": Promote,
+    "rollback": Rollback,
+    "export": Export,
+    "ui": Ui,
+    "serve": Serve,
+    "predict": Predict,
+    "quickstart": Quickstart,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command; the entry point."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if words[:1] == ["train"]:
+            from training.command import train
+
+            train(words[1:])
+        else:
+            tyro.extras.subcommand_cli_from_dict(COMMANDS, args=words, prog="zoo")()
+    except ZooError as error:
+        print(f"zoo: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("zoo: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def show(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str, omit: Sequence[str] = ()) -> None:
+    """Prints rows as a JSON array or as a table."""
+    if as_json:
+        print(json.dumps(rows))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    columns = [name for name in (rows[0] if rows else {}) if name not in omit]
+    for name in columns:
+        numeric = all(isinstance(row[name], int | float) and not isinstance(row[name], bool) for row in rows)
+        table.add_column(name.replace("_", " "), justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*(as_text(row[name]) for name in columns))
+    Console().print(table if rows else f"{title}: none yet")
+
+
+def as_text(value: Any) -> str:
+    """A table cell."""
+    if isinstance(value, list):
+        return "\n".join(as_text(item) for item in value)
+    if isinstance(value, dict):
+        return " ".join(f"{key} {as_text(item)}" for key, item in value.items())
+    if isinstance(value, bool) or value is None:
+        return "yes" if value else ""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def fetch(url: str, body: Mapping[str, Any] | None = None) -> Any:
+    """The service's JSON answer; its error message as `ZooError`."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request) as response:
+            return json.load(response)
+    except urllib.error.HTTPError as error:
+        raise ZooError(json.loads(error.read())["error"]) from error
+    except (urllib.error.URLError, ValueError) as error:
+        raise ZooError(
+            f"no service answers at {url} ({error}); start it with zoo serve, or use --local"
+        ) from error
+
+
+def value_of(text: str, payload: str) -> Any:
+    """One input: a file's contents, JSON, or numbers separated by commas."""
+    path = Path(text)
+    if payload == "image":
+        import base64
+
+        if not path.is_file():
+            raise NotFound(f"there is no image file {text}")
+        return base64.b64encode(path.read_bytes()).decode()
+    try:
+        if path.is_file():
+            text = path.read_text(encoding="utf-8")
+        return json.loads(text) if text.lstrip()[:1] in ("[", "{") else [float(x) for x in text.split(",")]
+    except (ValueError, OSError) as error:
+        raise InvalidInput(f"{text[:60]!r} is neither a file, nor JSON, nor numbers with commas") from error
+
+
+def service_command(host: str, port: int) -> list[str]:
+    """Command line of the prediction service."""
+    address = ["--host", host, "--port", str(port)]
+    return [sys.executable, "-m", "bentoml", "serve", "serving.service:ZooService", *address]
+
+
+def execute(command: list[str], environment: Mapping[str, str]) -> NoReturn:
+    """Becomes the given command, so that signals reach it."""
+    os.execve(command[0], command, {**os.environ, **environment})
+
+
+__all__ = ["main"]

@@ -1,0 +1,61 @@
+"""The ASGI application in front of BentoML's: every path of ours is answered before BentoML's layers.
+
+Behind metrics, tracing and timeouts of its own, BentoML would take as long again as an answer takes. It
+keeps its page, `/`, the files of the page, and `/metrics`.
+"""
+
+import gc
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serving.bundles_folder import BundlesFolder
+from serving.engine import Engine
+from serving.exchange import Exchange
+from serving.follower import Follower
+from serving.protocols.zoo import ZooProtocol
+from serving.registry import Registry
+from serving.settings import Settings
+from serving.source import Source
+from zoo.home import tracking_uri
+
+PAGE = ("/", "/metrics")
+PAGE_FILES = "/static_content/"
+COLLECT_AFTER = 50_000  # new objects; the default of 700 runs the collector every few requests
+
+
+class Application:
+    """The service as one ASGI application; its lifespan is the lifespan of engine and follower."""
+
+    def __init__(self, page: ASGIApp, settings: Settings) -> None:
+        """`page` answers what is BentoML's."""
+        self._page = page
+        self._engine = Engine(settings.device, settings.threads, settings.queue)
+        self._follower = Follower(_source(settings), self._engine, settings.poll)
+        self._zoo = ZooProtocol(self._engine, lambda: self._follower.catalogue, settings.deadline)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a connection of any type."""
+        if scope["type"] == "http":
+            exchange = Exchange(scope, receive, send)
+            path: str = scope["path"]
+            if path in PAGE or path.startswith(PAGE_FILES):
+                await exchange.pass_on(self._page)
+            else:
+                await self._zoo(exchange)
+        elif scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+        else:
+            await self._page(scope, receive, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gc.set_threshold(COLLECT_AFTER)
+        self._follower.start()
+        try:
+            await self._page(scope, receive, send)  # returns when the server stops
+        finally:
+            self._follower.stop()
+            self._engine.close()
+
+
+def _source(settings: Settings) -> Source:
+    return Registry(tracking_uri()) if settings.bundles is None else BundlesFolder(settings.bundles)

@@ -1,0 +1,76 @@
+"""Versions from a folder of exported bundles: a service without a registry, and without MLflow."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from serving.source import Listing, Version
+from zoo.bundle import Manifest
+from zoo.version import CHAMPION, VersionRecord
+
+log = logging.getLogger(__name__)
+
+
+class Origin(BaseModel):
+    """`origin.json` beside a bundle: which registered version it was exported from."""
+
+    version: str
+    record: VersionRecord
+
+
+class BundlesFolder:
+    """The bundles in a directory and under it, as they are when the service starts.
+
+    Of several versions of one model the newest that passed its gate is the champion.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._places: dict[tuple[str, str], Path] = {}
+        self._listing: Listing | None = None
+
+    def read(self) -> Listing:
+        if self._listing is None:
+            self._listing = self._scan()
+        return self._listing
+
+    @contextmanager
+    def bundle(self, version: Version) -> Iterator[Path]:
+        yield self._places[version.model, version.number]
+
+    def _scan(self) -> Listing:
+        found: dict[str, list[Version]] = {}
+        for path in sorted(self.directory.rglob("manifest.json")):
+            try:
+                version = _version(path.parent)
+            except (OSError, ValidationError) as error:
+                log.error("%s is not a bundle: %s", path.parent, error)
+                continue
+            self._places[version.model, version.number] = path.parent
+            found.setdefault(version.model, []).append(version)
+        return Listing({name: _with_champion(versions) for name, versions in found.items()})
+
+
+def _version(directory: Path) -> Version:
+    manifest = Manifest.model_validate_json((directory / "manifest.json").read_bytes())
+    origin_path = directory / "origin.json"
+    if not origin_path.exists():
+        return Version(manifest.model, "1", (), True, "", manifest.metrics, None)
+    origin = Origin.model_validate_json(origin_path.read_bytes())
+    record = origin.record
+    passed = record.gate == "passed"
+    return Version(
+        manifest.model, origin.version, (), passed, record.gate_reason, record.metrics, record.digest
+    )
+
+
+def _with_champion(versions: list[Version]) -> tuple[Version, ...]:
+    newest_first = sorted(versions, key=lambda version: -int(version.number))
+    champion = next((v for v in newest_first if v.passed), None)
+    return tuple(
+        replace(version, aliases=(CHAMPION,)) if version is champion else version for version in newest_first
+    )

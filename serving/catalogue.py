@@ -1,0 +1,223 @@
+"""What is served at one moment: an immutable snapshot, so that an answer is wholly one version's."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, Field
+
+from serving.engine import LoadedModel
+from zoo.bundle import Manifest
+from zoo.errors import NotFound
+from zoo.tasks import TASKS, Task
+from zoo.tasks.base import Lineage
+
+# ONNX Runtime's names of tensor types in the words of the Open Inference Protocol.
+DATATYPES = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(bfloat16)": "BF16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}
+
+
+class Tensor(BaseModel):
+    """An input or output of the graph."""
+
+    name: str
+    datatype: str
+    shape: Annotated[list[int], Field(description="The batch axis first; -1 where the size is free.")]
+
+
+class VersionEntry(BaseModel):
+    """A registered version."""
+
+    version: str
+    aliases: list[str]
+    state: Annotated[
+        Literal["serving", "available", "refused"],
+        Field(description="Answers to the model's name; passed its gate; failed its gate or its checks."),
+    ]
+    reason: str
+    metrics: dict[str, float]
+
+
+class ModelEntry(BaseModel):
+    """A name that answers: a registered model's, or a data set's."""
+
+    name: str
+    kind: str
+    dataset: str
+    architecture: str
+    alias_of: Annotated[str | None, Field(description="The model that answers to a data set's name.")]
+    metrics: dict[str, float]
+    primary_metric: str
+    endpoint: str
+    example_request: Annotated[dict[str, Any], Field(description="Posts as it is to the endpoint.")]
+    lineage: Lineage
+
+
+class ModelDetails(ModelEntry):
+    """An entry with all there is to know."""
+
+    versions: list[VersionEntry]
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    card: Annotated[str, Field(description="The model card, Markdown.")]
+
+
+class ModelList(BaseModel):
+    """Every name that answers."""
+
+    models: list[ModelEntry]
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A version that answers to its model's name."""
+
+    loaded: LoadedModel
+    version: str
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says of itself."""
+        return self.loaded.bundle.manifest
+
+    @property
+    def task(self) -> Task:
+        """The fitted task."""
+        return self.loaded.bundle.task
+
+    @cached_property
+    def lineage(self) -> Lineage:
+        """What every answer says of its origin."""
+        return Lineage(
+            model=self.manifest.model,
+            version=self.version,
+            run_id=self.manifest.run_id,
+            digest=self.loaded.bundle.digest,
+            provider=self.loaded.graph.provider,
+        )
+
+    @cached_property
+    def lineage_json(self) -> orjson.Fragment:
+        """The lineage, rendered once."""
+        return orjson.Fragment(self.lineage.model_dump_json())
+
+    def entry(self, name: str) -> ModelEntry:
+        """The entry under the model's own name or a data set's."""
+        return ModelEntry(
+            name=name,
+            kind=self.manifest.kind,
+            dataset=self.manifest.dataset,
+            architecture=self.manifest.architecture,
+            alias_of=None if name == self.manifest.model else self.manifest.model,
+            metrics=self.manifest.metrics,
+            primary_metric=self.task.primary_metric,
+            endpoint=self.task.endpoint,
+            example_request={**self.loaded.bundle.golden.request, "model": name},
+            lineage=self.lineage,
+        )
+
+    def details(self, entry: ModelEntry, versions: list[VersionEntry]) -> ModelDetails:
+        """The entry with all there is to know."""
+        return ModelDetails(
+            **dict(entry),
+            versions=versions,
+            inputs=[_tensor(*i) for i in self.loaded.graph.inputs],
+            outputs=[_tensor(*o) for o in self.loaded.graph.outputs],
+            card=self.loaded.card,
+        )
+
+
+class Catalogue:
+    """The names that answer, with their listings rendered once."""
+
+    def __init__(
+        self,
+        served: Iterable[Served],
+        data_sets: Mapping[str, str],
+        versions: Mapping[str, list[VersionEntry]],
+    ) -> None:
+        """`data_sets` names the model of a data set where that is known, `versions` lists each model's."""
+        self._served = {s.manifest.model: s for s in served}
+        for data_set, model in _data_set_names(self._served, data_sets).items():
+            self._served.setdefault(data_set, self._served[model])
+        self._versions = versions
+        self.entries = [self._served[name].entry(name) for name in sorted(self._served)]
+        self.list_json = ModelList(models=self.entries).model_dump_json().encode()
+        self._details = {
+            e.name: self._served[e.name]
+            .details(e, versions.get(e.lineage.model, []))
+            .model_dump_json()
+            .encode()
+            for e in self.entries
+        }
+
+    def find(self, name: str) -> Served:
+        """What answers to a name; `NotFound` says why nothing does."""
+        try:
+            return self._served[name]
+        except KeyError:
+            raise self._nothing(name) from None
+
+    def details_json(self, name: str) -> bytes:
+        """The answer to `GET /models/{name}`; `NotFound` as above."""
+        try:
+            return self._details[name]
+        except KeyError:
+            raise self._nothing(name) from None
+
+    def _nothing(self, name: str) -> NotFound:
+        versions = self._versions.get(name)
+        if not versions:
+            return NotFound("no model answers to this name; GET /models lists the names that do")
+        newest = versions[0]
+        state = f"{newest.state}: {newest.reason}"
+        return NotFound(f"no version of {name!r} is served; the newest, {newest.version}, is {state}")
+
+
+def _data_set_names(served: Mapping[str, Served], named: Mapping[str, str]) -> dict[str, str]:
+    """The model that answers to each data set's name: the one the source names, or else the best.
+
+    A data set has one kind of its own; the kinds stand in `TASKS` in order of precedence.
+    """
+    groups: dict[str, list[Served]] = {}
+    for one in served.values():
+        groups.setdefault(one.manifest.dataset, []).append(one)
+    kinds = list(TASKS)
+    names: dict[str, str] = {}
+    for data_set, group in groups.items():
+        own_kind = min((one.manifest.kind for one in group), key=kinds.index)
+        of_kind = {one.manifest.model: one for one in group if one.manifest.kind == own_kind}
+        choice = named.get(data_set)
+        names[data_set] = choice if choice in of_kind else _best(of_kind)
+    return names
+
+
+def _best(served: Mapping[str, Served]) -> str:
+    def rank(name: str) -> float:
+        task = served[name].task
+        value = served[name].manifest.metrics.get(task.primary_metric, float("nan"))
+        badness = -value if task.higher_is_better else value
+        return badness if badness == badness else float("inf")  # noqa: PLR0124 - not a number comes last
+
+    return min(sorted(served), key=rank)
+
+
+def _tensor(name: str, onnx_type: str, shape: list[Any]) -> Tensor:
+    sizes = [size if isinstance(size, int) else -1 for size in shape]
+    return Tensor(name=name, datatype=DATATYPES[onnx_type], shape=sizes)

@@ -1,0 +1,145 @@
+"""Runs models: the one place that opens, checks, warms up and executes them. Knows no HTTP and no MLflow.
+
+A model that computes faster than a thread hop costs is run in place, on the event loop; every other
+computation goes to a pool of one thread a core behind a bounded queue.
+"""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import TypeVar
+
+from zoo import bundle
+from zoo.bundle import Bundle
+from zoo.errors import BundleError, ZooError
+from zoo.graph import Graph
+from zoo.tasks import Arrays
+
+T = TypeVar("T")
+
+INLINE_SECONDS = 0.001
+"""Longest computation on the event loop; a hop to a thread and back costs about 0.1 ms."""
+WARM_UP_RUNS = 7
+WARM_UP_SECONDS = 0.5  # enough of a warm-up where a single run takes long
+
+# The smallest graph there is, `y = Identity(x)`, to find out whether a device works.
+IDENTITY = bytes.fromhex(
+    "08083a2f0a100a017812017922084964656e746974791201675a0b0a0178"
+    "12060a0408011200620b0a017912060a040801120042040a001011"
+)
+
+
+class Overloaded(ZooError):
+    """Every core is busy and the queue is full."""
+
+
+class DeadlineExceeded(ZooError):
+    """The answer would come later than the request allows."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A bundle that passed its checks, open and warm."""
+
+    bundle: Bundle
+    graph: Graph
+    card: str
+    row_seconds: float
+    """Median time of a batch of one."""
+
+
+class Engine:
+    """Loads models and runs them on one device.
+
+    Deadlines are points on `time.monotonic()`; a computation that has not begun by then never begins.
+    """
+
+    def __init__(self, device: str, threads: int, queue: int) -> None:
+        """`threads` CPU threads a computation, at most `queue` computations waiting."""
+        self.device = device
+        self.threads = threads
+        workers = max(1, len(os.sched_getaffinity(0)) // threads)
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="engine")
+        self._places = threading.BoundedSemaphore(workers + queue)
+
+    def load(self, directory: Path) -> LoadedModel:
+        """A bundle, its digests and golden answer checked, on the engine's device, warmed up.
+
+        `BundleError` where it fails a check, `ProviderUnavailable` where the device does not take it.
+        """
+        loaded = bundle.load(directory)
+        graph = loaded.open(self.device, self.threads)
+        try:
+            loaded.replay(graph)
+            seconds = _warm_up(graph, loaded.task.example_inputs(1))
+        except ZooError:
+            raise
+        except Exception as error:  # whatever a foreign graph makes ONNX Runtime or numpy raise
+            raise BundleError(f"the graph does not run: {error}") from error
+        return LoadedModel(loaded, graph, loaded.read_text("card.md"), seconds)
+
+    async def run(self, model: LoadedModel, inputs: Arrays, deadline: float) -> Arrays:
+        """Outputs for inputs of any batch size; see `offload` for errors."""
+        rows = len(next(iter(inputs.values())))
+        if model.row_seconds * rows <= INLINE_SECONDS:
+            return _in_time(partial(model.graph, inputs), deadline)
+        return await self.offload(partial(model.graph, inputs), deadline)
+
+    async def offload(self, work: Callable[[], T], deadline: float) -> T:
+        """The result of work that would hold up the event loop.
+
+        `Overloaded` where there is no place in the queue, `DeadlineExceeded` past the deadline. Work that
+        has begun by then keeps its place until it is done, so that late answers cannot pile up.
+        """
+        if not self._places.acquire(blocking=False):
+            raise Overloaded("every core is busy and the queue is full; try again later")
+        future: Future[T] = self._pool.submit(_in_time, work, deadline)
+        future.add_done_callback(lambda _: self._places.release())
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            raise DeadlineExceeded("the request was not answered within its deadline") from None
+
+    def close(self) -> None:
+        """Ends the threads once they are done."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def require_device(device: str) -> None:
+    """Raises `ProviderUnavailable` unless ONNX Runtime can really compute on the device."""
+    if device == "cpu":
+        return
+    # In a process of its own: this one may outlive the check and would keep the device's memory.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        pool.submit(_open_on, device).result()
+
+
+def _open_on(device: str) -> None:
+    Graph(IDENTITY, device)
+
+
+def _in_time(work: Callable[[], T], deadline: float) -> T:
+    if time.monotonic() >= deadline:
+        raise DeadlineExceeded("the request was not answered within its deadline")
+    return work()
+
+
+def _warm_up(graph: Graph, inputs: Arrays) -> float:
+    """Median seconds of a run, the first one left out."""
+    graph(inputs)
+    start = time.monotonic()
+    seconds: list[float] = []
+    while len(seconds) < WARM_UP_RUNS and (not seconds or time.monotonic() - start < WARM_UP_SECONDS):
+        begin = time.perf_counter()
+        graph(inputs)
+        seconds.append(time.perf_counter() - begin)
+    return median(seconds)

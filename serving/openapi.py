@@ -1,0 +1,146 @@
+"""The OpenAPI document, with examples that succeed, and the schema that BentoML's client asks for.
+
+Both are made of the tasks' own request and response types.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from serving.catalogue import Catalogue, ModelDetails, ModelEntry, ModelList
+from zoo.tasks import TASKS, Task
+
+REFERENCES = "#/components/schemas/{model}"
+STATUSES = {
+    400: "Malformed JSON, form or header",
+    404: "No such model",
+    413: "Over a size limit",
+    415: "A media type or content coding that is not understood",
+    422: "Well-formed, but not a request that the model takes",
+    503: "Not ready, or the queue is full; see Retry-After",
+    504: "Past the deadline",
+}
+
+Json = dict[str, Any]
+
+
+class Status(BaseModel):
+    """How the service is."""
+
+    status: str
+
+
+class ErrorAnswer(BaseModel):
+    """Why a request was not answered."""
+
+    error: str
+    code: str
+    request_id: str
+
+
+@lru_cache(maxsize=1)
+def document(catalogue: Catalogue | None) -> bytes:
+    """OpenAPI 3.1 as JSON, with an example for each model in the catalogue."""
+    entries = [] if catalogue is None else catalogue.entries
+    name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+    if entries:
+        name["example"] = entries[0].name
+    paths: Json = {task.endpoint: {"post": _prediction(task, entries)} for task in TASKS.values()}
+    paths |= {
+        "/models": {"get": _reading("models", "Every name that answers", ModelList, ())},
+        "/models/{name}": {
+            "get": {**_reading("models", "All about one name", ModelDetails, (404,)), "parameters": [name]}
+        },
+        "/livez": {"get": _reading("operations", "Whether the process runs", Status, ())},
+        "/readyz": {"get": _reading("operations", "Whether models are loaded", Status, (503,))},
+    }
+    return orjson.dumps(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Model zoo",
+                "version": "1",
+                "description": "Every model of the zoo, by its registered name or by its data set's. "
+                "Each answer says which version gave it.",
+            },
+            "servers": [{"url": "."}],
+            "paths": paths,
+            "components": {"schemas": _schemas()},
+        }
+    )
+
+
+@lru_cache(maxsize=1)
+def bentoml_schema() -> bytes:
+    """What `bentoml.SyncHTTPClient` makes its methods of: `client.classify(model=..., rows=...)`."""
+    routes = [
+        {
+            "name": task.endpoint.strip("/"),
+            "route": task.endpoint,
+            "doc": task.request_type.__doc__,
+            "input": _with_files(task.request_type.model_json_schema(), task, {"type": "file"}),
+            "output": task.response_type.model_json_schema(),
+        }
+        for task in TASKS.values()
+    ]
+    return orjson.dumps({"name": "ZooService", "type": "service", "routes": routes})
+
+
+def _prediction(task: type[Task], entries: list[ModelEntry]) -> Json:
+    reference = _reference(task.request_type)
+    examples = {e.name: {"value": e.example_request} for e in entries if e.endpoint == task.endpoint}
+    content: Json = {"application/json": {"schema": reference, "examples": examples}}
+    if task.request_type.files:
+        form = task.request_type.model_json_schema(ref_template=REFERENCES)
+        binary = {"type": "array", "items": {"type": "string", "contentMediaType": "image/*"}}
+        content["multipart/form-data"] = {"schema": _with_files(form, task, binary)}
+    return {
+        "tags": ["predictions"],
+        "operationId": task.endpoint.strip("/"),
+        "summary": task.request_type.__doc__,
+        "requestBody": {"required": True, "content": content},
+        "responses": _responses(task.response_type, tuple(STATUSES)),
+    }
+
+
+def _reading(tag: str, summary: str, answer: type[BaseModel], errors: tuple[int, ...]) -> Json:
+    return {"tags": [tag], "summary": summary, "responses": _responses(answer, errors)}
+
+
+def _responses(answer: type[BaseModel], errors: tuple[int, ...]) -> Json:
+    error = {"application/json": {"schema": _reference(ErrorAnswer)}}
+    responses: Json = {
+        "200": {"description": "OK", "content": {"application/json": {"schema": _reference(answer)}}}
+    }
+    return responses | {str(s): {"description": STATUSES[s], "content": error} for s in errors}
+
+
+def _schemas() -> Json:
+    requests = [task.request_type for task in TASKS.values()]
+    predictions = [task.response_type for task in TASKS.values()]
+    answers: list[type[BaseModel]] = [ModelList, ModelDetails, Status, ErrorAnswer, *predictions]
+    wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        *((model, "validation") for model in requests),
+        *((model, "serialization") for model in answers),
+    ]
+    _, definitions = models_json_schema(wanted, ref_template=REFERENCES)
+    schemas: Json = definitions["$defs"]
+    return schemas
+
+
+def _reference(model: type[BaseModel]) -> Json:
+    return {"$ref": REFERENCES.format(model=model.__name__)}
+
+
+def _with_files(schema: Json, task: type[Task], as_file: Json) -> Json:
+    """The schema with its file fields described as files."""
+    described = {
+        name: {**as_file, "description": field.get("description", "")}
+        if name in task.request_type.files
+        else field
+        for name, field in schema["properties"].items()
+    }
+    return {**schema, "properties": described}

@@ -1,0 +1,61 @@
+"""What went wrong with a request, for every HTTP dialect: a status, a word and a sentence.
+
+Each dialect gives it the shape of its own.
+"""
+
+import logging
+from collections.abc import Mapping
+
+from starlette.exceptions import HTTPException
+
+from serving.engine import DeadlineExceeded, Overloaded
+from zoo.errors import InputTooLarge, InvalidInput, NotFound
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER = {"Retry-After": "1"}  # seconds: the queue is short, and loading takes no longer
+
+
+class Problem(Exception):
+    """A request that is not answered with 200."""
+
+    def __init__(
+        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers: Mapping[str, str] = {} if headers is None else headers
+
+
+def not_ready() -> Problem:
+    """Before the first models are loaded."""
+    return Problem(503, "not_ready", "the models are still being loaded", RETRY_AFTER)
+
+
+# In this order: an image that is too large is an invalid input, too.
+DOMAIN: tuple[tuple[type[Exception], int, str, Mapping[str, str]], ...] = (
+    (InputTooLarge, 413, "too_large", {}),
+    (InvalidInput, 422, "invalid_input", {}),
+    (NotFound, 404, "not_found", {}),
+    (Overloaded, 503, "overloaded", RETRY_AFTER),
+    (DeadlineExceeded, 504, "deadline_exceeded", {}),
+)
+ROUTING = {
+    404: ("not_found", "nothing answers at this path"),
+    405: ("method_not_allowed", "this path does not take this method"),
+}
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem that an exception means; anything unforeseen is logged and says nothing of the inside."""
+    if isinstance(error, Problem):
+        return error
+    for kind, status, code, headers in DOMAIN:
+        if isinstance(error, kind):
+            return Problem(status, code, str(error), headers)
+    if isinstance(error, HTTPException) and error.status_code in ROUTING:  # Starlette's router
+        return Problem(error.status_code, *ROUTING[error.status_code], error.headers)
+    log.error("a request failed", exc_info=error)
+    return Problem(500, "internal", "the service failed to answer; its log says why")

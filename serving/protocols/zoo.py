@@ -1,0 +1,153 @@
+"""The zoo's own dialect: typed endpoints, one a kind of task, over flat JSON objects or forms."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import orjson
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
+
+from serving import openapi
+from serving.catalogue import Catalogue, Served
+from serving.engine import Engine
+from serving.exchange import JSON, SMALL_BODY, Exchange
+from serving.problem import Problem, not_ready, problem_of
+from serving.protocols.zoo_request import (
+    MULTIPART,
+    Parse,
+    form_fields,
+    parse_fields,
+    parse_json,
+    wrong_endpoint,
+)
+from zoo.tasks import TASKS, Arrays, Task
+from zoo.tasks.base import Request
+
+SMALL_OUTPUT = 8192  # numbers that the event loop turns into an answer itself, in about a millisecond
+
+T = TypeVar("T")
+Handler = Callable[[Exchange], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A handler as the ASGI application that a route takes; the exchange comes with the scope."""
+
+    handler: Handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.handler(scope["exchange"])
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A valid request with what answers it."""
+
+    request: Request
+    served: Served
+    inputs: Arrays
+
+
+class ZooProtocol:
+    """Answers each exchange at a path of the zoo's own, and 404 at any other."""
+
+    def __init__(self, engine: Engine, catalogue: Callable[[], Catalogue | None], deadline: float) -> None:
+        """`catalogue` gives the snapshot of the moment, `deadline` is the longest in seconds."""
+        self._engine = engine
+        self._catalogue = catalogue
+        self._deadline = deadline
+        predictions = [
+            Route(task.endpoint, Endpoint(partial(self._predict, task)), methods=["POST"])
+            for task in TASKS.values()
+        ]
+        information: dict[str, Handler] = {
+            "/models": self._list_models,
+            "/models/{name:path}": self._describe_model,
+            "/livez": self._live,
+            "/readyz": self._ready,
+            "/docs.json": self._openapi,
+            "/schema.json": self._bentoml_schema,
+        }
+        readings = [Route(path, Endpoint(handler), methods=["GET"]) for path, handler in information.items()]
+        self._router = Router([*predictions, *readings], redirect_slashes=False)
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Answers, errors included."""
+        # With an application in its scope the router raises 404 and 405 instead of answering.
+        exchange.scope.update(app=self, exchange=exchange)
+        try:
+            await self._router(exchange.scope, exchange.receive, exchange.send)
+        except Exception as error:
+            await _refuse(exchange, problem_of(error))
+
+    async def _predict(self, task_type: type[Task], exchange: Exchange) -> None:
+        catalogue = self._snapshot()
+        deadline = exchange.deadline(self._deadline)
+        media_type = exchange.media_type
+        files = task_type.request_type.files
+        if media_type != JSON and not (media_type == MULTIPART and files):
+            accepted = "application/json" + (" and multipart/form-data" if files else "")
+            raise Problem(415, "unsupported_media_type", f"this path takes {accepted}")
+        body = await exchange.body(self._engine, deadline)
+        parse: Parse
+        if media_type == JSON:
+            parse = partial(parse_json, body)
+        else:
+            parse = partial(parse_fields, await form_fields(exchange.scope["headers"], body, files))
+
+        prepare = partial(_prepare, parse, task_type, catalogue)
+        prepared = await self._work(prepare, len(body) <= SMALL_BODY, deadline)
+        outputs = await self._engine.run(prepared.served.loaded, prepared.inputs, deadline)
+        size = sum(output.size for output in outputs.values())
+        answer = await self._work(partial(_answer, prepared, outputs), size <= SMALL_OUTPUT, deadline)
+        await exchange.answer(200, answer)
+
+    async def _work(self, work: Callable[[], T], small: bool, deadline: float) -> T:
+        return work() if small else await self._engine.offload(work, deadline)
+
+    async def _list_models(self, exchange: Exchange) -> None:
+        await exchange.answer(200, self._snapshot().list_json)
+
+    async def _describe_model(self, exchange: Exchange) -> None:
+        name = exchange.scope["path_params"]["name"]
+        await exchange.answer(200, self._snapshot().details_json(name))
+
+    async def _live(self, exchange: Exchange) -> None:
+        await exchange.answer(200, b'{"status":"alive"}')
+
+    async def _ready(self, exchange: Exchange) -> None:
+        self._snapshot()
+        await exchange.answer(200, b'{"status":"ready"}')
+
+    async def _openapi(self, exchange: Exchange) -> None:
+        await exchange.answer(200, openapi.document(self._catalogue()))
+
+    async def _bentoml_schema(self, exchange: Exchange) -> None:
+        await exchange.answer(200, openapi.bentoml_schema())
+
+    def _snapshot(self) -> Catalogue:
+        catalogue = self._catalogue()
+        if catalogue is None:
+            raise not_ready()
+        return catalogue
+
+
+def _prepare(parse: Parse, task_type: type[Task], catalogue: Catalogue) -> Prepared:
+    request = parse(task_type, catalogue)
+    served = catalogue.find(request.model)
+    if not isinstance(served.task, task_type):
+        raise wrong_endpoint(request.model, served.task)
+    return Prepared(request, served, served.task.encode(request))
+
+
+def _answer(prepared: Prepared, outputs: Arrays) -> bytes:
+    answer = prepared.served.task.decode(prepared.request, outputs)
+    answer["lineage"] = prepared.served.lineage_json
+    return orjson.dumps(answer)
+
+
+async def _refuse(exchange: Exchange, problem: Problem) -> None:
+    error = {"error": problem.message, "code": problem.code, "request_id": exchange.request_id.decode()}
+    await exchange.answer(problem.status, orjson.dumps(error), headers=problem.headers)

@@ -1,0 +1,138 @@
+"""Bodies of the zoo's own endpoints: JSON objects and multipart forms to valid requests."""
+
+import base64
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from serving.catalogue import Catalogue
+from serving.exchange import MAX_BODY
+from serving.problem import Problem
+from zoo.tasks import Task
+from zoo.tasks.base import MAX_BATCH, Request
+
+MULTIPART = b"multipart/form-data"
+MAX_FIELDS = 32  # a form's fields that are not files
+REPORTED = 5  # wrong fields that a message names
+COUNTLESS = 1000  # wrong fields whose report alone would take long
+BEYOND_NUMBER = "number out of range"  # an integer of thousands of digits: valid JSON all the same
+
+Parse = Callable[[type[Task], Catalogue], Request]
+
+
+def parse_json(body: bytes, task: type[Task], catalogue: Catalogue) -> Request:
+    """The request of a JSON body.
+
+    Problems: 400 malformed, 404 where it names no model, 422 against the schema, another kind's among them.
+    """
+    try:
+        return task.request_type.model_validate_json(body)
+    except ValidationError as error:
+        if (
+            error.error_count() == 1
+            and (first := error.errors(include_input=False)[0])["type"] == "json_invalid"
+        ):
+            if BEYOND_NUMBER in first["msg"]:
+                raise Problem(422, "invalid_request", first["msg"]) from None
+            raise Problem(400, "malformed_json", first["msg"]) from None
+        given = from_json(body)
+        raise _invalid(error, given if isinstance(given, dict) else {}, task, catalogue) from None
+
+
+def parse_fields(fields: dict[str, Any], task: type[Task], catalogue: Catalogue) -> Request:
+    """The request of a form's fields; problems as of JSON."""
+    try:
+        return task.request_type.model_validate(fields)
+    except ValidationError as error:
+        raise _invalid(error, fields, task, catalogue) from None
+
+
+async def form_fields(
+    headers: list[tuple[bytes, bytes]], body: bytes, files: tuple[str, ...]
+) -> dict[str, Any]:
+    """The fields of a multipart form, as the JSON body would have them; `files` become base64.
+
+    Problems: 400 malformed, 415 where a part is a pickle, 422 where a field is given twice.
+    """
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield body
+
+    parser = MultiPartParser(
+        Headers(raw=headers),
+        stream(),  # type: ignore[arg-type]  # any asynchronous iterator will do
+        max_files=MAX_BATCH,
+        max_fields=MAX_FIELDS + MAX_BATCH,  # images may come as text, too
+        max_part_size=MAX_BODY,
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise Problem(400, "malformed_form", f"not a readable multipart form: {error.message}") from None
+    fields: dict[str, Any] = {}
+    for name in form:
+        values = [await _value(name, part, name in files) for part in form.getlist(name)]
+        if len(values) > 1 and name not in files:
+            raise Problem(422, "invalid_request", f"{_short(name)}: given {len(values)} times")
+        fields[name] = values if len(values) > 1 else values[0]
+    await form.close()
+    return fields
+
+
+async def _value(name: str, part: UploadFile | str, is_file: bool) -> Any:
+    if isinstance(part, str):
+        # BentoML's client sends every field as JSON, curl and browsers send plain text.
+        as_text = (is_file or name == "model") and not part.startswith('"')
+        try:
+            return part if as_text else from_json(part)
+        except ValueError:
+            return part
+    if "pickle" in (part.content_type or ""):
+        raise Problem(415, "unsupported_media_type", "pickles are never read")
+    if not is_file:
+        raise Problem(422, "invalid_request", f"{_short(name)}: not expected as a file")
+    return base64.b64encode(await part.read()).decode()
+
+
+def _invalid(
+    error: ValidationError, given: Mapping[str, Any], task: type[Task], catalogue: Catalogue
+) -> Problem:
+    """What to tell the sender of a request that does not fit the endpoint's schema."""
+    name = given.get("model")
+    if isinstance(name, str) and name:
+        served = catalogue.find(name)  # a model that is not there goes before the fields that it would take
+        if not isinstance(served.task, task):
+            return wrong_endpoint(name, served.task)
+    if error.error_count() > COUNTLESS:
+        return Problem(422, "invalid_request", f"{error.error_count()} fields do not fit the schema")
+    reports: dict[str, str] = {}  # the first of each place: the rest are the other members of a union
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        reports.setdefault(_place(detail["loc"]), detail["msg"].removeprefix("Value error, "))
+    shown = [f"{place}: {text}" if place else text for place, text in list(reports.items())[:REPORTED]]
+    if len(reports) > REPORTED:
+        shown.append(f"and {len(reports) - REPORTED} more")
+    return Problem(422, "invalid_request", "; ".join(shown))
+
+
+def wrong_endpoint(name: str, task: Task) -> Problem:
+    """A model of another kind was asked for."""
+    return Problem(422, "wrong_endpoint", f"{name!r} is a model of another kind: POST to {task.endpoint}")
+
+
+def _place(location: tuple[str | int, ...]) -> str:
+    """`rows[0].age` of pydantic's location, without the names of a union's members."""
+    place = ""
+    for step in location:
+        if isinstance(step, int):
+            place += f"[{step}]"
+        elif "[" not in step and not (place and step in ("str", "int", "float")):
+            place += f".{_short(step)}" if place else _short(step)
+    return place
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 64 else f"{name[:64]}..."

@@ -1,0 +1,143 @@
+"""Versions from the MLflow registry. The only place in serving that knows MLflow.
+
+The registry's conventions are in `zoo.version`. Needs no more of MLflow than `mlflow-skinny`, and
+SQLAlchemy and alembic where the registry is a database.
+"""
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote, urlparse
+
+from pydantic import ValidationError
+
+from serving.source import Listing, Version
+from zoo.errors import ZooError
+from zoo.version import CHAMPION, COPY_OF_MODEL, VersionRecord
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.store.entities import PagedList
+
+T = TypeVar("T")
+
+PAGE = 1000  # entries a request: MLflow's own upper limit for registered models
+SQLITE = "sqlite:///"
+
+
+class RegistryUnavailable(ZooError):
+    """A registry that cannot be read now."""
+
+
+class Registry:
+    """The MLflow registry at a tracking URI."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._client: MlflowClient | None = None
+
+    def read(self) -> Listing:
+        if self._client is None:
+            if self._is_still_missing():
+                return Listing()
+            self._client = _connect(self.uri)
+        client = self._client
+        aliases = {model.name: dict(model.aliases) for model in _pages(client.search_registered_models)}
+        found: dict[str, list[ModelVersion]] = {}
+        for version in _pages(client.search_model_versions):
+            found.setdefault(version.name, []).append(version)
+        listing = Listing()
+        for name, versions in sorted(found.items()):
+            if not any(VersionRecord.model_fields.keys() & version.tags.keys() for version in versions):
+                continue  # a model that is not the zoo's
+            champion = aliases.get(name, {}).get(CHAMPION)
+            if any(COPY_OF_MODEL in version.tags for version in versions):
+                tags = {str(version.version): version.tags for version in versions}
+                if COPY_OF_MODEL in tags.get(str(champion), {}):
+                    listing.data_sets[name] = tags[str(champion)][COPY_OF_MODEL]
+                continue
+            newest_first = sorted(versions, key=lambda version: -int(version.version))
+            listing.versions[name] = tuple(_version(v, aliases.get(name, {})) for v in newest_first)
+        return listing
+
+    @contextmanager
+    def bundle(self, version: Version) -> Iterator[Path]:
+        import mlflow.artifacts
+
+        assert self._client is not None
+        uri = self._client.get_model_version_download_uri(version.model, version.number)
+        if (local := _local_path(uri)) is not None:
+            yield local  # read where it is: a copy would have to be looked after
+            return
+        with tempfile.TemporaryDirectory(prefix="zoo-bundle-") as copy:
+            yield Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=copy))
+
+    def _is_still_missing(self) -> bool:
+        """Whether there is no local database yet. MLflow would create one, in the way of whoever does."""
+        if not self.uri.startswith(SQLITE):
+            return False
+        database = Path(self.uri.removeprefix(SQLITE))
+        if not database.exists():
+            return True
+        _require_current_schema(database)
+        return False
+
+
+def _connect(uri: str) -> "MlflowClient":
+    # MLflow would retry for minutes inside one call; the follower has its own patience.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)  # artifact repositories ask for the global one
+    return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _require_current_schema(database: Path) -> None:
+    """`RegistryUnavailable` while another process creates the database, or where it needs an upgrade."""
+    import mlflow
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        try:
+            revision = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        except sqlite3.OperationalError:
+            revision = None
+    if revision is None or revision[0] != scripts.get_current_head():
+        raise RegistryUnavailable(
+            "the registry's database is being created, or it is of another MLflow: `mlflow db upgrade URI`"
+        )
+
+
+def _pages(search: "Callable[..., PagedList[T]]") -> Iterator[T]:
+    token = None
+    while True:
+        page = search(max_results=PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _version(version: "ModelVersion", aliases: dict[str, str]) -> Version:
+    number = str(version.version)
+    names = tuple(sorted(alias for alias, target in aliases.items() if str(target) == number))
+    try:
+        record = VersionRecord.from_tags(version.tags)
+    except (ValidationError, ValueError):
+        return Version(version.name, number, names, False, "its tags are not complete", {}, None)
+    passed = record.gate == "passed"
+    return Version(version.name, number, names, passed, record.gate_reason, record.metrics, record.digest)
+
+
+def _local_path(uri: str) -> Path | None:
+    parsed = urlparse(uri)
+    if parsed.scheme == "file":
+        return Path(unquote(parsed.path))
+    return Path(uri) if parsed.scheme == "" else None

@@ -1,0 +1,38 @@
+"""The BentoML service: `bentoml serve serving.service:ZooService`, or `zoo serve`."""
+
+import os
+import sys
+from typing import Any
+
+import bentoml
+
+from serving.application import Application
+from serving.engine import require_device
+from serving.settings import Settings
+from zoo.errors import ZooError
+
+
+class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML has no types
+    """A BentoML service whose server is our application, with BentoML's behind it."""
+
+    def to_asgi(self, is_main: bool = True) -> Application:
+        """What the worker process serves."""
+        return Application(super().to_asgi(is_main), Settings.from_environment(os.environ))
+
+
+@bentoml.service(
+    service_class=FrontedService,
+    workers=1,  # one process: each would load every model, and follow the registry, for itself
+    http={"host": "127.0.0.1", "port": 3000},
+)
+class ZooService:
+    """Every model of the zoo, by its registered name or by its data set's."""
+
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]
+    @staticmethod
+    def check_settings() -> None:
+        """Ends the start, before there is a worker, where the settings cannot be kept."""
+        try:
+            require_device(Settings.from_environment(os.environ).device)
+        except ZooError as error:
+            sys.exit(f"zoo: {error}")

@@ -20,6 +20,7 @@ from training.recipe import Recipe
 from training.recipes import names, recipe_for, restore
 from zoo.cli import show
 from zoo.errors import NotFound
+from zoo.tables import show_record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,7 @@ def train(words: Sequence[str]) -> None:
         recipe, as_json = _parse(words)
         result = train_with_progress(recipe)
     if result is not None:
-        show([_row(result)] if not as_json else [dataclasses.asdict(result)], as_json, title="Trained")
+        show(dataclasses.asdict(result), as_json, show_record)
 
 
 def train_with_progress(recipe: Recipe, resume: str | None = None) -> RunResult | None:
@@ -102,15 +103,3 @@ def _option(words: Sequence[str], name: str) -> str | None:
         if word.startswith(f"{name}="):
             return word.partition("=")[2]
     return None
-
-
-def _row(result: RunResult) -> dict[str, Any]:
-    return {
-        "model": result.model,
-        "version": result.version,
-        result.metric: result.value,
-        "seconds": result.seconds,
-        "champion": result.champion,
-        "why": result.reason,
-        "run": result.run_id,
-    }

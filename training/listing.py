@@ -5,19 +5,23 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from training import datasets, promotion, recipes
-from training.recipe import Recipe
-from training.tracking import connect
+from training import promotion
+from training.store import connect
 from zoo import bundle
 from zoo.errors import InvalidInput
 from zoo.home import home, tracking_uri
 from zoo.tasks import TASKS
 
+if TYPE_CHECKING:
+    from training.recipe import Recipe
+
 
 def architectures() -> list[dict[str, Any]]:
-    """Each architecture with its paper, its champions, and the size of its first recipe's model."""
+    """Each architecture with its paper, its champions, and a champion's size or its first recipe's."""
+    from training import recipes  # torch, which the other listings do without
+
     champions = [row for row in promotion.leaderboard() if row.champion]
     rows = []
     for name in recipes.names():
@@ -29,36 +33,21 @@ def architectures() -> list[dict[str, Any]]:
                 "architecture": name,
                 "kinds": list(first.kinds),
                 "paper": first.paper,
-                "parameters": _parameters(first),
+                "parameters": next((r.record.parameters for r in mine), None) or _parameters(first),
                 "datasets": list(known),
                 "champions": [
                     {
-                        "model": r.model,
-                        "version": r.version,
-                        "metric": r.record.metric,
-                        "value": r.record.value,
+                        "dataset": row.record.dataset,
+                        "model": row.model,
+                        "version": row.version,
+                        "metric": row.record.metric,
+                        "value": row.record.value,
                     }
-                    for r in mine
+                    for row in mine
                 ],
             }
         )
     return rows
-
-
-def data_sets() -> list[dict[str, Any]]:
-    """Each data set with what is known without loading it."""
-    found = [datasets.find(name) for name in datasets.names()]
-    return [
-        {
-            "dataset": d.name,
-            "kind": d.kind,
-            "size": d.size,
-            "licence": d.licence,
-            "source": d.source,
-            "present": d.present(),
-        }
-        for d in found
-    ]
 
 
 def leaderboard(dataset: str | None) -> list[dict[str, Any]]:
@@ -138,7 +127,7 @@ def mlflow_ui_command(host: str, port: int) -> list[str]:
     ]  # fmt: skip
 
 
-def _parameters(recipe: Recipe) -> int:
+def _parameters(recipe: "Recipe") -> int:
     data = recipe.load_data()
     task = TASKS[data.kind].fit(data.train, data.schema)
     return sum(p.numel() for p in recipe.build_model(task).parameters())

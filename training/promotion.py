@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from training import datasets
-from training.tracking import connect
+from training.store import connect
 from zoo.errors import NotFound, PromotionRefused
 from zoo.home import tracking_uri
 from zoo.tasks import TASKS
@@ -101,7 +101,7 @@ def leaderboard(dataset: str | None = None) -> list[Row]:
     client = connect()
     champions = {m.name: m.aliases.get(CHAMPION) for m in _all_models(client)}
     rows = [
-        Row(v.name, str(v.version), v.run_id or "", champions.get(v.name) == str(v.version), record)
+        Row(v.name, str(v.version), v.run_id or "", str(champions.get(v.name)) == str(v.version), record)
         for v in _all_versions(client)
         if COPY_OF_MODEL not in v.tags
         and (record := VersionRecord.from_tags(v.tags))

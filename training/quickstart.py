@@ -13,9 +13,10 @@ from training import promotion
 from training.command import train_with_progress
 from training.listing import leaderboard, mlflow_ui_command
 from training.recipes import names, recipe_for
-from training.tracking import connect
-from zoo.cli import service_command, show
+from training.store import connect
+from zoo.cli import service_command
 from zoo.errors import ZooError
+from zoo.tables import show_leaderboard
 
 READY_SECONDS = 60
 
@@ -29,11 +30,8 @@ def quickstart(ui_port: int, serve_port: int) -> None:
             result = train_with_progress(recipe)
             if result is not None and not result.champion:
                 raise ZooError(f"{result.model} was not promoted: {result.reason}")
-    columns = ("dataset", "model", "version", "metric", "value", "parameters", "train_seconds", "latency_ms")
-    rows = [{key: row[key] for key in columns} for row in leaderboard(None) if row["champion"]]
-    show(rows, False, title="Champions")
+    show_leaderboard(leaderboard(None))
     service = f"http://127.0.0.1:{serve_port}"
-    quiet = subprocess.DEVNULL
     servers = [
         subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True

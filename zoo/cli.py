@@ -9,8 +9,9 @@ import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -32,8 +33,9 @@ class List:
 
     def __call__(self) -> None:
         from training.listing import architectures
+        from zoo.tables import show_architectures
 
-        show(architectures(), self.json, title="Architectures")
+        show(architectures(), self.json, show_architectures)
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,10 @@ class Data:
     """One JSON document on stdout instead of a table."""
 
     def __call__(self) -> None:
-        from training.listing import data_sets
+        from training.datasets import listing
+        from zoo.tables import show_data_sets
 
-        show(data_sets(), self.json, title="Data sets")
+        show(listing(), self.json, show_data_sets)
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,12 @@ class Study:
 
     def __call__(self) -> None:
         from training import study
+        from zoo.tables import show_record, show_rows
 
         if self.name is None:
-            show(study.listing(), self.json, title="Studies")
+            show(study.listing(), self.json, partial(show_rows, "Studies"))
         else:
-            show([study.conduct(self.name)], self.json, title=f"Study {self.name}")
+            show(study.conduct(self.name), self.json, show_record)
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,9 @@ class Leaderboard:
 
     def __call__(self) -> None:
         from training.listing import leaderboard
+        from zoo.tables import show_leaderboard
 
-        show(
-            leaderboard(self.dataset), self.json, title="Leaderboard", omit=("run_id", "data_digest", "gate")
-        )
+        show(leaderboard(self.dataset), self.json, show_leaderboard)
 
 
 @dataclass(frozen=True)
@@ -182,11 +185,10 @@ class Predict:
     def __call__(self) -> None:
         if not self.inputs:
             raise InvalidInput("give at least one input")
+        from zoo.tables import show_predictions
+
         answer = self._ask_bundle() if self.local else self._ask_service()
-        if self.json:
-            print(json.dumps(answer))
-        else:
-            show(answer["predictions"], False, title=self.name)
+        show(answer, self.json, show_predictions)
 
     def _ask_bundle(self) -> dict[str, Any]:
         from training.listing import ask_champion
@@ -252,35 +254,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def show(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str, omit: Sequence[str] = ()) -> None:
-    """Prints rows as a JSON array or as a table."""
+def show(rows: Any, as_json: bool, table: Callable[[Any], None]) -> None:
+    """Prints plain values as one JSON document, or as a table."""
     if as_json:
         print(json.dumps(rows))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    columns = [name for name in (rows[0] if rows else {}) if name not in omit]
-    for name in columns:
-        numeric = all(isinstance(row[name], int | float) and not isinstance(row[name], bool) for row in rows)
-        table.add_column(name.replace("_", " "), justify="right" if numeric else "left")
-    for row in rows:
-        table.add_row(*(as_text(row[name]) for name in columns))
-    Console().print(table if rows else f"{title}: none yet")
-
-
-def as_text(value: Any) -> str:
-    """A table cell."""
-    if isinstance(value, list):
-        return "\n".join(as_text(item) for item in value)
-    if isinstance(value, dict):
-        return " ".join(f"{key} {as_text(item)}" for key, item in value.items())
-    if isinstance(value, bool) or value is None:
-        return "yes" if value else ""
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    else:
+        table(rows)
 
 
 def fetch(url: str, body: Mapping[str, Any] | None = None) -> Any:

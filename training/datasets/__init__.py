@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from typing import Any
 
 from training.datasets.base import Data, DataSet, hold_out
 from zoo.errors import NotFound
@@ -24,4 +25,19 @@ def find(name: str) -> DataSet:
     return dataset
 
 
-__all__ = ["Data", "DataSet", "find", "hold_out", "names"]
+def listing() -> list[dict[str, Any]]:
+    """Each data set with what is known without loading it."""
+    return [
+        {
+            "dataset": found.name,
+            "kind": found.kind,
+            "size": found.size,
+            "licence": found.licence,
+            "source": found.source,
+            "present": found.present(),
+        }
+        for found in map(find, names())
+    ]
+
+
+__all__ = ["Data", "DataSet", "find", "hold_out", "listing", "names"]

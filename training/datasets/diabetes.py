@@ -24,4 +24,4 @@ def load() -> Data:
     return split_examples(NAME, KIND, schema, SOURCE, {"features": table.data}, table.target)
 
 
-DATASET = DataSet(NAME, KIND, "442 patients", "BSD (scikit-learn)", SOURCE, load)
+DATASET = DataSet(NAME, KIND, "442 patients", "BSD", SOURCE, load)

@@ -8,7 +8,6 @@ from torch import nn
 
 from training.datasets import Data
 from training.datasets.csv_file import dataset_name, load_table
-from training.diagnostics import assumptions
 from training.objectives.base import Objective
 from training.objectives.regression import Regression
 from training.optimizer import Optimizer
@@ -51,6 +50,8 @@ class LinearRegressionRecipe(Recipe):
 
     def report(self, trained: Trained) -> Report:
         """The usual report, and the four assumptions."""
+        from training.diagnostics import assumptions  # statsmodels takes a second to import
+
         usual, tested = report(trained), assumptions(trained)
         return Report(usual.figures | tested.figures, tested.metrics, tested.sections)
 

@@ -1,0 +1,33 @@
+# make run     train one quick model per architecture, then MLflow UI on :5000 and the service on :3000
+# make test    the test suite
+# make check   lint and types, as CI does
+# make bench   the measured comparisons in tests/benchmarks
+
+PYTHON ?= python3
+VENV   := .venv
+READY  := $(VENV)/.installed
+
+.PHONY: run test check bench clean
+
+run: $(READY)
+	$(VENV)/bin/zoo quickstart
+
+test: $(READY)
+	$(VENV)/bin/pytest
+
+check: $(READY)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+bench: $(READY)
+	$(VENV)/bin/python -m tests.benchmarks.training
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[serving,training,dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) .zoo .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,121 @@
+"""Terminal tables of the command line's listings, readable at 80 columns."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def show_rows(title: str, rows: Rows) -> None:
+    """Any rows of plain values, one column a key."""
+    if not rows:
+        Console().print(f"{title}: none yet")
+        return
+    _print(title, dict.fromkeys(rows[0], "left"), ([as_text(v) for v in row.values()] for row in rows))
+
+
+def show_record(record: Mapping[str, Any]) -> None:
+    """One record, a line a key."""
+    width = max(map(len, record))
+    for name, value in record.items():
+        Console().print(
+            f"{name.replace('_', ' '):<{width}}  {as_text(value)}", highlight=False, soft_wrap=True
+        )
+
+
+def show_predictions(answer: Mapping[str, Any]) -> None:
+    """One line a prediction: its label with the largest probabilities, or its value with the unit."""
+    for prediction in answer["predictions"]:
+        if "label" in prediction:
+            likeliest = sorted(prediction["probabilities"].items(), key=lambda item: -item[1])[:3]
+            others = ", ".join(f"{label} {probability:.3f}" for label, probability in likeliest)
+            Console().print(f"[bold]{prediction['label']}[/]  ({others})", highlight=False)
+        else:
+            Console().print(f"[bold]{prediction['value']:.6g}[/] {prediction['unit']}", highlight=False)
+    lineage = answer["lineage"]
+    Console().print(f"{lineage['model']} version {lineage['version']}", style="dim", highlight=False)
+
+
+def show_architectures(rows: Rows) -> None:
+    """Architectures with their data sets and champions side by side."""
+
+    def cells(row: Mapping[str, Any]) -> list[str]:
+        champions = {c["dataset"]: c for c in row["champions"]}
+        about = f"[bold]{row['architecture']}[/]\n{row['paper']}\n{row['parameters']:,} parameters"
+        datasets = list(dict.fromkeys([*row["datasets"], *champions]))
+        held = [champions.get(name) for name in datasets]
+        found = [f"{c['metric']} {as_text(c['value'])} (v{c['version']})" if c else "-" for c in held]
+        kinds = "\n".join(kind.replace("_", " ") for kind in row["kinds"])
+        return [about, kinds, "\n".join(datasets), "\n".join(found)]
+
+    _print(
+        "Architectures",
+        dict.fromkeys(("architecture", "kinds", "data set", "champion"), "left"),
+        map(cells, rows),
+    )
+
+
+def show_data_sets(rows: Rows) -> None:
+    """Data sets, without their kinds."""
+    columns = ("dataset", "size", "licence", "source", "present")
+    lines = ([as_text(row[name]) for name in columns] for row in rows)
+    _print("Data sets", dict.fromkeys(("data set", *columns[1:]), "left"), lines)
+
+
+def show_leaderboard(rows: Rows) -> None:
+    """One table a data set and metric; a star marks the champions, a reason the versions not served."""
+    if not rows:
+        Console().print("No versions yet: zoo train trains one")
+    columns = {
+        "": "left",
+        "model": "left",
+        "version": "right",
+        "value": "right",
+        "seed": "right",
+        "parameters": "right",
+        "train s": "right",
+        "ONNX KB": "right",
+        "ms": "right",
+    }
+    for (dataset, metric), group in groupby(rows, lambda row: (row["dataset"], row["metric"])):
+        lines, refused = [], []
+        for row in group:
+            numbers = (row["seed"], row["parameters"], row["train_seconds"], row["onnx_bytes"] / 1000)
+            mark = "★" if row["champion"] else "✗" if row["gate"] == "failed" else ""
+            lines.append(
+                [mark, row["model"], row["version"], as_text(row["value"])]
+                + [as_text(number) for number in numbers]
+                + [f"{row['latency_ms']:.3f}"]
+            )
+            if row["gate"] == "failed":
+                refused.append(f"✗ {row['model']} version {row['version']}: {row['gate_reason']}")
+        _print(f"{dataset}: {metric}", columns, lines)
+        for line in refused:
+            Console().print(f"  {line}", highlight=False)
+
+
+def as_text(value: Any) -> str:
+    """A table cell."""
+    if isinstance(value, list):
+        return "\n".join(as_text(item) for item in value)
+    if isinstance(value, dict):
+        return " ".join(f"{key} {as_text(item)}" for key, item in value.items())
+    if isinstance(value, bool) or value is None:
+        return "yes" if value else "no" if value is False else ""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _print(title: str, columns: Mapping[str, Any], lines: Iterable[list[str]]) -> None:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, justify in columns.items():
+        table.add_column(name.replace("_", " "), justify=justify)
+    for line in lines:
+        table.add_row(*line)
+    Console().print(table)

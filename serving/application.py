@@ -37,8 +37,7 @@ class Application:
         """Answers a connection of any type."""
         if scope["type"] == "http":
             exchange = Exchange(scope, receive, send)
-            path: str = scope["path"]
-            if path in PAGE or path.startswith(PAGE_FILES):
+            if exchange.path in PAGE or exchange.path.startswith(PAGE_FILES):
                 await exchange.pass_on(self._page)
             else:
                 await self._zoo(exchange)

@@ -116,8 +116,6 @@ class Engine:
 
 def require_device(device: str) -> None:
     """Raises `ProviderUnavailable` unless ONNX Runtime can really compute on the device."""
-    if device == "cpu":
-        return
     # In a process of its own: this one may outlive the check and would keep the device's memory.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         pool.submit(_open_on, device).result()

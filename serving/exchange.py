@@ -2,9 +2,9 @@
 
 import asyncio
 import math
+import os
 import re
 import time
-import uuid
 import zlib
 from collections.abc import Mapping
 from functools import partial
@@ -31,9 +31,11 @@ class Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         given_id = self.headers.get(b"x-request-id", b"")
-        self.request_id = given_id if SANE_ID.fullmatch(given_id) else uuid.uuid4().hex.encode()
+        self.request_id = given_id if SANE_ID.fullmatch(given_id) else os.urandom(16).hex().encode()
         self._begun = time.monotonic()
         self.receive = receive
         self.send = send

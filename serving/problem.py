@@ -6,8 +6,6 @@ Each dialect gives it the shape of its own.
 import logging
 from collections.abc import Mapping
 
-from starlette.exceptions import HTTPException
-
 from serving.engine import DeadlineExceeded, Overloaded
 from zoo.errors import InputTooLarge, InvalidInput, NotFound
 
@@ -42,10 +40,6 @@ DOMAIN: tuple[tuple[type[Exception], int, str, Mapping[str, str]], ...] = (
     (Overloaded, 503, "overloaded", RETRY_AFTER),
     (DeadlineExceeded, 504, "deadline_exceeded", {}),
 )
-ROUTING = {
-    404: ("not_found", "nothing answers at this path"),
-    405: ("method_not_allowed", "this path does not take this method"),
-}
 
 
 def problem_of(error: Exception) -> Problem:
@@ -55,7 +49,5 @@ def problem_of(error: Exception) -> Problem:
     for kind, status, code, headers in DOMAIN:
         if isinstance(error, kind):
             return Problem(status, code, str(error), headers)
-    if isinstance(error, HTTPException) and error.status_code in ROUTING:  # Starlette's router
-        return Problem(error.status_code, *ROUTING[error.status_code], error.headers)
     log.error("a request failed", exc_info=error)
     return Problem(500, "internal", "the service failed to answer; its log says why")

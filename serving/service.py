@@ -1,22 +1,27 @@
 """The BentoML service: `bentoml serve serving.service:ZooService`, or `zoo serve`."""
 
+import logging
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bentoml
 
-from serving.application import Application
-from serving.engine import require_device
 from serving.settings import Settings
 from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from serving.application import Application
 
 
 class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML has no types
     """A BentoML service whose server is our application, with BentoML's behind it."""
 
-    def to_asgi(self, is_main: bool = True) -> Application:
+    def to_asgi(self, is_main: bool = True) -> "Application":
         """What the worker process serves."""
+        from serving.application import Application
+
+        logging.getLogger("serving").setLevel(logging.INFO)
         return Application(super().to_asgi(is_main), Settings.from_environment(os.environ))
 
 
@@ -33,6 +38,10 @@ class ZooService:
     def check_settings() -> None:
         """Ends the start, before there is a worker, where the settings cannot be kept."""
         try:
-            require_device(Settings.from_environment(os.environ).device)
+            settings = Settings.from_environment(os.environ)
+            if settings.device != "cpu":
+                from serving.engine import require_device
+
+                require_device(settings.device)
         except ZooError as error:
             sys.exit(f"zoo: {error}")

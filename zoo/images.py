@@ -17,6 +17,9 @@ from PIL import Image, ImageOps
 from zoo.errors import InputTooLarge, InvalidInput
 
 MAX_PIXELS = 50_000_000
+# Where Pillow finds an EXIF orientation. Looking for it in an image without any of them takes as long as
+# decoding a small image.
+ORIENTED = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
 Image.MAX_IMAGE_PIXELS = None  # the limit above is checked instead, from the header, as an error
 
 
@@ -43,14 +46,17 @@ def decode_image(data: bytes, height: int, width: int, channels: int) -> NDArray
             raise InputTooLarge(
                 f"image: {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are accepted"
             )
-        image = _flatten(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
+        image.load()  # an animation's first frame; only now is everything in `info`
+        if not ORIENTED.isdisjoint(image.info):
+            image = ImageOps.exif_transpose(image)
+        image = _flatten(image, "L" if channels == 1 else "RGB")
     except InvalidInput:
         raise
     except Exception as error:  # Pillow's decoders raise many types on hostile bytes
         raise InvalidInput("image: not a readable PNG or JPEG file") from error
     if image.size != (width, height):
         image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
-    return np.asarray(image, dtype=np.uint8).reshape(height, width, channels)
+    return np.frombuffer(image.tobytes(), dtype=np.uint8).reshape(height, width, channels)
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:

@@ -6,8 +6,6 @@ from functools import partial
 from typing import TypeVar
 
 import orjson
-from starlette.routing import Route, Router
-from starlette.types import Receive, Scope, Send
 
 from serving import openapi
 from serving.catalogue import Catalogue, Served
@@ -28,17 +26,8 @@ from zoo.tasks.base import Request
 SMALL_OUTPUT = 8192  # numbers that the event loop turns into an answer itself, in about a millisecond
 
 T = TypeVar("T")
+ONE_MODEL = "/models/"  # and the model's name
 Handler = Callable[[Exchange], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """A handler as the ASGI application that a route takes; the exchange comes with the scope."""
-
-    handler: Handler
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.handler(scope["exchange"])
 
 
 @dataclass(frozen=True)
@@ -58,29 +47,34 @@ class ZooProtocol:
         self._engine = engine
         self._catalogue = catalogue
         self._deadline = deadline
-        predictions = [
-            Route(task.endpoint, Endpoint(partial(self._predict, task)), methods=["POST"])
-            for task in TASKS.values()
-        ]
-        information: dict[str, Handler] = {
-            "/models": self._list_models,
-            "/models/{name:path}": self._describe_model,
-            "/livez": self._live,
-            "/readyz": self._ready,
-            "/docs.json": self._openapi,
-            "/schema.json": self._bentoml_schema,
+        self._routes: dict[str, tuple[str, Handler]] = {
+            "/models": ("GET", self._list_models),
+            "/livez": ("GET", self._live),
+            "/readyz": ("GET", self._ready),
+            "/docs.json": ("GET", self._openapi),
+            "/schema.json": ("GET", self._bentoml_schema),
         }
-        readings = [Route(path, Endpoint(handler), methods=["GET"]) for path, handler in information.items()]
-        self._router = Router([*predictions, *readings], redirect_slashes=False)
+        for task in TASKS.values():
+            self._routes[task.endpoint] = ("POST", partial(self._predict, task))
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answers, errors included."""
-        # With an application in its scope the router raises 404 and 405 instead of answering.
-        exchange.scope.update(app=self, exchange=exchange)
         try:
-            await self._router(exchange.scope, exchange.receive, exchange.send)
+            await self._handler(exchange.path, exchange.method)(exchange)
         except Exception as error:
             await _refuse(exchange, problem_of(error))
+
+    def _handler(self, path: str, method: str) -> Handler:
+        route = self._routes.get(path)
+        if route is None:
+            if not path.startswith(ONE_MODEL):
+                raise Problem(404, "not_found", "nothing answers at this path")
+            route = ("GET", self._describe_model)
+        allowed, handler = route
+        if method != allowed and (method, allowed) != ("HEAD", "GET"):
+            allow = {"Allow": "GET, HEAD" if allowed == "GET" else allowed}
+            raise Problem(405, "method_not_allowed", "this path does not take this method", allow)
+        return handler
 
     async def _predict(self, task_type: type[Task], exchange: Exchange) -> None:
         catalogue = self._snapshot()
@@ -111,7 +105,7 @@ class ZooProtocol:
         await exchange.answer(200, self._snapshot().list_json)
 
     async def _describe_model(self, exchange: Exchange) -> None:
-        name = exchange.scope["path_params"]["name"]
+        name = exchange.path.removeprefix(ONE_MODEL)
         await exchange.answer(200, self._snapshot().details_json(name))
 
     async def _live(self, exchange: Exchange) -> None:

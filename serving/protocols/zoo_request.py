@@ -109,9 +109,13 @@ def _invalid(
             return wrong_endpoint(name, served.task)
     if error.error_count() > COUNTLESS:
         return Problem(422, "invalid_request", f"{error.error_count()} fields do not fit the schema")
-    reports: dict[str, str] = {}  # the first of each place: the rest are the other members of a union
+    reports: dict[str, str] = {}
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
         reports.setdefault(_place(detail["loc"]), detail["msg"].removeprefix("Value error, "))
+    # Of a union each member reports: what is wrong inside one says more than that it is not another.
+    insides = [place for place in reports if place.endswith("]") or "." in place]
+    for place in [p for p in reports if any(i.startswith((f"{p}[", f"{p}.")) for i in insides)]:
+        del reports[place]
     shown = [f"{place}: {text}" if place else text for place, text in list(reports.items())[:REPORTED]]
     if len(reports) > REPORTED:
         shown.append(f"and {len(reports) - REPORTED} more")

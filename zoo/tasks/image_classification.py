@@ -83,7 +83,7 @@ class ImageClassification(Task):
             return {"image": self._from_pixels(request.pixels)}
         images = request.image if isinstance(request.image, list) else [request.image or ""]
         decoded = [decode_image(decode_base64(i), self.height, self.width, self.channels) for i in images]
-        return {"image": np.stack(decoded)}
+        return {"image": np.array(decoded)}
 
     def decode(self, request: ClassifyImageRequest, outputs: Arrays) -> dict[str, Any]:
         return {"predictions": label_predictions(outputs["probabilities"], self.labels, request.top_k)}

@@ -5,7 +5,6 @@ Shape legend: N examples, K classes.
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
@@ -30,12 +29,13 @@ def label_predictions(
     probabilities: NDArray[Any], labels: tuple[str, ...], top_k: int | None = None
 ) -> list[dict[str, Any]]:
     """For each row of [N, K] its label and its `top_k` (all unless given) probabilities."""
-    ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-    of_ranked = np.take_along_axis(probabilities, ranked, axis=1)
-    return [
-        {"label": labels[row[0]], "probabilities": {labels[k]: p for k, p in zip(row, ps, strict=True)}}
-        for row, ps in zip(ranked.tolist(), of_ranked.tolist(), strict=True)
-    ]
+    return [_ranked(row, labels, top_k) for row in probabilities.tolist()]
+
+
+def _ranked(row: list[float], labels: tuple[str, ...], top_k: int | None) -> dict[str, Any]:
+    # Most requests are one row of a few classes: sorting a list takes a tenth of numpy's time then.
+    best = sorted(range(len(row)), key=row.__getitem__, reverse=True)[:top_k]
+    return {"label": labels[best[0]], "probabilities": {labels[k]: row[k] for k in best}}
 
 
 def classification_metrics(target: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, float]:

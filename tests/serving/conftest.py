@@ -1,0 +1,39 @@
+"""One registry and one service for nearly every test of the service."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from server import Server, running
+from tiny_zoo import TinyRegistry, write_classification, write_images, write_regression
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> TinyRegistry:
+    """Four models, one version of which failed its gate; the data set `mnist` has its champion's name."""
+    scratch: Path = tmp_path_factory.mktemp("bundles")
+    registry = TinyRegistry(tmp_path_factory.mktemp("home"))
+    for made in (
+        write_regression(scratch / "regression"),
+        write_classification(scratch / "classification"),
+        write_images(scratch / "images"),
+        write_images(scratch / "worse_images", name="mlp-mnist", accuracy=0.9),
+    ):
+        registry.promote(made.manifest.model, registry.register(made))
+    registry.copy_to_data_set("lenet5-mnist", "1", "mnist")
+    failed = write_regression(scratch / "failed", bias=9.0, mse=9000.0)
+    registry.register(failed, gate="failed", reason="mse 9000 is not below 3500")
+    return registry
+
+
+@pytest.fixture(scope="session")
+def server(registry: TinyRegistry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("log") / "server.log", ZOO_HOME=str(registry.home)) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        yield client

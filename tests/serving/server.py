@@ -1,0 +1,76 @@
+"""The real service as a child process."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+READY_SECONDS = 30  # of a busy test machine; a quiet one takes three
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running service."""
+
+    url: str
+    pid: int
+    log: Path
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's variables with other settings for the service, which reports to nobody."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ZOO_", "MLFLOW_"))}
+    quiet = {"BENTOML_DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return {**inherited, **quiet, **variables}
+
+
+def command(port: int) -> list[str]:
+    """What `zoo serve` executes."""
+    serve = ["-m", "bentoml", "serve", "serving.service:ZooService"]
+    return [sys.executable, *serve, "--host", "127.0.0.1", "--port", str(port)]
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(log: Path, **variables: str) -> Iterator[Server]:
+    """A service with these variables, ready when the context opens."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command(port), env=environment(**variables), stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        _wait_until_ready(url, process, log)
+        yield Server(url, process.pid, log)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    end = time.monotonic() + READY_SECONDS
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            break
+        try:
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise RuntimeError(f"the service did not become ready:\n{log.read_text()}")

@@ -1,0 +1,186 @@
+"""Bundles of hand-made graphs, and a registry that holds them as training would put them there."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from mlflow import MlflowClient, initialize_logged_model, register_model, set_tracking_uri
+from onnx import TensorProto, helper, numpy_helper
+
+from zoo import bundle
+from zoo.bundle import Bundle, Identity
+from zoo.tasks import Arrays, ImageClassification, Schema, TabularClassification, TabularRegression, Task
+from zoo.version import COPY_OF_MODEL, COPY_OF_VERSION, VersionRecord
+
+FEATURES = ("age", "mass")
+SPECIES = ("setosa", "versicolor", "virginica")
+DIGITS = tuple("0123456789")
+SIDE = 8
+
+
+def _graph(
+    nodes: list[onnx.NodeProto],
+    constants: Arrays,
+    source: tuple[str, int, list[str | int]],
+    result: tuple[str, int, list[str | int]],
+) -> bytes:
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(*source)],
+        [helper.make_tensor_value_info(*result)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def regression_graph(weights: list[float], bias: float) -> bytes:
+    """`value` = `features` · weights + bias."""
+    constants = {"weights": np.float32(weights), "bias": np.array(bias, np.float32)}
+    nodes = [
+        helper.make_node("MatMul", ["features", "weights"], ["product"]),
+        helper.make_node("Add", ["product", "bias"], ["value"]),
+    ]
+    features = ("features", TensorProto.FLOAT, ["batch", len(weights)])
+    return _graph(nodes, constants, features, ("value", TensorProto.FLOAT, ["batch"]))
+
+
+def softmax_graph(weights: np.ndarray) -> bytes:
+    """`probabilities` = softmax(`features` · weights), weights [F, K]."""
+    inputs, classes = weights.shape
+    nodes = [
+        helper.make_node("MatMul", ["features", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"]),
+    ]
+    return _graph(
+        nodes,
+        {"weights": weights.astype(np.float32)},
+        ("features", TensorProto.FLOAT, ["batch", inputs]),
+        ("probabilities", TensorProto.FLOAT, ["batch", classes]),
+    )
+
+
+def image_graph(weights: np.ndarray) -> bytes:
+    """`probabilities` = softmax(flattened `image` / 255 · weights), weights [64, K]."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["float", "white"], ["scaled"]),
+        helper.make_node("Flatten", ["scaled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"]),
+    ]
+    return _graph(
+        nodes,
+        {"weights": weights.astype(np.float32), "white": np.array(255, np.float32)},
+        ("image", TensorProto.UINT8, ["batch", SIDE, SIDE, 1]),
+        ("probabilities", TensorProto.FLOAT, ["batch", weights.shape[1]]),
+    )
+
+
+def _write(directory: Path, name: str, task: Task, graph: bytes, train: Arrays, value: float) -> Bundle:
+    architecture, _, dataset = name.partition("-")
+    identity = Identity(
+        model=name,
+        architecture=architecture,
+        dataset=dataset,
+        kind=task.kind,
+        run_id="0" * 32,
+        data_digest="d" * 64,
+        parameters=3,
+        metrics={task.primary_metric: value},
+    )
+    example = task.example_inputs(1)
+    return bundle.write(directory, identity, task, graph, example, train, f"# {name}\n\nTiny.\n")
+
+
+def write_regression(
+    directory: Path, bias: float = 1.0, name: str = "linear_regression-diabetes", mse: float = 2900.0
+) -> Bundle:
+    """A model that answers age + 2 · mass + bias, so that an answer shows which version gave it."""
+    random = np.random.default_rng(0)
+    train = {"features": random.normal(5, 2, (50, 2)).astype(np.float32), "target": random.normal(size=50)}
+    task = TabularRegression.fit(train, Schema(feature_names=FEATURES, target="progression", unit="points"))
+    return _write(directory, name, task, regression_graph([1.0, 2.0], bias), train, mse)
+
+
+def write_classification(
+    directory: Path, name: str = "perceptron-iris", classes: int = 3, accuracy: float = 0.9
+) -> Bundle:
+    """A model of species by two features."""
+    random = np.random.default_rng(1)
+    train = {"features": random.normal(size=(50, 2)).astype(np.float32), "target": np.zeros(50, np.int64)}
+    task = TabularClassification.fit(train, Schema(feature_names=FEATURES, labels=SPECIES[:classes]))
+    return _write(directory, name, task, softmax_graph(random.normal(size=(2, classes))), train, accuracy)
+
+
+def write_images(directory: Path, name: str = "lenet5-mnist", accuracy: float = 0.99) -> Bundle:
+    """A model of digits by 8 x 8 grey pixels."""
+    random = np.random.default_rng(2)
+    image = random.integers(0, 256, (50, SIDE, SIDE, 1), dtype=np.uint8)
+    train = {"image": image, "target": np.zeros(50, np.int64)}
+    task = ImageClassification.fit(train, Schema(labels=DIGITS))
+    return _write(directory, name, task, image_graph(random.normal(size=(SIDE * SIDE, 10))), train, accuracy)
+
+
+def record_of(made: Bundle, gate: str = "passed", reason: str = "better than before") -> VersionRecord:
+    """The record that training would tag the version with."""
+    manifest, task = made.manifest, made.task
+    return VersionRecord(
+        architecture=manifest.architecture,
+        dataset=manifest.dataset,
+        kind=manifest.kind,
+        metric=task.primary_metric,
+        value=manifest.metrics[task.primary_metric],
+        metrics=manifest.metrics,
+        gate=gate,
+        gate_reason=reason,
+        digest=made.digest,
+        data_digest=manifest.data_digest,
+        seed=0,
+        parameters=manifest.parameters,
+        train_seconds=1.0,
+        onnx_bytes=made.graph_path.stat().st_size,
+        latency_ms=0.1,
+    )
+
+
+class TinyRegistry:
+    """An MLflow registry in a SQLite file of its own."""
+
+    def __init__(self, home: Path) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        self.home = home
+        self.uri = f"sqlite:///{home / 'mlflow.db'}"
+        set_tracking_uri(self.uri)
+        self.client = MlflowClient(self.uri)
+        self.experiment = self.client.create_experiment("tiny", artifact_location=str(home / "artifacts"))
+
+    def register(self, made: Bundle, gate: str = "passed", reason: str = "better than before") -> str:
+        """Logs a bundle as a model and registers it; returns the version's number."""
+        run = self.client.create_run(self.experiment)
+        model = initialize_logged_model(
+            name="model", source_run_id=run.info.run_id, experiment_id=self.experiment
+        )
+        self.client.log_model_artifacts(model.model_id, str(made.directory))
+        self.client.finalize_logged_model(model.model_id, "READY")
+        version = register_model(f"models:/{model.model_id}", made.manifest.model)
+        for key, value in record_of(made, gate, reason).to_tags().items():
+            self.client.set_model_version_tag(version.name, version.version, key, value)
+        return str(version.version)
+
+    def promote(self, name: str, version: str) -> None:
+        """Moves the champion."""
+        self.client.set_registered_model_alias(name, "champion", version)
+
+    def copy_to_data_set(self, name: str, version: str, data_set: str) -> None:
+        """Makes a version the champion of its data set."""
+        copied = self.client.copy_model_version(f"models:/{name}/{version}", data_set)
+        for key, value in ((COPY_OF_MODEL, name), (COPY_OF_VERSION, version)):
+            self.client.set_model_version_tag(data_set, copied.version, key, value)
+        self.promote(data_set, str(copied.version))
+
+    def files(self, name: str, version: str) -> Path:
+        """The directory with a version's files."""
+        return Path(self.client.get_model_version_download_uri(name, version))

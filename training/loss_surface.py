@@ -1,0 +1,72 @@
+"""The loss of linear regression with two weights: a bowl that can be drawn, and its exact minimum.
+
+With the parameters θ = (w₁, w₂, b), MSE(θ) = MSE* + ½ (θ - θ*)ᵀ H (θ - θ*), where H = 2/N XᵀX and X has a
+column of ones. Gradient descent converges for rates below 2 / λ, λ the largest eigenvalue of H.
+
+Shape legend: N examples, P parameters (3), S steps.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.pipeline import Prepared
+from zoo.tasks.tabular_regression import TabularRegression
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LossSurface:
+    """The mean squared error of a training split, in standardised units."""
+
+    minimum: Array
+    """θ* [P], by least squares."""
+    hessian: Array
+    """H [P, P]."""
+    names: tuple[str, ...]
+    """Of the features."""
+
+    @cached_property
+    def largest_rate(self) -> float:
+        """Learning rate at which plain descent stops converging."""
+        return float(2 / np.linalg.eigvalsh(self.hessian).max())
+
+    def excess(self, parameters: Array) -> Array:
+        """Loss above the minimum: [..., P] -> [...]."""
+        offset = parameters - self.minimum
+        excess: Array = 0.5 * np.einsum("...i,ij,...j->...", offset, self.hessian, offset)
+        return excess
+
+    def excess_after(self, start: Array, rates: Array, steps: int) -> Array:
+        """What theory says of plain descent: the excess loss [rates] after so many steps from θ [P]."""
+        curvature, directions = np.linalg.eigh(self.hessian)
+        along = directions.T @ (start - self.minimum)  # [P]
+        shrink = (1 - rates[:, None] * curvature) ** (2 * steps)
+        excess: Array = 0.5 * (shrink * along**2) @ curvature
+        return excess
+
+    def draw(self, axis: Any, left: float, right: float, bottom: float, top: float) -> None:
+        """Contours of the excess loss over the two weights, doubling from line to line, and the minimum."""
+        w1, w2 = np.meshgrid(np.linspace(left, right, 161), np.linspace(bottom, top, 161))
+        grid = np.stack([w1, w2, np.full_like(w1, self.minimum[2])], axis=-1)
+        levels = 0.01 * 2.0 ** np.arange(12)
+        axis.contour(w1, w2, self.excess(grid), levels=levels, colors="0.75", linewidths=0.8)
+        axis.plot(*self.minimum[:2], marker="*", color="black", markersize=11, zorder=5)
+        axis.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
+        axis.set(xlabel=f"w₁ ({self.names[0]})", ylabel=f"w₂ ({self.names[1]})")
+        axis.grid(False)
+
+
+def surface_of(prepared: Prepared) -> LossSurface:
+    """The surface that a prepared linear regression with two features descends."""
+    task, train = prepared.task, prepared.data.train
+    assert isinstance(task, TabularRegression)
+    scaled = (train["features"] - np.array(task.feature_mean)) / np.array(task.feature_std)
+    target = (train["target"] - task.target_mean) / task.target_std
+    design = np.column_stack([scaled, np.ones(len(target))])  # [N, P]
+    minimum = np.linalg.lstsq(design, target, rcond=None)[0]
+    return LossSurface(minimum, 2 / len(target) * design.T @ design, task.feature_names)

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from cycler import cycler
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 from numpy.typing import NDArray
 
 from training.loop import Points
@@ -20,6 +21,7 @@ STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.alpha": 0.25,
     "axes.prop_cycle": cycler(color=COLOURS),
     "figure.dpi": 120,
@@ -48,7 +50,10 @@ def learning_curves(history: Points) -> Figure:
             axes[0, 0].plot(*np.transpose(history[name]), label=name.removesuffix("_loss"))
     axes[0, 0].set(title="loss", xlabel="epoch")
     positive = all(value > 0 for _, value in history["train_loss"])
-    axes[0, 0].set_yscale("log" if positive else "linear")
+    if positive:
+        axes[0, 0].set_yscale("log")
+        axes[0, 0].yaxis.set_major_formatter(ScalarFormatter())
+        axes[0, 0].yaxis.set_minor_formatter(ScalarFormatter())
     axes[0, 0].legend()
     for axis, name in zip(axes[0, 1:], others, strict=True):
         axis.plot(*np.transpose(history[name]), color=COLOURS[1])

@@ -26,7 +26,7 @@ from training.objectives.base import Objective
 from training.recipe import Recipe, flatten
 from training.report import Trained, card
 from zoo import bundle
-from zoo.errors import ZooError
+from zoo.errors import ProviderUnavailable, ZooError
 from zoo.graph import Graph
 from zoo.tasks import TASKS, Run, Task
 from zoo.version import VersionRecord
@@ -90,8 +90,10 @@ def train(recipe: Recipe, watch: Observer | None = None, resume: str | None = No
 def prepare(recipe: Recipe) -> Prepared:
     """Loads the data, fits the task on the training split, and builds what is trained."""
     keep_freed_memory()
+    if recipe.device == "cuda" and not torch.cuda.is_available():
+        raise ProviderUnavailable("torch sees no CUDA device; train with --device cpu")
     fabric = Fabric(
-        accelerator=recipe.device,
+        accelerator="cuda" if recipe.device != "cpu" and torch.cuda.is_available() else "cpu",
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),  # torchrun's
         num_nodes=int(os.environ.get("WORLD_SIZE", "1")) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         # Fabric's own 64-true rounds every output to 32 bits; `working_precision` does not.

@@ -71,32 +71,38 @@ def show_leaderboard(rows: Rows) -> None:
     """One table a data set and metric; a star marks the champions, a reason the versions not served."""
     if not rows:
         Console().print("No versions yet: zoo train trains one")
-    columns = {
-        "": "left",
-        "model": "left",
-        "version": "right",
-        "value": "right",
-        "seed": "right",
-        "parameters": "right",
-        "train s": "right",
-        "ONNX KB": "right",
-        "ms": "right",
-    }
+    titles = ("v", "value", "seed", "params", "train", "KB", "ms")
+    columns = {"": "left", "model": "left", **dict.fromkeys(titles, "right")}
     for (dataset, metric), group in groupby(rows, lambda row: (row["dataset"], row["metric"])):
         lines, refused = [], []
         for row in group:
-            numbers = (row["seed"], row["parameters"], row["train_seconds"], row["onnx_bytes"] / 1000)
             mark = "★" if row["champion"] else "✗" if row["gate"] == "failed" else ""
             lines.append(
-                [mark, row["model"], row["version"], as_text(row["value"])]
-                + [as_text(number) for number in numbers]
-                + [f"{row['latency_ms']:.3f}"]
+                [
+                    mark,
+                    row["model"],
+                    row["version"],
+                    as_text(row["value"]),
+                    str(row["seed"]),
+                    short(row["parameters"]),
+                    f"{row['train_seconds']:.1f} s",
+                    short(row["onnx_bytes"] / 1000),
+                    f"{row['latency_ms']:.3f}",
+                ]
             )
             if row["gate"] == "failed":
                 refused.append(f"✗ {row['model']} version {row['version']}: {row['gate_reason']}")
         _print(f"{dataset}: {metric}", columns, lines)
         for line in refused:
             Console().print(f"  {line}", highlight=False)
+
+
+def short(number: float) -> str:
+    """Three digits and a unit: 61.7k, 1.33M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"
 
 
 def as_text(value: Any) -> str:
@@ -113,9 +119,11 @@ def as_text(value: Any) -> str:
 
 
 def _print(title: str, columns: Mapping[str, Any], lines: Iterable[list[str]]) -> None:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     for name, justify in columns.items():
-        table.add_column(name.replace("_", " "), justify=justify)
+        table.add_column(name.replace("_", " "), justify=justify, no_wrap=name == "model")
     for line in lines:
         table.add_row(*line)
     Console().print(table)

@@ -64,6 +64,15 @@ class MLPRecipe(Recipe):
         return Classification(model, task, self.optimizer, fabric, steps, self.label_smoothing)
 
 
+CSV_RECIPE = MLPRecipe(
+    dataset="csv:PATH",
+    epochs=200,
+    batch_size=32,
+    validation_share=0.15,
+    patience=20,
+    model=MLPConfig(hidden=(64, 64)),
+    optimizer=Optimizer("adam", 3e-3, weight_decay=1e-3),
+)
 RECIPES = (
     MLPRecipe(
         dataset="digits",

@@ -1,0 +1,68 @@
+"""One state directory a session, so that no test touches the user's; and one training of each quick recipe."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from quick_training import QuickZoo
+
+# Before torch is loaded, here and in the processes that tests start: threads that wait for one another on
+# busy cores make a small training fifty times slower.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # no network
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_HOME", str(tmp_path_factory.mktemp("unused_home")))
+        for name in ("ZOO_DATA", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated MLflow database without runs; making one takes seconds, copying it nothing."""
+    from training.store import connect
+
+    directory = tmp_path_factory.mktemp("empty_store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_HOME", str(directory))
+        connect()
+    return directory / "mlflow.db"
+
+
+@pytest.fixture
+def home(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty ZOO_HOME."""
+    directory = tmp_path / "home"
+    directory.mkdir()
+    shutil.copy(empty_store, directory / "mlflow.db")
+    monkeypatch.setenv("ZOO_HOME", str(directory))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def _quick_zoo(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> "QuickZoo":
+    from quick_training import QUICK, QuickZoo
+
+    from training import pipeline
+
+    directory = tmp_path_factory.mktemp("quick_zoo")
+    shutil.copy(empty_store, directory / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_HOME", str(directory))
+        return QuickZoo(directory, {key: pipeline.train(recipe) for key, recipe in QUICK.items()})
+
+
+@pytest.fixture
+def zoo(_quick_zoo: "QuickZoo", monkeypatch: pytest.MonkeyPatch) -> "QuickZoo":
+    """ZOO_HOME with every quick recipe trained; read it, and leave it as it is."""
+    monkeypatch.setenv("ZOO_HOME", str(_quick_zoo.home))
+    return _quick_zoo

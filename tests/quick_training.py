@@ -1,0 +1,44 @@
+"""Trainings that tests share: each recipe of the data sets that packages carry, a few of them cut short."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from training import pipeline, recipes
+from training.loop import Points, Progress
+from training.pipeline import Prepared, RunResult
+from training.recipe import Recipe
+
+FETCHED = {"mnist", "fashion-mnist"}  # data sets that no package carries
+Key = tuple[str, str]  # architecture, data set
+
+SHORTER = {
+    ("mlp", "digits"): {"epochs": 3, "bar": 0.8},
+    ("mlp", "breast-cancer"): {"epochs": 10, "bar": 0.9},
+    ("lenet5", "mnist-5k"): {"epochs": 1, "bar": 0.5},
+}
+QUICK: dict[Key, Recipe] = {
+    (name, dataset): replace(recipe, **SHORTER.get((name, dataset), {}))
+    for name in recipes.names()
+    for dataset, recipe in recipes.recipes(name).items()
+    if dataset not in FETCHED
+}
+UNLEARNABLE = ("perceptron", "xor")
+
+
+@dataclass(frozen=True)
+class QuickZoo:
+    """A home in which every quick recipe was trained once."""
+
+    home: Path
+    results: dict[Key, RunResult]
+
+
+def fitted(recipe: Recipe) -> tuple[Prepared, Progress]:
+    """A recipe trained by the loop alone: nothing tracked, nothing exported."""
+    with pipeline.working_precision(recipe):
+        prepared = pipeline.prepare(recipe)
+        return prepared, pipeline.train_prepared(prepared, _ignore)
+
+
+def _ignore(progress: Progress, points: Points) -> None:
+    pass

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from zoo.errors import ZooError
+
 
 @dataclass(frozen=True)
 class Optimizer:
@@ -26,7 +28,12 @@ class Optimizer:
     (Loshchilov & Hutter 2016, arXiv:1608.03983, without restarts)."""
 
     def build(self, module: nn.Module, steps: int) -> tuple[torch.optim.Optimizer, LRScheduler]:
-        """The torch optimiser over the module's parameters, and its schedule for a run of `steps` steps."""
+        """The torch optimiser over the module's parameters, and its schedule for a run of `steps` steps.
+
+        `ZooError` where a setting would have no effect.
+        """
+        if self.momentum and self.name in ("adam", "adamw"):
+            raise ZooError(f"{self.name} keeps its own moments: momentum is for sgd and rmsprop")
         optimizer = self._rule(list(module.parameters()))
 
         def factor(step: int) -> float:

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from training.figures import COLOURS, new_figure
 from training.laboratory import Laboratory
-from training.loss_surface import LossSurface, surface_of
+from training.loss_surface import TWO_WEIGHTS, LossSurface, surface_of
 from training.optimizer import Optimizer
 from training.pipeline import prepare, working_precision
-from training.recipe import Recipe
-from training.recipes import recipe_for
+from training.recipes.linear_regression import LinearRegressionRecipe
 from training.study import Findings
 from zoo.errors import TrainingDiverged
 
@@ -30,9 +29,7 @@ EPOCHS = 60  # of one step each; fewer would not show the divergence
 RATES = {"too small": 0.01, "good": 0.6, "zigzag": 0.985, "too large": 1.1}  # shares of 2 / λ
 FRAME = 8.0  # loss above the minimum at which a path leaves the picture
 DRAWN = (COLOURS[5], COLOURS[2], COLOURS[4], COLOURS[1])
-RECIPE = dataclasses.replace(
-    recipe_for("linear-regression", "sepal-length"), epochs=EPOCHS, log_every=1, log_steps=EPOCHS
-)
+RECIPE = dataclasses.replace(TWO_WEIGHTS, epochs=EPOCHS)
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,9 @@ def run(laboratory: Laboratory) -> Findings:
     return Findings(_figure(surface, descents), _conclusion(surface, descents), _metrics(surface, descents))
 
 
-def _descend(laboratory: Laboratory, name: str, recipe: Recipe, surface: LossSurface) -> Descent:
+def _descend(
+    laboratory: Laboratory, name: str, recipe: LinearRegressionRecipe, surface: LossSurface
+) -> Descent:
     failure = None
     try:
         with laboratory.trial(name, recipe) as trial:

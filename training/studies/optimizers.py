@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from training.figures import COLOURS, new_figure
 from training.laboratory import Laboratory
-from training.loss_surface import LossSurface, surface_of
+from training.loss_surface import TWO_WEIGHTS, LossSurface, surface_of
 from training.optimizer import Optimizer
-from training.recipe import Recipe
-from training.recipes import recipe_for
+from training.recipes.linear_regression import LinearRegressionRecipe
 from training.study import Findings
 
 # Batch size (0 is all examples) and rule. Each rate is, within a factor of two, the one of 1, 2, 3, 5 x 10^k
@@ -37,7 +36,7 @@ DRAWN = dict(
     zip(RULES, (COLOURS[6], COLOURS[5], COLOURS[0], COLOURS[1], COLOURS[4], COLOURS[2]), strict=True)
 )
 NEAR = 0.01  # loss above the minimum that counts as arrived
-RECIPE = dataclasses.replace(recipe_for("linear-regression", "sepal-length"), log_every=1, log_steps=20)
+RECIPE = dataclasses.replace(TWO_WEIGHTS, log_steps=20)
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,9 @@ def run(laboratory: Laboratory) -> Findings:
     return Findings(_figure(surface, descents), _conclusion(descents), _metrics(descents))
 
 
-def _descend(laboratory: Laboratory, name: str, recipe: Recipe) -> tuple[LossSurface, Descent]:
+def _descend(
+    laboratory: Laboratory, name: str, recipe: LinearRegressionRecipe
+) -> tuple[LossSurface, Descent]:
     with laboratory.trial(name, recipe) as trial:
         surface, path = surface_of(trial.prepared), trial.parameters_by_step()
         seconds = [0.0]
@@ -97,7 +98,7 @@ def _metrics(descents: dict[str, Descent]) -> dict[str, float]:
 
 
 def _key(name: str) -> str:
-    return name.split(",")[0].lower().replace("-", "_")
+    return name.partition(",")[0].lower().replace("-", "_")
 
 
 def _conclusion(descents: dict[str, Descent]) -> str:

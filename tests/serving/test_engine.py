@@ -1,0 +1,124 @@
+"""The engine by itself: places, deadlines, and bundles that do not pass."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from tiny_zoo import image_graph, write_images, write_regression
+
+from serving.engine import IDENTITY, DeadlineExceeded, Engine, Overloaded
+from zoo import bundle
+from zoo.errors import BundleError, ProviderUnavailable
+from zoo.graph import Graph
+
+SOON = 5.0
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    engine = Engine("cpu", threads=1, queue=1)
+    yield engine
+    engine.close()
+
+
+def test_a_fast_model_runs_in_place_and_a_slow_one_in_a_thread(engine: Engine, tmp_path: Path) -> None:
+    model = engine.load(write_regression(tmp_path / "made").directory)
+    seen: list[str] = []
+
+    class Watched:
+        def __call__(self, inputs: object) -> dict[str, object]:
+            seen.append(threading.current_thread().name)
+            return {}
+
+    watched = replace(model, graph=Watched())
+    rows = {"features": np.zeros((2, 2), np.float32)}
+    for seconds in (0.0001, 0.1):
+        asyncio.run(engine.run(replace(watched, row_seconds=seconds), rows, time.monotonic() + SOON))
+    assert seen[0] == threading.main_thread().name
+    assert seen[1].startswith("engine")
+
+
+def test_a_full_queue_is_an_error_and_frees_itself(engine: Engine) -> None:
+    async def scenario() -> None:
+        release = threading.Event()
+        deadline = time.monotonic() + SOON
+        asked = [
+            asyncio.create_task(engine.offload(partial(release.wait, SOON), deadline)) for _ in range(50)
+        ]
+        await asyncio.sleep(0.05)
+        refused = [task for task in asked if task.done()]
+        release.set()
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        assert refused
+        assert all(isinstance(task.exception(), Overloaded) for task in refused)
+        assert results.count(True) == len(asked) - len(refused) == len(os.sched_getaffinity(0)) + 1
+        assert await engine.offload(lambda: 7, deadline) == 7
+
+    asyncio.run(scenario())
+
+
+def test_past_the_deadline_work_does_not_begin(engine: Engine) -> None:
+    begun: list[int] = []
+    with pytest.raises(DeadlineExceeded):
+        asyncio.run(engine.offload(lambda: begun.append(1), time.monotonic() - 1))
+    assert not begun
+
+
+def test_late_work_keeps_its_place_until_it_is_done() -> None:
+    engine = Engine("cpu", threads=len(os.sched_getaffinity(0)), queue=0)  # one place
+
+    async def scenario() -> None:
+        release = threading.Event()
+        with pytest.raises(DeadlineExceeded):
+            await engine.offload(partial(release.wait, SOON), time.monotonic() + 0.05)
+        with pytest.raises(Overloaded):
+            await engine.offload(lambda: 7, time.monotonic() + SOON)
+        release.set()
+        await asyncio.sleep(0.1)
+        assert await engine.offload(lambda: 7, time.monotonic() + SOON) == 7
+
+    asyncio.run(scenario())
+    engine.close()
+
+
+def test_a_graph_that_does_not_take_what_the_task_gives(engine: Engine, tmp_path: Path) -> None:
+    made = write_images(tmp_path / "made")
+    model = onnx.load_from_string(image_graph(np.zeros((64, 10))))
+    model.graph.input[0].name = model.graph.node[0].input[0] = "input0"
+    made.graph_path.write_bytes(model.SerializeToString())
+    manifest = made.directory / "manifest.json"
+    digest = bundle._sha256(made.graph_path)
+    manifest.write_text(manifest.read_text().replace(made.manifest.files["model.onnx"], digest))
+    with pytest.raises(BundleError, match="does not run"):
+        engine.load(made.directory)
+
+
+def test_another_answer_than_the_golden_one(engine: Engine, tmp_path: Path) -> None:
+    made = write_regression(tmp_path / "made", bias=1.0)
+    other = write_regression(tmp_path / "other", bias=2.0)
+    made.graph_path.write_bytes(other.graph_path.read_bytes())
+    manifest = made.directory / "manifest.json"
+    old, new = (b.manifest.files["model.onnx"] for b in (made, other))
+    manifest.write_text(manifest.read_text().replace(old, new))
+    with pytest.raises(BundleError, match="golden request"):
+        engine.load(made.directory)
+
+
+def test_the_probe_graph_opens() -> None:
+    assert Graph(IDENTITY).provider == "CPUExecutionProvider"
+
+
+def test_a_device_is_not_replaced_by_another(tmp_path: Path) -> None:
+    try:
+        Graph(IDENTITY, "cuda")
+    except ProviderUnavailable:
+        with pytest.raises(ProviderUnavailable):
+            Engine("cuda", 1, 1).load(write_regression(tmp_path / "made").directory)

@@ -1,0 +1,109 @@
+"""How the service starts, and when it refuses to."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from server import command, environment, free_port, running
+from tiny_zoo import TinyRegistry, record_of, write_images, write_regression
+
+
+def start(**variables: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command(free_port()),
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"ZOO_DEVICE": "tpu"}, "ZOO_DEVICE=tpu"),
+        ({"ZOO_THREADS": "0"}, "ZOO_THREADS=0"),
+        ({"ZOO_DEADLINE": "soon"}, "ZOO_DEADLINE=soon"),
+        ({"ZOO_BUNDLES": "/nowhere/at/all"}, "ZOO_BUNDLES=/nowhere/at/all"),
+    ],
+)
+def test_settings_that_cannot_be(variables: dict[str, str], message: str) -> None:
+    ended = start(**variables)
+    assert ended.returncode != 0
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_device_that_is_not_there(tmp_path: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has the CUDA provider")
+    ended = start(ZOO_DEVICE="cuda", ZOO_HOME=str(tmp_path))
+    assert ended.returncode != 0
+    assert "CUDAExecutionProvider" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_imports() -> None:
+    """Neither torch nor the training side; and the process that only supervises imports no ONNX Runtime."""
+    code = """
+import sys, serving.service
+assert not {"torch", "training", "mlflow", "onnxruntime"} & sys.modules.keys()
+serving.service.ZooService.to_asgi()
+assert not {"torch", "training", "mlflow"} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment())
+
+
+def test_bundles_without_a_registry(tmp_path: Path) -> None:
+    folder = tmp_path / "bundles"
+    write_regression(folder / "alone")  # no origin: version 1
+    write_images(folder / "deep" / "lenet", accuracy=0.7)
+    for version, accuracy in (("3", 0.8), ("12", 0.9)):
+        made = write_images(folder / f"mlp-{version}", name="mlp-mnist", accuracy=accuracy)
+        origin = {"model": "mlp-mnist", "version": version, "run_id": "0" * 32}
+        record = record_of(made).model_dump()
+        (made.directory / "origin.json").write_text(json.dumps({**origin, "record": record}))
+    broken = write_regression(folder / "broken", name="linear_regression-broken")
+    broken.graph_path.write_bytes(b"\0")
+    (folder / "rubbish").mkdir()
+    (folder / "rubbish" / "manifest.json").write_text("{}")
+    with (
+        running(tmp_path / "log", ZOO_BUNDLES=str(folder), ZOO_HOME=str(tmp_path / "home")) as server,
+        httpx.Client(base_url=server.url) as client,
+    ):
+        entries = {entry["name"]: entry for entry in client.get("/models").json()["models"]}
+        assert entries.keys() == {
+            "linear_regression-diabetes",
+            "diabetes",
+            "lenet5-mnist",
+            "mlp-mnist",
+            "mnist",
+        }
+        assert entries["diabetes"]["lineage"]["version"] == "1"
+        assert entries["mlp-mnist"]["lineage"]["version"] == "12"
+        assert entries["mnist"]["alias_of"] == "mlp-mnist"
+        for entry in entries.values():
+            assert client.post(entry["endpoint"], json=entry["example_request"]).status_code == 200
+        states = [v["state"] for v in client.get("/models/mlp-mnist").json()["versions"]]
+        assert states == ["serving", "available"]
+        assert "model.onnx" in client.get("/models/linear_regression-broken").json()["error"]
+        assert not (tmp_path / "home").exists()
+
+
+def test_ten_models_are_ready_within_seconds(registry: TinyRegistry, tmp_path: Path) -> None:
+    for i in range(10):
+        name = f"linear_regression-many{i}"
+        registry.promote(name, registry.register(write_regression(tmp_path / name, name=name)))
+    begin = time.monotonic()
+    with running(tmp_path / "log", ZOO_HOME=str(registry.home)) as server:
+        seconds = time.monotonic() - begin
+        listed = httpx.get(f"{server.url}/models").json()["models"]
+    assert sum(entry["dataset"].startswith("many") for entry in listed) == 20
+    assert seconds < 10  # half of it where no other process wants the cores

@@ -24,10 +24,14 @@ class Data:
     train: Arrays
     test: Arrays
     validation: Arrays | None = None
+    held_out_of: str | None = None
+    """Digest of the data that `hold_out` took the validation split from."""
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over all raw arrays, their names and types."""
+        """SHA-256 over all raw arrays, their names and types, as they were before `hold_out`."""
+        if self.held_out_of is not None:
+            return self.held_out_of
         digest = hashlib.sha256()
         for split in (self.train, self.validation or {}, self.test):
             for name, array in sorted(split.items()):
@@ -85,4 +89,5 @@ def hold_out(data: Data, share: float, seed: int) -> Data:
         data,
         train={name: array[kept] for name, array in data.train.items()},
         validation={name: array[held] for name, array in data.train.items()},
+        held_out_of=data.digest,
     )

@@ -17,6 +17,7 @@ from zoo.tasks import Schema
 
 log = logging.getLogger(__name__)
 PREFIX = "csv:"
+MOST_LABELS = 0.2  # classes a row: a fifth of the rows is for testing, and each class must be in it
 MIN_ROWS = 10  # an 80/20 split of fewer measures nothing
 
 
@@ -36,7 +37,10 @@ def load_table(reference: str, target: str | None) -> Data:
     path = Path(reference.removeprefix(PREFIX)).expanduser()
     if not path.is_file():
         raise NotFound(f"there is no file {path}")
-    table = pd.read_csv(path)
+    try:
+        table = pd.read_csv(path)
+    except ValueError as error:  # pandas' parser errors, and bytes that are no text
+        raise InvalidInput(f"{path.name} is not a CSV file with a header: {error}") from error
     if target is None or target not in table.columns:
         raise InvalidInput(f"name the column to predict with --target; {path.name} has {list(table.columns)}")
     rows = len(table)
@@ -49,6 +53,9 @@ def load_table(reference: str, target: str | None) -> Data:
     words = [name for name in features.columns if features[name].dtype.kind not in "iufb"]
     if words or features.shape[1] == 0:
         raise InvalidInput(f"features must be numeric columns; these are not: {words or 'there are none'}")
+    numbers = table.select_dtypes("number")
+    if infinite := [name for name in numbers.columns if np.isinf(numbers[name]).any()]:
+        raise InvalidInput(f"these columns of {path.name} hold infinite values: {infinite}")
     names = tuple(str(name) for name in features.columns)
     inputs = {"features": features.to_numpy(dtype=np.float64)}
     name, source = dataset_name(reference), path.name
@@ -56,6 +63,16 @@ def load_table(reference: str, target: str | None) -> Data:
         values = table[target].to_numpy(dtype=np.float64)
         schema = Schema(feature_names=names, target=target)
         return split_examples(name, "tabular_regression", schema, source, inputs, values)
-    labels, classes = np.unique(table[target].astype(str), return_inverse=True)
+    labels, classes, counts = np.unique(table[target].astype(str), return_inverse=True, return_counts=True)
+    if len(labels) < 2 or len(labels) > MOST_LABELS * len(table):
+        raise InvalidInput(
+            f"{target!r} has {len(labels)} classes in {len(table)} rows; at least 2 are needed, and at most "
+            f"one in {1 / MOST_LABELS:.0f} rows"
+        )
+    if counts.min() < 2:
+        rare = labels[counts.argmin()]
+        raise InvalidInput(
+            f"class {rare!r} of {target!r} has 1 row; one is needed for training, one for testing"
+        )
     schema = Schema(feature_names=names, labels=tuple(map(str, labels)), target=target)
     return split_examples(name, "tabular_classification", schema, source, inputs, classes.astype(np.int64))

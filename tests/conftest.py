@@ -1,4 +1,4 @@
-"""One state directory a session, so that no test touches the user's; and one training of each quick recipe."""
+"""State directories, so that no test touches the user's, and one training of each quick recipe."""
 
 import os
 import shutil

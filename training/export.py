@@ -54,9 +54,9 @@ def export(module: nn.Module, task: Task) -> bytes:
 def parity(module: nn.Module, run: Run, task: Task, examples: Arrays) -> float:
     """Largest deviation of a run from its module over all batch sizes and outputs, on real `examples`.
 
-    Relative to max(1, |torch|). `ExportError` where the shapes differ.
+    Relative to max(1, |torch|); not a number where an output is none. `ExportError` where the shapes differ.
     """
-    worst = 0.0
+    deviations = []
     for size in PARITY_BATCHES:
         inputs = _batch(task, examples, size)
         with torch.no_grad():
@@ -70,8 +70,8 @@ def parity(module: nn.Module, run: Run, task: Task, examples: Arrays) -> float:
                     f"{name} has shape {outputs[name].shape} at batch {size}, not {reference.shape}"
                 )
             deviation = np.abs(outputs[name] - reference) / np.maximum(1, np.abs(reference))
-            worst = max(worst, float(deviation.max()))
-    return worst
+            deviations.append(deviation.max())
+    return float(np.max(deviations))  # unlike Python's `max`, not a number if one of them is not
 
 
 def _batch(task: Task, examples: Arrays, size: int) -> Arrays:

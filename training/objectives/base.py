@@ -68,4 +68,4 @@ class Objective(ABC):
 
 def exportable(network: nn.Module, *after: nn.Module) -> nn.Module:
     """A float32 copy on the CPU in evaluation mode, followed by further modules."""
-    return nn.Sequential(copy.deepcopy(network), *after).cpu().float().eval()
+    return copy.deepcopy(nn.Sequential(network, *after)).cpu().float().eval()

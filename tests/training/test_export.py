@@ -1,0 +1,173 @@
+"""torch -> ONNX: names, types, free batch axis, and a parity check that nothing gets past."""
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from lightning_fabric import Fabric
+from quick_training import QUICK, Key, fitted
+from torch import Tensor, nn
+
+from training import pipeline, promotion
+from training.export import PARITY_BATCHES, PARITY_TOLERANCE, export, parity
+from training.objectives.base import Objective, exportable
+from training.objectives.classification import Classification
+from training.pipeline import Prepared
+from training.recipes import recipe_for
+from training.recipes.mlp import MLPRecipe
+from zoo.errors import ExportError, PromotionRefused
+from zoo.graph import Graph
+from zoo.tasks import TASKS, Arrays, Task
+from zoo.tasks.tabular_classification import TabularClassification
+
+KINDS: dict[str, list[Key]] = {  # one recipe for each architecture and kind
+    "tabular_regression": [("linear-regression", "diabetes"), ("mlp", "diabetes")],
+    "tabular_classification": [("perceptron", "iris-setosa"), ("mlp", "xor")],
+    "image_classification": [("mlp", "digits"), ("lenet5", "mnist-5k")],
+}
+FORMATS = {  # ONNX type and shape behind the batch axis
+    "tabular_regression": {"features": ("tensor(float)", 1), "value": ("tensor(float)", 0)},
+    "tabular_classification": {"features": ("tensor(float)", 1), "probabilities": ("tensor(float)", 1)},
+    "image_classification": {"image": ("tensor(uint8)", 3), "probabilities": ("tensor(float)", 1)},
+}
+
+
+@pytest.fixture(scope="module", params=[key for keys in KINDS.values() for key in keys], ids="-".join)
+def exported(request: pytest.FixtureRequest) -> tuple[Prepared, nn.Module, bytes]:
+    recipe = replace(QUICK[request.param], epochs=2, log_every=1)
+    prepared, _ = fitted(recipe)
+    module = prepared.objective.export_module()
+    return prepared, module, export(module, prepared.task)
+
+
+def test_tables_are_complete() -> None:
+    assert set(KINDS) == set(FORMATS) == set(TASKS)
+    covered = {(name, kind) for kind, keys in KINDS.items() for name, _ in keys}
+    assert covered == {(name, kind) for name, _ in QUICK for kind in recipe_for(name).kinds}
+
+
+def test_names_types_and_axes(exported: tuple[Prepared, nn.Module, bytes]) -> None:
+    prepared, _, graph = exported
+    run = Graph(graph)
+    expected = FORMATS[prepared.data.kind]
+    assert tuple(name for name, _, _ in run.inputs) == prepared.task.inputs
+    assert tuple(name for name, _, _ in run.outputs) == prepared.task.outputs
+    for name, kind, shape in run.inputs + run.outputs:
+        assert (kind, len(shape) - 1) == expected[name]
+        assert isinstance(shape[0], str), "the batch axis is fixed"
+        assert all(isinstance(size, int) for size in shape[1:])
+    onnx.checker.check_model(graph, full_check=True)
+
+
+def test_any_batch_gives_the_modules_answer(exported: tuple[Prepared, nn.Module, bytes]) -> None:
+    prepared, module, graph = exported
+    run, task = Graph(graph), prepared.task
+    assert parity(module, run, task, prepared.data.test) <= PARITY_TOLERANCE
+    for size in (1, 3, 129):
+        inputs = task.example_inputs(size)
+        with torch.no_grad():
+            expected = module(*(torch.from_numpy(array) for array in inputs.values())).numpy()
+        got = run(inputs)[task.outputs[0]]
+        assert got.shape == expected.shape
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_answers_are_readable(exported: tuple[Prepared, nn.Module, bytes]) -> None:
+    """Raw inputs in; probabilities, or values in the target's unit, out."""
+    prepared, _, graph = exported
+    names = prepared.task.inputs
+    formats = prepared.task.example_inputs(1)
+    outputs = Graph(graph)({name: prepared.data.test[name].astype(formats[name].dtype) for name in names})
+    if prepared.data.kind == "tabular_regression":
+        target = prepared.data.train["target"]
+        assert abs(outputs["value"].mean() - target.mean()) < target.std()
+    else:
+        probabilities = outputs["probabilities"]
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+        assert probabilities.min() >= 0
+
+
+def test_at_least_three_batch_sizes_are_compared() -> None:
+    assert len(set(PARITY_BATCHES)) >= 3
+    assert 1 in PARITY_BATCHES
+
+
+# A run that disagrees
+
+TASK = TabularClassification(
+    feature_names=("a", "b"), labels=("x", "y"), feature_mean=(0.0, 0.0), feature_std=(1.0, 1.0)
+)
+EXAMPLES: Arrays = {"features": np.random.default_rng(0).normal(size=(5, 2))}
+MODULE = nn.Softmax(dim=1)
+
+
+def softmax(inputs: Arrays) -> Arrays:
+    return {"probabilities": MODULE(torch.from_numpy(inputs["features"])).numpy()}
+
+
+def test_parity_of_the_same_function_is_nothing() -> None:
+    assert parity(MODULE, softmax, TASK, EXAMPLES) == 0
+
+
+@pytest.mark.parametrize("batch", PARITY_BATCHES)
+@pytest.mark.parametrize("wrong", [1e-4, float("nan"), float("inf")])
+def test_one_wrong_number_in_one_batch_is_seen(batch: int, wrong: float) -> None:
+    def run(inputs: Arrays) -> Arrays:
+        outputs = softmax(inputs)
+        if len(inputs["features"]) == batch:
+            outputs["probabilities"][-1, -1] += wrong
+        return outputs
+
+    assert not parity(MODULE, run, TASK, EXAMPLES) <= PARITY_TOLERANCE
+
+
+def test_another_shape_is_an_error() -> None:
+    with pytest.raises(ExportError, match=r"probabilities has shape \(1, 1\) at batch 1, not \(1, 2\)"):
+        parity(
+            MODULE, lambda inputs: {"probabilities": softmax(inputs)["probabilities"][:, :1]}, TASK, EXAMPLES
+        )
+
+
+# A module that becomes another graph
+
+
+class OtherWhenExported(nn.Module):
+    """Probabilities as they are, but for the exporter."""
+
+    def forward(self, probabilities: Tensor) -> Tensor:
+        return probabilities.sqrt() if torch.compiler.is_exporting() else probabilities
+
+
+class BrokenExport(Classification):
+    def export_module(self) -> nn.Module:
+        return exportable(self.network, nn.Softmax(dim=1), OtherWhenExported())
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokenRecipe(MLPRecipe):
+    def build_objective(self, model: nn.Module, task: Task, fabric: Fabric, steps: int) -> Objective:
+        assert isinstance(task, TabularClassification)
+        return BrokenExport(model, task, self.optimizer, fabric, steps)
+
+
+def test_a_graph_that_disagrees_is_registered_and_never_promoted(home: object) -> None:
+    sound = recipe_for("mlp", "xor")
+    same = {field.name: getattr(sound, field.name) for field in fields(sound)}
+    result = pipeline.train(BrokenRecipe(**same | {"epochs": 30, "bar": None}))
+    assert result is not None
+    assert not result.champion
+    assert "the graph deviates from torch by" in result.reason
+    assert promotion.record_of(result.model, result.version).gate == "failed"
+    with pytest.raises(PromotionRefused, match="failed its gate: the graph deviates"):
+        promotion.promote(result.model, result.version)
+    (row,) = promotion.leaderboard()
+    assert not row.champion
+
+
+def test_exporting_leaves_the_objective_in_its_precision() -> None:
+    prepared, _ = fitted(replace(recipe_for("linear-regression"), epochs=1))
+    assert prepared.objective.export_module()(torch.zeros(2, 10)).dtype == torch.float32
+    buffers = [*prepared.objective.network.buffers(), *prepared.objective.unscaling.buffers()]  # type: ignore[attr-defined]
+    assert {tensor.dtype for tensor in buffers} == {torch.float64}

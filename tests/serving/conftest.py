@@ -13,6 +13,8 @@ EXEMPT = (
     "ignore:The ``noload`` loader strategy:DeprecationWarning",
     # BentoML 1.4 names a class of pathspec that has a new name since 1.0.
     "ignore:GitWildMatchPattern:DeprecationWarning",
+    # BentoML 1.4's client asks pydantic's models for their schema in the way of pydantic 2.10.
+    "ignore:The `__get_pydantic_core_schema__` method:DeprecationWarning",
 )
 
 

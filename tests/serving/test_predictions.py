@@ -112,6 +112,7 @@ def test_bentoml_client(server: Server, tmp_path: Path, picture: bytes) -> None:
         assert client.classify_image(model="mnist", image=path)["predictions"][0]["label"]
         body = client.classify_image(model="mnist", image=[path, path], top_k=1)
         assert len(body["predictions"]) == 2
+        client._temp_dir.cleanup()  # which it leaves to the garbage collector, and that warns
 
 
 def test_chunked_body(client: httpx.Client) -> None:

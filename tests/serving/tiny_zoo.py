@@ -1,10 +1,12 @@
 """Bundles of hand-made graphs, and a registry that holds them as training would put them there."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
 import onnx
-from mlflow import MlflowClient, initialize_logged_model, register_model, set_tracking_uri
+from mlflow import MlflowClient, initialize_logged_model, set_tracking_uri
+from mlflow.exceptions import MlflowException
 from onnx import TensorProto, helper, numpy_helper
 
 from zoo import bundle
@@ -159,15 +161,20 @@ class TinyRegistry:
 
     def register(self, made: Bundle, gate: str = "passed", reason: str = "better than before") -> str:
         """Logs a bundle as a model and registers it; returns the version's number."""
+        set_tracking_uri(self.uri)  # a test may have made another registry since
         run = self.client.create_run(self.experiment)
         model = initialize_logged_model(
             name="model", source_run_id=run.info.run_id, experiment_id=self.experiment
         )
         self.client.log_model_artifacts(model.model_id, str(made.directory))
         self.client.finalize_logged_model(model.model_id, "READY")
-        version = register_model(f"models:/{model.model_id}", made.manifest.model)
-        for key, value in record_of(made, gate, reason).to_tags().items():
-            self.client.set_model_version_tag(version.name, version.version, key, value)
+        name, tags = made.manifest.model, record_of(made, gate, reason).to_tags()
+        with contextlib.suppress(MlflowException):  # it has versions already
+            self.client.create_registered_model(name)
+        source = f"models:/{model.model_id}"
+        version = self.client.create_model_version(
+            name, source, run.info.run_id, tags=tags, model_id=model.model_id
+        )
         return str(version.version)
 
     def promote(self, name: str, version: str) -> None:

@@ -47,7 +47,7 @@ class Registry:
     def read(self) -> Listing:
         """The registry as it is; empty while there is no local database yet."""
         if self.uri.startswith(SQLITE):
-            return self._read_sqlite(Path(self.uri.removeprefix(SQLITE)))
+            return self._read_sqlite(Path(self.uri.removeprefix(SQLITE)).absolute())
         return self._read()
 
     def _read_sqlite(self, database: Path) -> Listing:
@@ -92,7 +92,8 @@ class Registry:
     def bundle(self, version: Version) -> Iterator[Path]:
         import mlflow.artifacts
 
-        assert self._client is not None
+        if self._client is None:
+            raise RegistryUnavailable("the registry was not read yet")
         uri = self._client.get_model_version_download_uri(version.model, version.number)
         if (local := _local_path(uri)) is not None:
             yield local  # read where it is: a copy would have to be looked after

@@ -48,7 +48,7 @@ class Lineage(BaseModel):
     """Which model answered."""
 
     model: Annotated[str, Field(description="Registered model, never the data set's alias.")]
-    version: Annotated[str, Field(pattern=r"^\d+$")]
+    version: Annotated[str, Field(pattern=r"^\d+$", examples=["3"])]
     run_id: Annotated[str, Field(description="MLflow run that trained it.")]
     digest: Annotated[str, Field(description="SHA-256 of the bundle's manifest.")]
     provider: Annotated[str, Field(description="ONNX Runtime execution provider.")]

@@ -1,0 +1,101 @@
+"""The application without a server: before it is ready, and when something goes wrong inside."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+from tiny_zoo import write_regression
+
+from serving.application import Application
+from serving.engine import DeadlineExceeded, Overloaded
+from serving.problem import problem_of
+from serving.settings import Settings
+from zoo.errors import InputTooLarge, InvalidInput, NotFound, ZooError
+
+
+async def no_page(scope: Scope, receive: Receive, send: Send) -> None:
+    raise RuntimeError("/home/someone/secret.py")
+
+
+def request(application: Application, method: str, path: str, **options: object) -> httpx.Response:
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(application)
+        async with httpx.AsyncClient(transport=transport, base_url="http://zoo") as client:
+            return await client.request(method, path, **options)
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/readyz"), ("GET", "/models"), ("GET", "/models/x"), ("POST", "/regress")]
+)
+def test_before_the_first_models_are_loaded(tmp_path: Path, method: str, path: str) -> None:
+    application = Application(no_page, Settings(bundles=tmp_path))
+    response = request(application, method, path, json={})
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
+    assert response.json()["code"] == "not_ready"
+    assert request(application, "GET", "/livez").status_code == 200
+    assert request(application, "GET", "/docs.json").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (InputTooLarge("x"), 413),
+        (InvalidInput("x"), 422),
+        (NotFound("x"), 404),
+        (Overloaded("x"), 503),
+        (DeadlineExceeded("x"), 504),
+        (ZooError("x"), 500),
+    ],
+)
+def test_statuses_of_the_domains_errors(error: ZooError, status: int) -> None:
+    problem = problem_of(error)
+    assert problem.status == status
+    assert ("Retry-After" in problem.headers) == (status == 503)
+
+
+def test_what_nobody_foresaw_is_logged_and_not_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_regression(tmp_path / "made")
+    application = Application(no_page, Settings(bundles=tmp_path))
+    application._follower._step()
+
+    async def fail(*_: object) -> None:
+        raise RuntimeError("/home/someone/secret.py")
+
+    monkeypatch.setattr(application._engine, "run", fail)
+    with caplog.at_level(logging.ERROR):
+        response = request(application, "POST", "/regress", json={"model": "diabetes", "rows": [[1, 2]]})
+    assert response.status_code == 500
+    assert "secret" not in response.text
+    assert "secret" in caplog.text
+
+
+def test_a_client_that_leaves_half_way(tmp_path: Path) -> None:
+    write_regression(tmp_path / "made")
+    application = Application(no_page, Settings(bundles=tmp_path))
+    application._follower._step()
+    sent: list[dict[str, object]] = []
+
+    async def messages() -> AsyncIterator[dict[str, object]]:
+        yield {"type": "http.request", "body": b"{", "more_body": True}
+        yield {"type": "http.disconnect"}
+
+    async def scenario() -> None:
+        coming = messages()
+
+        async def send(message: dict[str, object]) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/regress", "headers": []}
+        await application(scope, lambda: anext(coming), send)
+
+    asyncio.run(scenario())
+    assert sent[0]["status"] == 400

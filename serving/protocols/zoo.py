@@ -131,7 +131,7 @@ class ZooProtocol:
 def _prepare(parse: Parse, task_type: type[Task], catalogue: Catalogue) -> Prepared:
     request = parse(task_type, catalogue)
     served = catalogue.find(request.model)
-    if not isinstance(served.task, task_type):
+    if type(served.task) is not task_type:
         raise wrong_endpoint(request.model, served.task)
     return Prepared(request, served, served.task.encode(request))
 

@@ -6,6 +6,7 @@ column of ones. Gradient descent converges for rates below 2 / λ, λ the larges
 Shape legend: N examples, P parameters (3), S steps.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.pipeline import Prepared
+from training.recipes.linear_regression import DIABETES
 from zoo.tasks.tabular_regression import TabularRegression
 
 Array = NDArray[np.float64]
+TWO_WEIGHTS = dataclasses.replace(DIABETES, dataset="sepal-length", bar=None, log_every=1)
+"""The regression whose loss is drawn."""
 
 
 @dataclass(frozen=True)

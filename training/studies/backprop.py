@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from training.figures import COLOURS, new_figure
 from training.laboratory import Laboratory
@@ -194,10 +195,9 @@ def _markdown(table: dict[str, Gradients]) -> str:
 
 def _figure(table: dict[str, Gradients], descents: dict[str, list[Forward]]) -> Figure:
     """The derivatives as a table, and descent by each method on the loss surface and by step."""
-    figure, ((left, right), (surface, curve)) = new_figure(2, 2, 5.4, 3.2)
-    left.remove()
-    right.remove()
-    top = figure.add_subplot(figure.axes[0].get_gridspec()[0, :])
+    figure, ((top, _), (surface, curve)) = new_figure(2, 2, 5.4, 3.2)
+    figure.delaxes(figure.axes[1])
+    top.set_subplotspec(top.get_gridspec()[0, :])  # the table is as wide as both plots
     top.axis("off")
     f = forward(*START)
     top.set_title(
@@ -209,7 +209,7 @@ def _figure(table: dict[str, Gradients], descents: dict[str, list[Forward]]) -> 
         _rows(table),
         colLabels=["backward", "chain rule", *table],
         cellLoc="center",
-        bbox=(0, 0, 1, 1),
+        bbox=Bbox.unit(),
         edges="horizontal",
     )
     cells.auto_set_font_size(False)

@@ -24,6 +24,7 @@ from training.loop import Observer, Plan, Points, Progress, fit, seed_of
 from training.memory import keep_freed_memory
 from training.objectives.base import Objective
 from training.recipe import Recipe, flatten
+from training.recipes import recipe_for
 from training.report import Trained, card
 from zoo import bundle
 from zoo.errors import ProviderUnavailable, ZooError
@@ -73,10 +74,9 @@ def train(recipe: Recipe, watch: Observer | None = None, resume: str | None = No
         if not prepared.fabric.is_global_zero:
             train_prepared(prepared, _observe_nothing, _shared_checkpoint(resume))
             return None
-        started = tracking.resumed(resume) if resume else tracking.run(_run_name(recipe), recipe.dataset_name)
+        started = tracking.resumed(resume) if resume else tracking.run(run_name(recipe), recipe.dataset_name)
         with started as log:
-            if not resume:
-                _open_log(log, recipe, prepared)
+            _open_log(log, recipe, prepared)  # again where a run goes on: it may have been killed in here
 
             def observe(progress: Progress, points: Points) -> None:
                 log.points(points)
@@ -111,10 +111,13 @@ def prepare(recipe: Recipe) -> Prepared:
         )
     task = TASKS[data.kind].fit(data.train, data.schema)
     torch.manual_seed(seed_of(recipe.seed))
-    model = recipe.build_model(task)
     rows = len(data.train["target"])
     steps = recipe.epochs * -(-rows // (recipe.batch_size or rows))
-    objective = recipe.build_objective(model, task, fabric, steps)
+    try:
+        model = recipe.build_model(task)
+        objective = recipe.build_objective(model, task, fabric, steps)
+    except ValueError as error:  # a size or rate that the model or torch does not take
+        raise ZooError(f"{recipe.architecture} cannot be built: {error}") from error
     plan = Plan(
         recipe.epochs, recipe.batch_size, recipe.seed, recipe.patience, recipe.log_every, recipe.log_steps
     )
@@ -236,9 +239,11 @@ def latency_ms(run: Run, task: Task) -> float:
 
 def _open_log(log: tracking.RunLog, recipe: Recipe, prepared: Prepared) -> None:
     folder = tracking.scratch(log.run_id)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     saved = {"architecture": recipe.architecture, "recipe": dataclasses.asdict(recipe)}
-    (folder / tracking.RECIPE).write_text(json.dumps(saved), encoding="utf-8")
+    staging = folder / f".{tracking.RECIPE}"
+    staging.write_text(json.dumps(saved), encoding="utf-8")
+    staging.replace(folder / tracking.RECIPE)
     log.params({"architecture": recipe.architecture, **flatten(recipe), "parameters": prepared.parameters})
     tracking.log_inputs(log, prepared.data)
 
@@ -251,5 +256,12 @@ def _shared_checkpoint(resume: str | None) -> Path | None:
     return tracking.scratch(resume) / tracking.CHECKPOINT if resume else None
 
 
-def _run_name(recipe: Recipe) -> str:
-    return f"{recipe.architecture} seed {recipe.seed}"
+def run_name(recipe: Recipe) -> str:
+    """The architecture, and every setting in which the recipe differs from the data set's own."""
+    usual = flatten(recipe_for(recipe.architecture, recipe.dataset))
+    changed = [
+        f"{name.split('.')[-1]}={value}"
+        for name, value in flatten(recipe).items()
+        if name in usual and value != usual[name]
+    ]
+    return " ".join([recipe.architecture, *changed])

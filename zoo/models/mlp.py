@@ -34,6 +34,8 @@ class MLP(nn.Module):
 
     def __init__(self, config: MLPConfig, inputs: int, outputs: int) -> None:
         super().__init__()
+        if min(config.hidden, default=1) < 1:
+            raise ValueError(f"hidden layers have at least one unit, not {config.hidden}")
         self.config = config
         sizes = (inputs, *config.hidden)
         layers: list[nn.Module] = [nn.Flatten()]  # [B, ...] -> [B, D]

@@ -14,6 +14,7 @@ from training import datasets
 from training.datasets import Data
 from training.objectives.base import Objective
 from training.report import Report, Trained, report
+from zoo.errors import ZooError
 from zoo.tasks import Task
 
 
@@ -50,6 +51,15 @@ class Recipe(ABC):
     """Authors and year of the source."""
     kinds: ClassVar[tuple[str, ...]]
     """Kinds of task that the architecture can learn."""
+
+    def __post_init__(self) -> None:
+        least = {"epochs": 1, "batch_size": 0, "log_every": 1, "log_steps": 1}
+        least |= {} if self.patience is None else {"patience": 1}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise ZooError(f"{name} must be at least {bound}, not {getattr(self, name)}")
+        if not 0 <= self.validation_share < 1:
+            raise ZooError(f"validation_share must be at least 0 and below 1, not {self.validation_share}")
 
     @property
     def model_name(self) -> str:

@@ -83,8 +83,9 @@ def hold_out(data: Data, share: float, seed: int) -> Data:
         return data
     rows = len(data.train["target"])
     order = np.random.default_rng(seed).permutation(rows)
+    count = max(1, round(rows * share))
     # Sorted: neighbours in memory stay neighbours, and the split does not double as a shuffle.
-    held, kept = np.sort(order[: round(rows * share)]), np.sort(order[round(rows * share) :])
+    held, kept = np.sort(order[:count]), np.sort(order[count:])
     return replace(
         data,
         train={name: array[kept] for name, array in data.train.items()},

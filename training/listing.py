@@ -78,10 +78,9 @@ def export(name: str, version: str | None, directory: Path) -> str:
     """Copies a version's bundle to a new folder, with `origin.json` beside it; returns what was written."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise InvalidInput(f"{directory} is not empty; name a new folder")
-    model, champion = promotion.resolve(name)
-    version = version or champion
-    loaded = bundle.load(promotion.download(model, version))
+    model, version = promotion.resolve(name) if version is None else (name, version)
     record = promotion.record_of(model, version)
+    loaded = bundle.load(promotion.download(model, version))
     staging = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)

@@ -27,6 +27,7 @@ from zoo.version import CHAMPION, COPY_OF_MODEL, COPY_OF_VERSION, VersionRecord
 
 HISTORY = "champions"  # tag of a registered model: its champions in order of promotion, as JSON
 PAGE = 1000
+_GATE = "gate"  # of the tags that every version of the zoo carries
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ def rollback(name: str) -> str:
     client = connect()
     with _lock():
         history = _history(client, name)
+        if history:
+            _record(client, name, history[-1])  # refuses a data set's name
         if len(history) < 2:
             raise PromotionRefused(f"{name} has no earlier champion to go back to")
         previous = history[-2]
@@ -104,6 +107,7 @@ def leaderboard(dataset: str | None = None) -> list[Row]:
         Row(v.name, str(v.version), v.run_id or "", str(champions.get(v.name)) == str(v.version), record)
         for v in _all_versions(client)
         if COPY_OF_MODEL not in v.tags
+        and _GATE in v.tags  # a team's registry may hold other models too
         and (record := VersionRecord.from_tags(v.tags))
         and dataset in (None, record.dataset)
     ]
@@ -188,6 +192,8 @@ def _record(client: MlflowClient, name: str, version: str) -> VersionRecord:
         found = client.get_model_version(name, version)
     except MlflowException:
         raise NotFound(f"there is no version {version} of {name!r}; zoo leaderboard lists them") from None
+    if _GATE not in found.tags:
+        raise NotFound(f"version {version} of {name!r} was not registered by the zoo")
     if COPY_OF_MODEL in found.tags:
         raise PromotionRefused(f"{name!r} is a data set's name: promote {found.tags[COPY_OF_MODEL]} instead")
     return VersionRecord.from_tags(found.tags)

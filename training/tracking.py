@@ -162,10 +162,10 @@ def _ending(log: RunLog) -> Iterator[RunLog]:
 
 
 def log_inputs(log: RunLog, data: Data) -> None:
-    """Links the run to its data set, once for training and once for testing."""
-    dataset = _mlflow_dataset(data)
-    for context in ("training", "testing"):
-        mlflow.log_input(dataset, context=context)
+    """Links the run to its data set, and to the part of it that tests; a run may be linked again."""
+    mlflow.log_input(_mlflow_dataset(data), context="training")
+    # Under a name of its own: MLflow keeps only the first context of one data set in one run.
+    mlflow.log_input(_mlflow_dataset(data, "-test"), context="testing")
     log.params({"data.digest": data.digest, "data.source": data.source})
 
 
@@ -193,10 +193,10 @@ class _BundleFlavor:
             shutil.copy(bundle.directory / name, Path(path) / name)
 
 
-def _mlflow_dataset(data: Data) -> Any:
+def _mlflow_dataset(data: Data, part: str = "") -> Any:
     source = CodeDatasetSource(tags={"source": data.source})
     return MetaDataset(  # type: ignore[abstract]  # MLflow's own, used as documented
-        source, name=data.name, digest=data.digest[:DIGEST_LENGTH]
+        source, name=data.name + part, digest=data.digest[:DIGEST_LENGTH]
     )
 
 

@@ -17,12 +17,18 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # no network
 
 
+def live_in(directory: Path, patch: pytest.MonkeyPatch) -> None:
+    """Makes a directory the only ZOO_HOME."""
+    patch.setenv("ZOO_HOME", str(directory))
+    # MLflow itself puts the URI that it was last told into the environment, for child processes.
+    for name in ("ZOO_DATA", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        patch.delenv(name, raising=False)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ZOO_HOME", str(tmp_path_factory.mktemp("unused_home")))
-        for name in ("ZOO_DATA", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
-            patch.delenv(name, raising=False)
+        live_in(tmp_path_factory.mktemp("unused_home"), patch)
         yield
 
 
@@ -33,7 +39,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     directory = tmp_path_factory.mktemp("empty_store")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ZOO_HOME", str(directory))
+        live_in(directory, patch)
         connect()
     return directory / "mlflow.db"
 
@@ -44,7 +50,7 @@ def home(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
     directory = tmp_path / "home"
     directory.mkdir()
     shutil.copy(empty_store, directory / "mlflow.db")
-    monkeypatch.setenv("ZOO_HOME", str(directory))
+    live_in(directory, monkeypatch)
     return directory
 
 
@@ -57,12 +63,12 @@ def _quick_zoo(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> "
     directory = tmp_path_factory.mktemp("quick_zoo")
     shutil.copy(empty_store, directory / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ZOO_HOME", str(directory))
+        live_in(directory, patch)
         return QuickZoo(directory, {key: pipeline.train(recipe) for key, recipe in QUICK.items()})
 
 
 @pytest.fixture
 def zoo(_quick_zoo: "QuickZoo", monkeypatch: pytest.MonkeyPatch) -> "QuickZoo":
     """ZOO_HOME with every quick recipe trained; read it, and leave it as it is."""
-    monkeypatch.setenv("ZOO_HOME", str(_quick_zoo.home))
+    live_in(_quick_zoo.home, monkeypatch)
     return _quick_zoo

@@ -160,7 +160,7 @@ def _figure(shares: dict[str, list[float]], paths: dict[str, Tensor]) -> Figure:
         bars.plot(np.full(len(values), at), values, color="black", marker="_", markersize=12, linestyle="")
         bars.text(at, max(values) + 0.03, f"{100 * mean:.0f}%", ha="center", fontweight="bold")
     bars.set_xticks(range(len(shares)), [name.replace(" ", "\n") for name in shares])
-    bars.set(title="Starts that reach it (lines: single seeds)", ylim=(0, 1.05), ylabel="share")
+    bars.set(title="Starts that reach it\n(lines: single seeds)", ylim=(0, 1.05), ylabel="share")
     bars.grid(visible=False, axis="x")
     return figure
 

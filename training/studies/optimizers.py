@@ -125,7 +125,7 @@ def _figure(surface: LossSurface, descents: dict[str, Descent]) -> Figure:
     """A path a rule, and the loss against epochs, steps and time."""
     figure, axes = new_figure(3, 3, 4.2, 2.5)
     for axis, (name, descent) in zip(axes[:2].flat, descents.items(), strict=True):
-        surface.draw(axis, -0.6, 2.3, -0.9, 0.7)
+        surface.draw(axis, -0.6, 2.3, -0.85, 0.75)
         axis.plot(*descent.path[:, :2].T, color=DRAWN[name], marker=".", markersize=4, linewidth=0.8)
         rate = RULES[name][1].learning_rate
         axis.set_title(f"{name}, rate {rate:g}", color=DRAWN[name], fontweight="bold")

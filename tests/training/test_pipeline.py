@@ -5,10 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from quick_training import QUICK, UNLEARNABLE, QuickZoo
+from quick_training import QUICK, UNLEARNABLE, QuickZoo, raw
 
 from training import datasets, pipeline, promotion, recipes, tracking
-from training.datasets import Data
 from training.optimizer import Optimizer
 from training.recipe import flatten
 from training.recipes import recipe_for
@@ -35,7 +34,7 @@ def test_record_and_bundle_agree(zoo: QuickZoo) -> None:
         bundle = load(promotion.download(result.model, result.version))
         assert (record.architecture, record.dataset, result.model) == (name, dataset, f"{name}-{dataset}")
         assert record.digest == bundle.digest
-        assert record.data_digest == bundle.manifest.data_digest == datasets.find(dataset).load().digest
+        assert record.data_digest == bundle.manifest.data_digest == raw(dataset).digest
         assert record.metrics == bundle.manifest.metrics == result.metrics
         assert record.onnx_bytes == bundle.graph_path.stat().st_size
         assert record.parameters == bundle.manifest.parameters > 0
@@ -157,8 +156,3 @@ def test_every_hyperparameter_says_what_it_means(name: str, capsys: pytest.Captu
         option = f"--{field}".replace("_", "-")
         found = re.search(rf"{option}(?=[ ,]).{{0,60}}?([A-Z|{{]\S*|None) .*?(\w+ \w+.*?)\(default: ", text)
         assert found, f"{option} is not explained"
-
-
-def test_quick_data_need_no_network() -> None:
-    for _, dataset in QUICK:
-        assert isinstance(datasets.find(dataset).load(), Data)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from quick_training import QuickZoo
+from registered_version import record, register
 
 from training import promotion
 from training.listing import export
@@ -14,49 +15,6 @@ from training.store import connect
 from zoo import bundle
 from zoo.errors import BundleError, InvalidInput, NotFound, PromotionRefused
 from zoo.version import CHAMPION, COPY_OF_MODEL, COPY_OF_VERSION, VersionRecord
-
-KINDS = {
-    "image_classification": "accuracy",
-    "tabular_classification": "accuracy",
-    "tabular_regression": "mse",
-}
-
-
-def record(
-    architecture: str,
-    value: float,
-    dataset: str = "digits",
-    kind: str = "image_classification",
-    gate: str = "passed",
-    data: str = "d" * 64,
-) -> VersionRecord:
-    return VersionRecord(
-        architecture=architecture,
-        dataset=dataset,
-        kind=kind,
-        metric=KINDS[kind],
-        value=value,
-        metrics={KINDS[kind]: value},
-        gate=gate,  # type: ignore[arg-type]
-        gate_reason="too slow" if gate == "failed" else "all well",
-        digest="b" * 64,
-        data_digest=data,
-        seed=0,
-        parameters=7,
-        train_seconds=0.1,
-        onnx_bytes=100,
-        latency_ms=0.01,
-    )
-
-
-def register(made: VersionRecord) -> tuple[str, str]:
-    """A version without files, as training registers it; its name and number."""
-    client = connect()
-    run = client.create_run("0")
-    model = client.create_logged_model("0", source_run_id=run.info.run_id)
-    client.finalize_logged_model(model.model_id, "READY")
-    name = f"{made.architecture}-{made.dataset}"
-    return name, promotion.register(name, model.model_id, run.info.run_id, made)
 
 
 def trained(made: VersionRecord) -> str | None:
@@ -284,12 +242,12 @@ class TestLeaderboard:
 RACER = """
 import sys, time
 from pathlib import Path
-sys.path[:0] = [{folder!r}]
-from test_promotion import record, register
+sys.path[:0] = sys.argv[1:3]  # the checkout, and the folder of this test
+from registered_version import record, register
 from training import promotion
-versions = [register(record("mlp", float(value))) for value in sys.argv[2:]]
-ready = Path(sys.argv[1])
-ready.with_suffix(f".{{sys.argv[2]}}").touch()
+versions = [register(record("mlp", float(value))) for value in sys.argv[4:]]
+ready = Path(sys.argv[3])
+ready.with_suffix(f".{sys.argv[4]}").touch()
 while not ready.exists():
     time.sleep(0.002)
 for name, version in versions:
@@ -300,12 +258,9 @@ for name, version in versions:
 def test_two_that_promote_at_once_leave_the_better_champion(home: Path) -> None:
     start = home / "start"
     values = [["0.10", "0.40", "0.30", "0.95"], ["0.20", "0.35", "0.90", "0.50"]]
-    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
-    code = RACER.format(folder=folders[0]).replace(f"[{folders[0]!r}]", repr([*folders[2:], *folders[:2]]))
-    racers = [
-        subprocess.Popen([sys.executable, "-c", code, str(start), *given], stderr=subprocess.PIPE)
-        for given in values
-    ]
+    here = Path(__file__)
+    command = [sys.executable, "-c", RACER, str(here.parents[2]), str(here.parent), str(start)]
+    racers = [subprocess.Popen([*command, *given], stderr=subprocess.PIPE) for given in values]
     try:
         for given in values:
             wait_for(start.with_suffix(f".{given[0]}"), racers)

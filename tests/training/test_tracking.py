@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
-from quick_training import QUICK, Key, QuickZoo
+from quick_training import QUICK, Key, QuickZoo, raw
 
 from training import datasets, promotion, tracking
 from training.loop import Points
@@ -71,7 +71,7 @@ def test_every_recipe_field_is_a_parameter(logged: Logged) -> None:
     others = {"architecture", "parameters", "data.digest", "data.source"}
     assert set(params) - set(expected) == others
     assert params["architecture"] == logged.recipe.architecture
-    assert params["data.digest"] == datasets.find(logged.recipe.dataset).load().digest
+    assert params["data.digest"] == raw(logged.recipe.dataset).digest
 
 
 def test_nested_fields_have_dotted_names() -> None:
@@ -109,7 +109,7 @@ def test_metrics_are_linked_to_model_and_data(logged: Logged) -> None:
         assert metrics[f"test_{name}"].value == pytest.approx(value)
         assert logged.run.data.metrics[f"test_{name}"] == pytest.approx(value)
     primary = metrics[f"test_{task.primary_metric}"]
-    digest = datasets.find(logged.recipe.dataset).load().digest
+    digest = raw(logged.recipe.dataset).digest
     assert (primary.dataset_name, primary.dataset_digest) == (logged.recipe.dataset, digest[:36])
     assert primary.model_id == logged.model.model_id
     assert primary.run_id == logged.result.run_id
@@ -130,14 +130,14 @@ def test_best_model_is_found_by_its_metric(zoo: QuickZoo) -> None:
 
 
 def test_test_metric_is_the_bundles(logged: Logged) -> None:
-    data = datasets.find(logged.recipe.dataset).load()
+    data = raw(logged.recipe.dataset)
     measured = logged.bundle.task.evaluate(logged.bundle.open(), data.test)
     assert measured == pytest.approx(logged.result.metrics, rel=1e-6, abs=1e-12)
     assert logged.bundle.manifest.metrics == logged.result.metrics
 
 
 def test_data_are_inputs_with_digest_and_context(logged: Logged) -> None:
-    digest = datasets.find(logged.recipe.dataset).load().digest[:36]
+    digest = raw(logged.recipe.dataset).digest[:36]
     inputs = logged.run.inputs.dataset_inputs
     assert {i.dataset.digest for i in inputs} == {digest}
     contexts = {i.dataset.name: [tag.value for tag in i.tags] for i in inputs}

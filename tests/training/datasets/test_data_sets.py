@@ -2,11 +2,10 @@
 
 import re
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
-from quick_training import FETCHED
+from quick_training import FETCHED, raw
 
 from training import datasets
 from training.datasets import Data, hold_out
@@ -15,11 +14,6 @@ from zoo.tasks import TASKS, Arrays, Schema
 
 CARRIED = [name for name in datasets.names() if name not in FETCHED]
 DIGEST = re.compile(r"[0-9a-f]{64}")
-
-
-@cache
-def load(name: str) -> Data:
-    return datasets.find(name).load()
 
 
 def rows(split: Arrays) -> set[bytes]:
@@ -46,7 +40,7 @@ def test_description(name: str) -> None:
 
 @pytest.mark.parametrize("name", CARRIED)
 def test_data_are_as_described(name: str) -> None:
-    data = load(name)
+    data = raw(name)
     assert (data.name, data.kind, data.source) == (name, datasets.find(name).kind, datasets.find(name).source)
     task = TASKS[data.kind]
     for split in (data.train, data.test):
@@ -60,7 +54,7 @@ def test_data_are_as_described(name: str) -> None:
 
 @pytest.mark.parametrize("name", CARRIED)
 def test_a_fifth_is_kept_for_testing(name: str) -> None:
-    data = load(name)
+    data = raw(name)
     total = size(data.train) + size(data.test)
     assert size(data.test) == -(-total // 5)
 
@@ -84,13 +78,13 @@ def test_diabetes_is_split_as_the_reference() -> None:
 
     table = load_diabetes()
     _, test, _, target = train_test_split(table.data, table.target, test_size=0.2, random_state=42)
-    np.testing.assert_array_equal(load("diabetes").test["features"], test)
-    np.testing.assert_array_equal(load("diabetes").test["target"], target)
+    np.testing.assert_array_equal(raw("diabetes").test["features"], test)
+    np.testing.assert_array_equal(raw("diabetes").test["target"], target)
 
 
 @pytest.mark.parametrize("name", CARRIED)
 def test_digest_is_stable_and_sees_every_array(name: str) -> None:
-    data = load(name)
+    data = raw(name)
     assert DIGEST.fullmatch(data.digest)
     assert datasets.find(name).load().digest == data.digest
     for split in ("train", "test"):
@@ -108,7 +102,7 @@ def shallow(data: Data) -> dict[str, object]:
 
 @pytest.mark.parametrize("share", [0.1, 1 / 12, 0.5])
 def test_validation_split_is_seeded_and_disjoint(share: float) -> None:
-    data = load("diabetes")
+    data = raw("diabetes")
     once, again, other = (hold_out(data, share, seed) for seed in (0, 0, 1))
     assert once.validation
     assert again.validation
@@ -122,23 +116,23 @@ def test_validation_split_is_seeded_and_disjoint(share: float) -> None:
 
 
 def test_no_share_no_validation_split() -> None:
-    assert hold_out(load("diabetes"), 0.0, 0) is load("diabetes")
+    assert hold_out(raw("diabetes"), 0.0, 0) is raw("diabetes")
 
 
 def test_a_validation_split_of_its_own_is_kept() -> None:
-    data = hold_out(load("diabetes"), 0.2, 0)
+    data = hold_out(raw("diabetes"), 0.2, 0)
     assert hold_out(data, 0.5, 1) is data
 
 
 def test_the_digest_is_of_the_data_not_of_how_a_run_splits_them() -> None:
     """Versions that differ in seed or validation share compare on the same data."""
-    data = load("diabetes")
+    data = raw("diabetes")
     assert hold_out(data, 0.1, 0).digest == hold_out(data, 0.2, 1).digest == data.digest
 
 
 @pytest.mark.parametrize("name", CARRIED)
 def test_tasks_are_fitted_on_the_training_split(name: str) -> None:
-    data = load(name)
+    data = raw(name)
     task = TASKS[data.kind].fit(data.train, data.schema)
     doubled = {key: array * 2 for key, array in data.test.items()}
     other = TASKS[data.kind].fit(replace(data, test=doubled).train, data.schema)

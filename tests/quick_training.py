@@ -43,7 +43,7 @@ def raw(dataset: str) -> Data:
 
 def fitted(recipe: Recipe) -> tuple[Prepared, Progress]:
     """A recipe trained by the loop alone: nothing tracked, nothing exported."""
-    with pipeline.working_precision(recipe):
+    with pipeline.torch_settings(recipe):
         prepared = pipeline.prepare(recipe)
         return prepared, pipeline.train_prepared(prepared, _ignore)
 

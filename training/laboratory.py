@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from training import tracking
 from training.loop import Observer, Points, Progress, to_tensors, validate
-from training.pipeline import Prepared, prepare, train_prepared, working_precision
+from training.pipeline import Prepared, prepare, torch_settings, train_prepared
 from training.recipe import Recipe, flatten
 
 
@@ -81,17 +81,7 @@ class Laboratory:
 
         With a second thread, a step of microseconds waits for it: ten times as long on a busy machine.
         """
-        recipe = dataclasses.replace(recipe, device="cpu")
+        recipe = dataclasses.replace(recipe, device="cpu", threads=1)
         params = {"architecture": recipe.architecture, **flatten(recipe)}
-        with _one_thread(), working_precision(recipe), self.run(name, params) as log:
+        with torch_settings(recipe), self.run(name, params) as log:
             yield Trial(log, prepare(recipe))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -69,7 +69,7 @@ def train(recipe: Recipe, watch: Observer | None = None, resume: str | None = No
 
     Returns None on all devices' processes but the first. A failure marks the run as failed and is raised.
     """
-    with working_precision(recipe):
+    with torch_settings(recipe):
         prepared = prepare(recipe)
         if not prepared.fabric.is_global_zero:
             train_prepared(prepared, _observe_nothing, _shared_checkpoint(resume))
@@ -96,7 +96,7 @@ def prepare(recipe: Recipe) -> Prepared:
         accelerator="cuda" if recipe.device != "cpu" and torch.cuda.is_available() else "cpu",
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),  # torchrun's
         num_nodes=int(os.environ.get("WORLD_SIZE", "1")) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-        # Fabric's own 64-true rounds every output to 32 bits; `working_precision` does not.
+        # Fabric's own 64-true rounds every output to 32 bits; `torch_settings` does not.
         precision="32-true" if recipe.precision == "64-true" else recipe.precision,
     )
     fabric.launch()
@@ -134,14 +134,16 @@ def train_prepared(prepared: Prepared, observe: Observer, checkpoint: Path | Non
 
 
 @contextmanager
-def working_precision(recipe: Recipe) -> Iterator[None]:
-    """Makes torch's default the recipe's: 64-bit weights, scaling and data where it asks for them."""
-    before = torch.get_default_dtype()
+def torch_settings(recipe: Recipe) -> Iterator[None]:
+    """Makes torch's number format (weights, scaling, data) and CPU threads the recipe's, for a while."""
+    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
     torch.set_default_dtype(torch.float64 if recipe.precision == "64-true" else torch.float32)
+    torch.set_num_threads(threads if recipe.threads is None else recipe.threads)
     try:
         yield
     finally:
-        torch.set_default_dtype(before)
+        torch.set_default_dtype(dtype)
+        torch.set_num_threads(threads)
 
 
 def _publish(log: tracking.RunLog, recipe: Recipe, prepared: Prepared, progress: Progress) -> RunResult:

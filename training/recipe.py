@@ -40,6 +40,9 @@ class Recipe(ABC):
     """Steps between logged batch losses."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU where there is one."""
+    threads: int | None = None
+    """CPU threads, where torch's own choice is not good: a small model gains nothing from a second one, and
+    waits long for it on a busy machine."""
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
     """Number format of training; the exported graph is float32."""
     bar: float | None = None
@@ -53,11 +56,11 @@ class Recipe(ABC):
     """Kinds of task that the architecture can learn."""
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "batch_size": 0, "log_every": 1, "log_steps": 1}
-        least |= {} if self.patience is None else {"patience": 1}
+        least = {"epochs": 1, "batch_size": 0, "log_every": 1, "log_steps": 1, "patience": 1, "threads": 1}
         for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise ZooError(f"{name} must be at least {bound}, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise ZooError(f"{name} must be at least {bound}, not {value}")
         if not 0 <= self.validation_share < 1:
             raise ZooError(f"validation_share must be at least 0 and below 1, not {self.validation_share}")
 

@@ -19,7 +19,7 @@ from training import study
 from training.laboratory import Laboratory
 from training.loss_surface import TWO_WEIGHTS, surface_of
 from training.optimizer import Optimizer
-from training.pipeline import prepare, working_precision
+from training.pipeline import prepare, torch_settings
 from training.store import connect
 from training.studies import activations, backprop, minima
 from zoo.errors import NotFound
@@ -145,7 +145,7 @@ def test_theory_predicts_the_measured_loss(store: Path) -> None:
 
 
 def test_the_largest_rate_is_where_descent_stops_converging() -> None:
-    with working_precision(TWO_WEIGHTS):
+    with torch_settings(TWO_WEIGHTS):
         surface = surface_of(prepare(TWO_WEIGHTS))
     start, limit = np.zeros(3), surface.largest_rate
     below, above = surface.excess_after(start, np.array([0.99 * limit, 1.01 * limit]), 1000)
@@ -153,7 +153,7 @@ def test_the_largest_rate_is_where_descent_stops_converging() -> None:
 
 
 def test_the_surface_is_the_loss_that_is_trained() -> None:
-    with working_precision(TWO_WEIGHTS):
+    with torch_settings(TWO_WEIGHTS):
         prepared = prepare(TWO_WEIGHTS)
         surface = surface_of(prepared)
         train = prepared.data.train

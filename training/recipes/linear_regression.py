@@ -63,6 +63,7 @@ DIABETES = LinearRegressionRecipe(
     dataset="diabetes",
     epochs=6000,
     batch_size=0,
+    threads=1,
     validation_share=0.0,  # the reference split has none: all 353 rows are fitted
     precision="64-true",
     optimizer=Optimizer("sgd", learning_rate=0.2),
@@ -77,6 +78,7 @@ CSV_RECIPE = LinearRegressionRecipe(
     dataset="csv:PATH",
     epochs=2000,
     batch_size=0,
+    threads=1,
     validation_share=0.0,
     precision="64-true",
     optimizer=Optimizer("adam", learning_rate=0.05, schedule="cosine"),

@@ -52,8 +52,8 @@ class PerceptronRecipe(Recipe):
 
 # Patience as long as the run: never stop early, but keep the best weights (Gallant's pocket).
 RECIPES = (
-    PerceptronRecipe(dataset="breast-cancer", epochs=100, batch_size=0, patience=100, bar=0.95),
-    PerceptronRecipe(dataset="iris-setosa", epochs=20, batch_size=0, patience=20, bar=1.0),
+    PerceptronRecipe(dataset="breast-cancer", epochs=100, batch_size=0, threads=1, patience=100, bar=0.95),
+    PerceptronRecipe(dataset="iris-setosa", epochs=20, batch_size=0, threads=1, patience=20, bar=1.0),
     # No weights reach this bar: three corners of four are the most that one line can get right.
-    PerceptronRecipe(dataset="xor", epochs=50, batch_size=0, patience=50, bar=0.95),
+    PerceptronRecipe(dataset="xor", epochs=50, batch_size=0, threads=1, patience=50, bar=0.95),
 )

@@ -20,7 +20,7 @@ from training.figures import COLOURS, new_figure
 from training.laboratory import Laboratory
 from training.loss_surface import TWO_WEIGHTS, LossSurface, surface_of
 from training.optimizer import Optimizer
-from training.pipeline import prepare, working_precision
+from training.pipeline import prepare, torch_settings
 from training.recipes.linear_regression import LinearRegressionRecipe
 from training.study import Findings
 from zoo.errors import TrainingDiverged
@@ -46,7 +46,7 @@ class Descent:
 
 def run(laboratory: Laboratory) -> Findings:
     """Four rates, the last of which diverges."""
-    with working_precision(RECIPE):
+    with torch_settings(RECIPE):
         surface = surface_of(prepare(RECIPE))
     descents = {}
     for name, share in RATES.items():

@@ -5,15 +5,20 @@ million faults an epoch for LeNet-5, and a throughput that varies by a factor of
 """
 
 import ctypes
+import logging
 import platform
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
-_KEEP_BYTES = 1 << 30
+log = logging.getLogger(__name__)
+
+# From glibc's malloc.h, with values just below what it accepts (half a heap, and the largest int).
+_THRESHOLDS = {"M_MMAP_THRESHOLD": (-3, 32 << 20), "M_TRIM_THRESHOLD": (-1, (1 << 31) - 1)}
 
 
 def keep_freed_memory() -> None:
-    """Pins glibc's malloc thresholds at 1 GiB for this process; does nothing elsewhere."""
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES)
-        libc.mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
+    """Pins glibc's malloc thresholds for this process; does nothing elsewhere."""
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    for name, (parameter, size) in _THRESHOLDS.items():
+        if not libc.mallopt(parameter, size):
+            log.warning("glibc refused %s = %d: training may be slower", name, size)

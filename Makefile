@@ -13,7 +13,7 @@ run: $(READY)
 	$(VENV)/bin/zoo quickstart
 
 test: $(READY)
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile
 
 check: $(READY)
 	$(VENV)/bin/ruff check

@@ -156,7 +156,7 @@ class TinyRegistry:
         self.home = home
         self.uri = f"sqlite:///{home / 'mlflow.db'}"
         set_tracking_uri(self.uri)
-        self.client = MlflowClient(self.uri)
+        self.client = MlflowClient(self.uri, registry_uri=self.uri)
         self.experiment = self.client.create_experiment("tiny", artifact_location=str(home / "artifacts"))
 
     def register(self, made: Bundle, gate: str = "passed", reason: str = "better than before") -> str:

@@ -68,7 +68,7 @@ def _wait_until_ready(url: str, servers: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _say_what_to_try(service: str, ui_port: int) -> None:
-    print(f"\nRuns, figures and models   http://127.0.0.1:{ui_port}\nPrediction API              {service}\n")
+    print(f"\nRuns, figures and models   http://127.0.0.1:{ui_port}\nPrediction API             {service}\n")
     print("Try:\n")
     print(f"  curl {service}/models\n")
     with urllib.request.urlopen(f"{service}/models") as response:
@@ -76,6 +76,6 @@ def _say_what_to_try(service: str, ui_port: int) -> None:
     for kind in ("tabular_regression", "image_classification"):
         entry = next(e for e in entries if e["kind"] == kind and e["alias_of"] is None)
         body = json.dumps(entry["example_request"])
-        print(f"  curl {service}{entry['endpoint']} --json '{body}'\n")
+        print(f"  curl {service}{entry['endpoint']} -H 'Content-Type: application/json' -d '{body}'\n")
     print("Ctrl-C stops both.")
     sys.stdout.flush()

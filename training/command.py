@@ -18,9 +18,8 @@ from training.pipeline import RunResult
 from training.pipeline import train as train_recipe
 from training.recipe import Recipe
 from training.recipes import names, recipe_for, restore
-from zoo.cli import show
 from zoo.errors import NotFound
-from zoo.tables import show_record
+from zoo.tables import show, show_record
 
 
 @dataclasses.dataclass(frozen=True)

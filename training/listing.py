@@ -1,17 +1,8 @@
-"""What the command line lists, as rows of plain values, and the bundles it hands out."""
+"""What the command line lists, as rows of plain values."""
 
-import json
-import shutil
-import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training import promotion
-from training.store import connect
-from zoo import bundle
-from zoo.errors import InvalidInput
-from zoo.home import home, tracking_uri
 from zoo.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -72,58 +63,6 @@ def leaderboard(dataset: str | None) -> list[dict[str, Any]]:
         }
         for row in promotion.leaderboard(dataset)
     ]
-
-
-def export(name: str, version: str | None, directory: Path) -> str:
-    """Copies a version's bundle to a new folder, with `origin.json` beside it; returns what was written."""
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise InvalidInput(f"{directory} is not empty; name a new folder")
-    model, version = promotion.resolve(name) if version is None else (name, version)
-    record = promotion.record_of(model, version)
-    loaded = bundle.load(promotion.download(model, version))
-    staging = directory.with_name(f".{directory.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    for file in (*loaded.manifest.files, "manifest.json"):
-        shutil.copy(loaded.directory / file, staging / file)
-    origin = {
-        "model": model,
-        "version": version,
-        "run_id": loaded.manifest.run_id,
-        "record": record.model_dump(),
-    }
-    (staging / "origin.json").write_text(json.dumps(origin, indent=1), encoding="utf-8")
-    if directory.exists():
-        directory.rmdir()
-    staging.replace(directory)
-    return f"{model} version {version}"
-
-
-def ask_champion(name: str, values: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
-    """The answer of a champion's bundle, run in this process, to values given for its payload field."""
-    model, version = promotion.resolve(name)
-    loaded = bundle.load(promotion.download(model, version))
-    graph = loaded.open()
-    request = {"model": name, **values(loaded.task.payload)}
-    lineage = {
-        "model": model,
-        "version": version,
-        "run_id": loaded.manifest.run_id,
-        "digest": loaded.digest,
-        "provider": graph.provider,
-    }
-    return bundle.ask(loaded.task, graph, request) | {"lineage": lineage}
-
-
-def mlflow_ui_command(host: str, port: int) -> list[str]:
-    """Command line of the MLflow UI over the zoo's store."""
-    connect()
-    return [
-        sys.executable, "-m", "mlflow", "ui",
-        "--backend-store-uri", tracking_uri(),
-        "--default-artifact-root", (home() / "artifacts").as_uri(),
-        "--host", host, "--port", str(port), "--workers", "1",
-    ]  # fmt: skip
 
 
 def _parameters(recipe: "Recipe") -> int:

@@ -262,7 +262,7 @@ def run_name(recipe: Recipe) -> str:
     """The architecture, and every setting in which the recipe differs from the data set's own."""
     usual = flatten(recipe_for(recipe.architecture, recipe.dataset))
     changed = [
-        f"{name.split('.')[-1]}={value}"
+        f"{name.removesuffix('.name').split('.')[-1]}={value}"
         for name, value in flatten(recipe).items()
         if name in usual and value != usual[name]
     ]

@@ -11,11 +11,11 @@ from rich.console import Console
 
 from training import promotion
 from training.command import train_with_progress
-from training.listing import leaderboard, mlflow_ui_command
+from training.listing import leaderboard
 from training.recipes import names, recipe_for
 from training.store import connect
-from zoo.cli import service_command
 from zoo.errors import ZooError
+from zoo.servers import mlflow_ui_command, service_command
 from zoo.tables import show_leaderboard
 
 READY_SECONDS = 60

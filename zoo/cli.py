@@ -9,7 +9,7 @@ import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ class List:
 
     def __call__(self) -> None:
         from training.listing import architectures
-        from zoo.tables import show_architectures
+        from zoo.tables import show, show_architectures
 
         show(architectures(), self.json, show_architectures)
 
@@ -47,7 +47,7 @@ class Data:
 
     def __call__(self) -> None:
         from training.datasets import listing
-        from zoo.tables import show_data_sets
+        from zoo.tables import show, show_data_sets
 
         show(listing(), self.json, show_data_sets)
 
@@ -68,7 +68,7 @@ class Study:
 
     def __call__(self) -> None:
         from training import study
-        from zoo.tables import show_record, show_rows
+        from zoo.tables import show, show_record, show_rows
 
         if self.name is None:
             show(study.listing(), self.json, partial(show_rows, "Studies"))
@@ -87,7 +87,7 @@ class Leaderboard:
 
     def __call__(self) -> None:
         from training.listing import leaderboard
-        from zoo.tables import show_leaderboard
+        from zoo.tables import show, show_leaderboard
 
         show(leaderboard(self.dataset), self.json, show_leaderboard)
 
@@ -133,7 +133,7 @@ class Export:
     """Another version than the champion's."""
 
     def __call__(self) -> None:
-        from training.listing import export
+        from training.bundles import export
 
         print(f"wrote {export(self.name, self.version, self.directory)} to {self.directory}")
 
@@ -146,8 +146,10 @@ class Ui:
     port: int = 5000
 
     def __call__(self) -> None:
-        from training.listing import mlflow_ui_command
+        from training.store import connect
+        from zoo.servers import mlflow_ui_command
 
+        connect()
         execute(mlflow_ui_command(self.host, self.port), {})
 
 
@@ -164,6 +166,8 @@ class Serve:
         if self.bundles is not None and not self.bundles.is_dir():
             raise NotFound(f"there is no folder {self.bundles}")
         environment = {} if self.bundles is None else {"ZOO_BUNDLES": str(self.bundles.resolve())}
+        from zoo.servers import service_command
+
         execute(service_command(self.host, self.port), environment)
 
 
@@ -185,13 +189,13 @@ class Predict:
     def __call__(self) -> None:
         if not self.inputs:
             raise InvalidInput("give at least one input")
-        from zoo.tables import show_predictions
+        from zoo.tables import show, show_predictions
 
         answer = self._ask_bundle() if self.local else self._ask_service()
         show(answer, self.json, show_predictions)
 
     def _ask_bundle(self) -> dict[str, Any]:
-        from training.listing import ask_champion
+        from training.bundles import ask_champion
 
         return ask_champion(self.name, self._values)
 
@@ -256,14 +260,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def show(rows: Any, as_json: bool, table: Callable[[Any], None]) -> None:
-    """Prints plain values as one JSON document, or as a table."""
-    if as_json:
-        print(json.dumps(rows))
-    else:
-        table(rows)
-
-
 def fetch(url: str, body: Mapping[str, Any] | None = None) -> Any:
     """The service's JSON answer; its error message as `ZooError`."""
     data = None if body is None else json.dumps(body).encode()
@@ -294,12 +290,6 @@ def value_of(text: str, payload: str) -> Any:
         return json.loads(text) if text.lstrip()[:1] in ("[", "{") else [float(x) for x in text.split(",")]
     except (ValueError, OSError) as error:
         raise InvalidInput(f"{text[:60]!r} is neither a file, nor JSON, nor numbers with commas") from error
-
-
-def service_command(host: str, port: int) -> list[str]:
-    """Command line of the prediction service."""
-    address = ["--host", host, "--port", str(port)]
-    return [sys.executable, "-m", "bentoml", "serve", "serving.service:ZooService", *address]
 
 
 def execute(command: list[str], environment: Mapping[str, str]) -> NoReturn:

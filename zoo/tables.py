@@ -1,6 +1,7 @@
 """Terminal tables of the command line's listings, readable at 80 columns."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -9,6 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 Rows = Sequence[Mapping[str, Any]]
+
+
+def show(rows: Any, as_json: bool, table: Callable[[Any], None]) -> None:
+    """Prints plain values as one JSON document, or as a table."""
+    if as_json:
+        print(json.dumps(rows))
+    else:
+        table(rows)
 
 
 def show_rows(title: str, rows: Rows) -> None:

@@ -10,7 +10,7 @@ from quick_training import QuickZoo
 from registered_version import record, register
 
 from training import promotion
-from training.listing import export
+from training.bundles import export
 from training.store import connect
 from zoo import bundle
 from zoo.errors import BundleError, InvalidInput, NotFound, PromotionRefused

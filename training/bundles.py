@@ -1,0 +1,52 @@
+"""Bundles of registered versions: handed out as a folder, or asked in this process."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from training import promotion
+from zoo import bundle
+from zoo.errors import InvalidInput
+
+
+def export(name: str, version: str | None, directory: Path) -> str:
+    """Copies a version's bundle to a new folder, with `origin.json` beside it; returns what was written."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise InvalidInput(f"{directory} is not empty; name a new folder")
+    model, version = promotion.resolve(name) if version is None else (name, version)
+    record = promotion.record_of(model, version)
+    loaded = bundle.load(promotion.download(model, version))
+    staging = directory.with_name(f".{directory.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    for file in (*loaded.manifest.files, "manifest.json"):
+        shutil.copy(loaded.directory / file, staging / file)
+    origin = {
+        "model": model,
+        "version": version,
+        "run_id": loaded.manifest.run_id,
+        "record": record.model_dump(),
+    }
+    (staging / "origin.json").write_text(json.dumps(origin, indent=1), encoding="utf-8")
+    if directory.exists():
+        directory.rmdir()
+    staging.replace(directory)
+    return f"{model} version {version}"
+
+
+def ask_champion(name: str, values: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    """The answer of a champion's bundle, run in this process, to values given for its payload field."""
+    model, version = promotion.resolve(name)
+    loaded = bundle.load(promotion.download(model, version))
+    graph = loaded.open()
+    request = {"model": name, **values(loaded.task.payload)}
+    lineage = {
+        "model": model,
+        "version": version,
+        "run_id": loaded.manifest.run_id,
+        "digest": loaded.digest,
+        "provider": graph.provider,
+    }
+    return bundle.ask(loaded.task, graph, request) | {"lineage": lineage}

@@ -10,7 +10,7 @@ import platform
 
 log = logging.getLogger(__name__)
 
-# From glibc's malloc.h, with values just below what it accepts (half a heap, and the largest int).
+# Parameters of glibc's malloc.h, each with a size in bytes; a whole batch's activations stay below them.
 _THRESHOLDS = {"M_MMAP_THRESHOLD": (-3, 32 << 20), "M_TRIM_THRESHOLD": (-1, (1 << 31) - 1)}
 
 

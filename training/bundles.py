@@ -36,7 +36,7 @@ def export(name: str, version: str | None, directory: Path) -> str:
     return f"{model} version {version}"
 
 
-def ask_champion(name: str, values: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+def ask_champion(name: str, values: Callable[[str | None], dict[str, Any]]) -> dict[str, Any]:
     """The answer of a champion's bundle, run in this process, to values given for its payload field."""
     model, version = promotion.resolve(name)
     loaded = bundle.load(promotion.download(model, version))

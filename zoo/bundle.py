@@ -15,7 +15,6 @@ own, say) are not part of the bundle. Nothing is ever unpickled.
 
 import hashlib
 import json
-import math
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ from zoo.tasks import Arrays, Run, Task, any_task
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]+\.[a-z]+$")]  # nothing outside the directory
 
 GRAPH = "model.onnx"
-GOLDEN_TOLERANCE = 1e-3  # relative to max(1, |expected|): float32 on another machine or provider
 
 
 class Identity(BaseModel):
@@ -93,7 +91,7 @@ class Bundle:
     def replay(self, run: Run) -> None:
         """Asks the golden request again; `BundleError` where the answer is another."""
         answer = ask(self.task, run, self.golden.request)
-        if not _close(answer, self.golden.answer):
+        if not self.task.agrees(answer, self.golden.answer):
             raise BundleError(
                 f"{self.manifest.model}: the golden request was answered {json.dumps(answer)[:200]} "
                 f"instead of {json.dumps(self.golden.answer)[:200]}"
@@ -165,16 +163,3 @@ def load(directory: Path) -> Bundle:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _close(answer: Any, expected: Any) -> bool:
-    """Whether two JSON values agree, numbers within GOLDEN_TOLERANCE."""
-    if isinstance(expected, dict):
-        same_keys = isinstance(answer, dict) and answer.keys() == expected.keys()
-        return same_keys and all(_close(answer[k], v) for k, v in expected.items())
-    if isinstance(expected, list):
-        same_length = isinstance(answer, list) and len(answer) == len(expected)
-        return same_length and all(_close(a, e) for a, e in zip(answer, expected, strict=True))
-    if isinstance(expected, float) and isinstance(answer, float):
-        return math.isclose(answer, expected, rel_tol=GOLDEN_TOLERANCE, abs_tol=GOLDEN_TOLERANCE)
-    return bool(answer == expected)

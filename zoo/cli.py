@@ -207,7 +207,9 @@ class Predict:
         answer: dict[str, Any] = fetch(self.url + entry["endpoint"], request)
         return answer
 
-    def _values(self, payload: str) -> dict[str, Any]:
+    def _values(self, payload: str | None) -> dict[str, Any]:
+        if payload is None:
+            raise InvalidInput(f"{self.name} takes no inputs; zoo generate {self.name} asks it")
         return {payload: [value_of(text, payload) for text in self.inputs]}
 
 

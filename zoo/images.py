@@ -3,20 +3,24 @@
 Accepted: PNG and JPEG of any mode. The first frame of an animation; 16-bit samples scaled to 8;
 transparency composed over white; EXIF orientation applied.
 
-Shape legend: H height, W width, C channels (1 grey, 3 RGB).
+Shape legend: N images, H height, W width, C channels (1 grey, 3 RGB).
 """
 
 import base64
 import binascii
 import io
+import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from zoo.errors import InputTooLarge, InvalidInput
 
 MAX_PIXELS = 50_000_000
+GAP = 2  # pixels between the images of a grid
 # Where Pillow finds an EXIF orientation. Looking for it in an image without any of them takes as long as
 # decoding a small image.
 ORIENTED = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
@@ -59,11 +63,28 @@ def decode_image(data: bytes, height: int, width: int, channels: int) -> NDArray
     return np.frombuffer(image.tobytes(), dtype=np.uint8).reshape(height, width, channels)
 
 
-def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """PNG file of uint8 [H, W, C]."""
+def encode_png(image: NDArray[np.uint8], texts: Mapping[str, str] | None = None) -> bytes:
+    """PNG file of uint8 [H, W, C], with texts by keyword."""
+    info = PngInfo()
+    for keyword, text in ({} if texts is None else texts).items():
+        info.add_text(keyword, text)
     buffer = io.BytesIO()
-    Image.fromarray(image.squeeze(axis=2) if image.shape[2] == 1 else image).save(buffer, "PNG")
+    picture = Image.fromarray(image.squeeze(axis=2) if image.shape[2] == 1 else image)
+    picture.save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()
+
+
+def grid(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """One image of uint8 [N, H, W, C], row by row, as near to a square as can be, white between them."""
+    count, height, width, channels = images.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    cells = np.full((rows * columns, height + GAP, width + GAP, channels), 255, np.uint8)
+    cells[:count, :height, :width] = images
+    sheet = cells.reshape(rows, columns, height + GAP, width + GAP, channels)
+    # [rows, columns, H, W, C] -> [rows · H, columns · W, C], without the gap after the last ones
+    sheet = sheet.swapaxes(1, 2).reshape(rows * (height + GAP), columns * (width + GAP), channels)
+    return sheet[:-GAP, :-GAP]
 
 
 def _flatten(image: Image.Image, mode: str) -> Image.Image:

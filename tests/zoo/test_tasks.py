@@ -12,6 +12,7 @@ from zoo.errors import InputTooLarge, InvalidInput
 from zoo.tasks import TASKS, Arrays, Schema, Task, any_task
 from zoo.tasks.base import MAX_BATCH
 from zoo.tasks.image_classification import ClassifyImageRequest, ImageClassification
+from zoo.tasks.image_generation import ImageGeneration
 from zoo.tasks.rows import RowsRequest
 from zoo.tasks.tabular_classification import TabularClassification
 from zoo.tasks.tabular_regression import TabularRegression
@@ -39,6 +40,11 @@ FITTED: dict[str, tuple[Task, Arrays, Arrays]] = {
         ),
         {"image": RANDOM.integers(0, 256, (40, 4, 4, 1), dtype=np.uint8)},
         {"probabilities": np.float32([[0.1, 0.7, 0.2], [0.4, 0.3, 0.3]])},
+    ),
+    "image_generation": (
+        ImageGeneration(height=4, width=5, channels=3, labels=("a", "b", "c"), latent_size=2),
+        {},
+        {"image": RANDOM.random((2, 4, 5, 3)).astype(np.float32)},
     ),
 }
 KINDS = pytest.mark.parametrize("kind", TASKS)
@@ -73,8 +79,8 @@ def test_the_answer_fits_the_response_type(kind: str) -> None:
     request = task.request_type.model_validate(task.request_for(task.example_inputs(2), "name"))
     answer = task.decode(request, outputs)
     lineage = {"model": "m", "version": "1", "run_id": "r", "digest": "d", "provider": "p"}
-    checked = task.response_type.model_validate({**answer, "lineage": lineage})
-    assert len(checked.predictions) == 2
+    checked = task.response_type.model_validate({**answer, "lineage": lineage}).model_dump()
+    assert len(checked["images" if kind == "image_generation" else "predictions"]) == 2
 
 
 @KINDS

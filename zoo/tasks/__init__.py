@@ -6,15 +6,17 @@ from pydantic import Field, TypeAdapter
 
 from zoo.tasks.base import Arrays, Run, Schema, Task
 from zoo.tasks.image_classification import ImageClassification
+from zoo.tasks.image_generation import ImageGeneration
 from zoo.tasks.tabular_classification import TabularClassification
 from zoo.tasks.tabular_regression import TabularRegression
 
 AnyTask = Annotated[
-    TabularRegression | TabularClassification | ImageClassification, Field(discriminator="kind")
+    TabularRegression | TabularClassification | ImageClassification | ImageGeneration,
+    Field(discriminator="kind"),
 ]
 any_task: TypeAdapter[Task] = TypeAdapter(AnyTask)
 
 TASKS: dict[str, type[Task]] = {t.model_fields["kind"].default: t for t in get_args(get_args(AnyTask)[0])}
-"""Task types by kind."""
+"""Task types by kind, in order of precedence for the name of a data set."""
 
 __all__ = ["TASKS", "AnyTask", "Arrays", "Run", "Schema", "Task", "any_task"]

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from zoo.tasks.agreement import agree
+
 Arrays = dict[str, NDArray[Any]]
 """Arrays by name. A split holds a graph's inputs and `target`; a run takes inputs and returns outputs."""
 
@@ -67,8 +69,8 @@ class Task(BaseModel, ABC):
 
     endpoint: ClassVar[str]
     """Path of the typed HTTP endpoint."""
-    payload: ClassVar[str]
-    """Request field that takes a list of inputs."""
+    payload: ClassVar[str | None]
+    """Request field that takes a list of inputs; none where there is nothing to send."""
     primary_metric: ClassVar[str]
     """The metric by which versions are ranked."""
     higher_is_better: ClassVar[bool]
@@ -107,6 +109,10 @@ class Task(BaseModel, ABC):
     @abstractmethod
     def baseline(self, train: Arrays) -> dict[str, Any]:
         """Statistics of the training inputs, against which drift is measured while serving."""
+
+    def agrees(self, answer: dict[str, Any], expected: dict[str, Any]) -> bool:
+        """Whether an answer is the expected one but for the rounding of another machine or provider."""
+        return agree(answer, expected)
 
     @classmethod
     def better(cls, value: float, than: float) -> bool:

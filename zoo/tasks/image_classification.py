@@ -52,7 +52,7 @@ class ImageClassification(Task):
     pixel_std: tuple[float, ...]
 
     endpoint: ClassVar[str] = "/classify_image"
-    payload: ClassVar[str] = "image"
+    payload: ClassVar[str | None] = "image"
     primary_metric: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
     request_type: ClassVar[type[ClassifyImageRequest]] = ClassifyImageRequest

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from zoo import metrics
+from zoo.errors import InvalidInput
 from zoo.tasks.base import Response
+
+NAMED = 32  # labels that a message names
 
 
 class Prediction(BaseModel):
@@ -36,6 +39,21 @@ def _ranked(row: list[float], labels: tuple[str, ...], top_k: int | None) -> dic
     # Most requests are one row of a few classes: sorting a list takes a tenth of numpy's time then.
     best = sorted(range(len(row)), key=row.__getitem__, reverse=True)[:top_k]
     return {"label": labels[best[0]], "probabilities": {labels[k]: row[k] for k in best}}
+
+
+def label_index(wanted: str | int, labels: tuple[str, ...], field: str) -> int:
+    """Class index of a label or index that the request's field names; `InvalidInput` names the labels."""
+    if wanted in labels:
+        return labels.index(str(wanted))
+    if isinstance(wanted, int) and 0 <= wanted < len(labels):
+        return wanted
+    raise InvalidInput(f"{field}: no such label; the model's labels are {named(labels)}")
+
+
+def named(labels: tuple[str, ...]) -> str:
+    """The labels in words; of many the first."""
+    more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
+    return ", ".join(labels[:NAMED]) + more
 
 
 def classification_metrics(target: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, float]:

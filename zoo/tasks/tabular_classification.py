@@ -22,7 +22,7 @@ class TabularClassification(Task):
     feature_std: tuple[float, ...]
 
     endpoint: ClassVar[str] = "/classify"
-    payload: ClassVar[str] = "rows"
+    payload: ClassVar[str | None] = "rows"
     primary_metric: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
     request_type: ClassVar[type[RowsRequest]] = RowsRequest

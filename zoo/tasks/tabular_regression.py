@@ -39,7 +39,7 @@ class TabularRegression(Task):
     target_std: float
 
     endpoint: ClassVar[str] = "/regress"
-    payload: ClassVar[str] = "rows"
+    payload: ClassVar[str | None] = "rows"
     primary_metric: ClassVar[str] = "mse"
     higher_is_better: ClassVar[bool] = False
     request_type: ClassVar[type[RowsRequest]] = RowsRequest

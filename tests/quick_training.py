@@ -10,7 +10,7 @@ from training.loop import Points, Progress
 from training.pipeline import Prepared, RunResult
 from training.recipe import Recipe
 
-FETCHED = {"mnist", "fashion-mnist"}  # data sets that no package carries
+FETCHED = {"cifar10", "mnist", "fashion-mnist"}  # data sets that no package carries
 LEFT_OUT = {("mlp", "breast-cancer")}  # its kind is trained on another data set
 Key = tuple[str, str]  # architecture, data set
 

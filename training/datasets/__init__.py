@@ -4,10 +4,10 @@ import importlib
 import pkgutil
 from typing import Any
 
-from training.datasets.base import Data, DataSet, hold_out
+from training.datasets.base import Data, DataSet, few_per_class, hold_out
 from zoo.errors import NotFound
 
-_OTHER_FILES = {"base", "csv_file", "idx"}
+_OTHER_FILES = {"base", "csv_file", "idx", "image_cache", "image_folder"}
 
 
 def names() -> list[str]:
@@ -19,7 +19,8 @@ def names() -> list[str]:
 def find(name: str) -> DataSet:
     """The data set of that name; `NotFound` lists those there are."""
     if name not in names():
-        raise NotFound(f"there is no data set {name!r}; choose one of {', '.join(names())}, or csv:PATH")
+        known = ", ".join(names())
+        raise NotFound(f"there is no data set {name!r}; choose one of {known}, images:PATH or csv:PATH")
     module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
     dataset: DataSet = module.DATASET
     return dataset
@@ -40,4 +41,4 @@ def listing() -> list[dict[str, Any]]:
     ]
 
 
-__all__ = ["Data", "DataSet", "find", "hold_out", "listing", "names"]
+__all__ = ["Data", "DataSet", "few_per_class", "find", "hold_out", "listing", "names"]

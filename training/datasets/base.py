@@ -1,6 +1,7 @@
 """What a data set is: a description that costs nothing, and raw arrays in splits when loaded."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.errors import InvalidInput
 from zoo.tasks import Arrays, Schema
 
 
@@ -25,11 +27,11 @@ class Data:
     test: Arrays
     validation: Arrays | None = None
     held_out_of: str | None = None
-    """Digest of the data that `hold_out` took the validation split from."""
+    """Digest of the data before `hold_out` or `few_per_class` took examples out of the training split."""
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over all raw arrays, their names and types, as they were before `hold_out`."""
+        """SHA-256 over all raw arrays, their names and types, before `few_per_class` and `hold_out`."""
         if self.held_out_of is not None:
             return self.held_out_of
         digest = hashlib.sha256()
@@ -55,14 +57,27 @@ class DataSet:
     """Whether `load` needs no network; always so for data that packages carry."""
 
 
+def slug(text: str, otherwise: str) -> str:
+    """A name in lower case, words joined by hyphens; `otherwise` where the text has none."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or otherwise
+
+
 def split_examples(
-    name: str, kind: str, schema: Schema, source: str, inputs: Arrays, target: NDArray[Any]
+    name: str,
+    kind: str,
+    schema: Schema,
+    source: str,
+    inputs: Arrays,
+    target: NDArray[Any],
+    test_share: float = 0.2,
 ) -> Data:
-    """80/20 into training and test as scikit-learn does with `random_state=42`; classes in proportion."""
+    """Into training and test as scikit-learn does with `random_state=42`; classes in proportion."""
     from sklearn.model_selection import train_test_split
 
     classes = target if target.dtype.kind == "i" else None
-    train, test = train_test_split(np.arange(len(target)), test_size=0.2, random_state=42, stratify=classes)
+    train, test = train_test_split(
+        np.arange(len(target)), test_size=test_share, random_state=42, stratify=classes
+    )
     arrays = {**inputs, "target": target}
     return Data(
         name=name,
@@ -72,6 +87,26 @@ def split_examples(
         train={key: array[train] for key, array in arrays.items()},
         test={key: array[test] for key, array in arrays.items()},
     )
+
+
+def few_per_class(data: Data, count: int | None, seed: int) -> Data:
+    """The data with `count` random training examples a class; with None, as it is. Other splits stay whole.
+
+    To be used before `hold_out`. `InvalidInput` where a class has fewer.
+    """
+    if count is None:
+        return data
+    if count < 1:
+        raise InvalidInput(f"at least 1 training example a class is needed, not {count}")
+    target = data.train["target"]
+    order = np.random.default_rng(seed).permutation(len(target))
+    rows_by_class = [order[target[order] == k] for k in range(len(data.schema.labels))]
+    for label, rows in zip(data.schema.labels, rows_by_class, strict=True):
+        if len(rows) < count:
+            raise InvalidInput(f"class {label!r} has {len(rows)} training examples, fewer than {count}")
+    kept = np.sort(np.concatenate([rows[:count] for rows in rows_by_class]))
+    train = {name: array[kept] for name, array in data.train.items()}
+    return replace(data, train=train, held_out_of=data.digest)
 
 
 def hold_out(data: Data, share: float, seed: int) -> Data:

@@ -5,13 +5,12 @@ classification. Rows with missing values are left out, and the log says how many
 """
 
 import logging
-import re
 from pathlib import Path
 
 import numpy as np
 
 from training import datasets
-from training.datasets.base import Data, split_examples
+from training.datasets.base import Data, slug, split_examples
 from zoo.errors import InvalidInput, NotFound
 from zoo.tasks import Schema
 
@@ -25,7 +24,7 @@ def dataset_name(reference: str) -> str:
     """The data set's name; of a file, its stem in lower case, words joined by hyphens."""
     if not reference.startswith(PREFIX):
         return reference
-    return re.sub(r"[^a-z0-9]+", "-", Path(reference.removeprefix(PREFIX)).stem.lower()).strip("-") or "csv"
+    return slug(Path(reference.removeprefix(PREFIX)).stem, "csv")
 
 
 def load_table(reference: str, target: str | None) -> Data:

@@ -1,7 +1,8 @@
 """Recipes, one file an architecture: defaults, data sets and the bar of the promotion gate.
 
 A file `linear_regression.py` here holds `RECIPES`: the architecture's recipe for each data set it is
-tried on, the quickest first; and, where tables are its data, `CSV_RECIPE` for anybody's.
+tried on, the quickest first; and, for anybody's data, `CSV_RECIPE` where tables are its data and
+`FOLDER_RECIPE` where images are and no other recipe will do.
 """
 
 import importlib
@@ -12,9 +13,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from training.datasets.csv_file import PREFIX
+from training import datasets
+from training.datasets import csv_file, image_folder
 from training.recipe import Recipe
-from zoo.errors import NotFound
+from zoo.errors import NotFound, ZooError
 
 
 def names() -> list[str]:
@@ -33,16 +35,28 @@ def recipes(architecture: str) -> dict[str, Recipe]:
 def recipe_for(architecture: str, dataset: str | None = None) -> Recipe:
     """The recipe to start from: the data set's own, or another one turned to that data set, without its bar.
 
-    The other one is the module's `CSV_RECIPE` for a csv: data set, and the quickest otherwise.
+    The other one is the module's `CSV_RECIPE` for a csv: data set; its `FOLDER_RECIPE`, or else its quickest
+    for images, for an images: data set; and the quickest otherwise.
     """
     known = recipes(architecture)
+    module, quickest = _module(architecture), next(iter(known.values()))
     if dataset is None:
-        return next(iter(known.values()))
+        return quickest
     if dataset in known:
         return known[dataset]
-    module, quickest = _module(architecture), next(iter(known.values()))
-    other = getattr(module, "CSV_RECIPE", quickest) if dataset.startswith(PREFIX) else quickest
+    other = quickest
+    if dataset.startswith(csv_file.PREFIX):
+        other = getattr(module, "CSV_RECIPE", quickest)
+    elif dataset.startswith(image_folder.PREFIX):
+        other = getattr(module, "FOLDER_RECIPE", None) or _quickest_for_images(architecture)
     return replace(other, dataset=dataset, bar=None)
+
+
+def _quickest_for_images(architecture: str) -> Recipe:
+    for dataset, recipe in recipes(architecture).items():
+        if datasets.find(dataset).kind == image_folder.KIND:
+            return recipe
+    raise ZooError(f"{architecture} does not learn from images; see `zoo list`")
 
 
 def _module(architecture: str) -> ModuleType:

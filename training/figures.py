@@ -146,3 +146,13 @@ def show_image(axis: Any, image: Array) -> None:
     """Draws uint8 [H, W, C], grey or RGB."""
     axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255)
     axis.axis("off")
+
+
+def image_table(images: Array, title: str) -> Figure:
+    """Images [rows, columns, H, W, C] side by side, as they are."""
+    rows, columns = images.shape[:2]
+    figure, axes = new_figure(rows, columns, 0.7, 0.7)
+    for axis, image in zip(axes.flat, images.reshape(-1, *images.shape[2:]), strict=True):
+        show_image(axis, image)
+    figure.suptitle(title.replace("_", " "))
+    return figure

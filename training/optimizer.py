@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -21,39 +21,63 @@ class Optimizer:
     """Step size, at its peak where there is a schedule."""
     momentum: float = 0.0
     """Share of the last step that is kept (sgd and rmsprop)."""
+    nesterov: bool = False
+    """Takes the gradient where the momentum leads to (sgd; Nesterov 1983)."""
     weight_decay: float = 0.0
     """L2 penalty; decoupled from the gradient in adamw."""
     schedule: Literal["constant", "cosine"] = "constant"
     """How the learning rate falls over the run: not at all, or along half a cosine to 0
     (Loshchilov & Hutter 2016, arXiv:1608.03983, without restarts)."""
+    warmup: float = 0.0
+    """Share of the run in which the learning rate rises to its peak (Goyal et al. 2017, arXiv:1706.02677)."""
 
-    def build(self, module: nn.Module, steps: int) -> tuple[torch.optim.Optimizer, LRScheduler]:
+    def build(
+        self, module: nn.Module, steps: int, rates: tuple[tuple[nn.Module, float], ...] = ()
+    ) -> tuple[torch.optim.Optimizer, LRScheduler]:
         """The torch optimiser over the module's parameters, and its schedule for a run of `steps` steps.
 
-        `ZooError` where a setting would have no effect.
+        `rates` gives parts of the module a peak learning rate of their own. `ZooError` where a setting
+        would have no effect.
         """
         if self.momentum and self.name in ("adam", "adamw"):
             raise ZooError(f"{self.name} keeps its own moments: momentum is for sgd and rmsprop")
-        optimizer = self._rule(list(module.parameters()))
+        if self.nesterov and (self.name != "sgd" or not self.momentum):
+            raise ZooError("nesterov is a kind of momentum: give sgd with a momentum above 0")
+        if not 0 <= self.warmup < 1:
+            raise ZooError(f"warmup is a share of the run, at least 0 and below 1, not {self.warmup}")
+        own = {parameter for part, _ in rates for parameter in part.parameters()}
+        groups: list[dict[str, Any]] = [
+            {"params": list(part.parameters()), "lr": rate} for part, rate in rates
+        ]
+        groups.append({"params": [p for p in module.parameters() if p not in own]})
+        optimizer = self._rule(groups)
+        rise = self.warmup * steps
 
         def factor(step: int) -> float:
+            if step < rise:
+                return (step + 1) / (rise + 1)
             if self.schedule == "constant":
                 return 1.0
-            return (1 + math.cos(math.pi * min(step, steps) / steps)) / 2
+            return (1 + math.cos(math.pi * min(step - rise, steps - rise) / (steps - rise))) / 2
 
         return optimizer, LambdaLR(optimizer, factor)
 
-    def _rule(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    def _rule(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         rate, decay = self.learning_rate, self.weight_decay
         # Fused: one call for all parameters, where a call for each would cost more than its arithmetic.
         match self.name:
             case "sgd":
                 return torch.optim.SGD(
-                    parameters, rate, momentum=self.momentum, weight_decay=decay, fused=True
+                    groups,
+                    rate,
+                    momentum=self.momentum,
+                    nesterov=self.nesterov,
+                    weight_decay=decay,
+                    fused=True,
                 )
             case "rmsprop":
-                return torch.optim.RMSprop(parameters, rate, momentum=self.momentum, weight_decay=decay)
+                return torch.optim.RMSprop(groups, rate, momentum=self.momentum, weight_decay=decay)
             case "adam":
-                return torch.optim.Adam(parameters, rate, weight_decay=decay, fused=True)
+                return torch.optim.Adam(groups, rate, weight_decay=decay, fused=True)
             case "adamw":
-                return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=True)
+                return torch.optim.AdamW(groups, rate, weight_decay=decay, fused=True)

@@ -16,23 +16,26 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
-from training import promotion, tracking
+from training import figures, promotion, tracking
 from training.datasets import Data, hold_out
 from training.export import PARITY_TOLERANCE, export, parity
-from training.loop import Observer, Plan, Points, Progress, fit, seed_of
+from training.loop import Observer, Plan, Points, Progress, fit, seed_of, to_tensors, validate
 from training.memory import keep_freed_memory
 from training.objectives.base import Objective
+from training.probe import fastest
 from training.recipe import Recipe, flatten
 from training.recipes import recipe_for
 from training.report import Trained, card
 from zoo import bundle
 from zoo.errors import ProviderUnavailable, ZooError
 from zoo.graph import Graph
-from zoo.tasks import TASKS, Run, Task
+from zoo.tasks import Run, Task
 from zoo.version import VersionRecord
 
 LATENCY_RUNS = 50
+EXHIBITIONS = 8  # of an objective's exhibits, in a run
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,24 @@ class RunResult:
 class Prepared:
     """A recipe made concrete."""
 
+    recipe: Recipe
+    """With nothing left to be measured."""
     data: Data
     task: Task
+    model: nn.Module
     objective: Objective
     fabric: Fabric
     plan: Plan
     parameters: int
+    fresh: list[str]
+    """Parameters that the pretrained weights left as they were, where there are such weights."""
+    speeds: dict[str, float]
+    """Examples a second of each number format and memory layout that was tried."""
+
+    @property
+    def kind(self) -> str:
+        """The task's."""
+        return str(type(self.task).model_fields["kind"].default)
 
 
 def train(recipe: Recipe, watch: Observer | None = None, resume: str | None = None) -> RunResult | None:
@@ -69,6 +84,9 @@ def train(recipe: Recipe, watch: Observer | None = None, resume: str | None = No
 
     Returns None on all devices' processes but the first. A failure marks the run as failed and is raised.
     """
+    for needed in recipe.prerequisites():
+        if promotion.champion(needed.model_name) is None:
+            train(needed, watch)
     with torch_settings(recipe):
         prepared = prepare(recipe)
         if not prepared.fabric.is_global_zero:
@@ -76,15 +94,17 @@ def train(recipe: Recipe, watch: Observer | None = None, resume: str | None = No
             return None
         started = tracking.resumed(resume) if resume else tracking.run(run_name(recipe), recipe.dataset_name)
         with started as log:
-            _open_log(log, recipe, prepared)  # again where a run goes on: it may have been killed in here
+            _open_log(log, prepared)  # again where a run goes on: it may have been killed in here
 
             def observe(progress: Progress, points: Points) -> None:
                 log.points(points)
+                _exhibit(log, prepared, progress)
                 if watch is not None:
                     watch(progress, points)
 
             progress = train_prepared(prepared, observe, tracking.scratch(log.run_id) / tracking.CHECKPOINT)
-            return _publish(log, recipe, prepared, progress)
+            compared = _compare(log, prepared, watch)
+            return _publish(log, prepared, progress, compared)
 
 
 def prepare(recipe: Recipe) -> Prepared:
@@ -92,37 +112,48 @@ def prepare(recipe: Recipe) -> Prepared:
     keep_freed_memory()
     if recipe.device == "cuda" and not torch.cuda.is_available():
         raise ProviderUnavailable("torch sees no CUDA device; train with --device cpu")
+    data = hold_out(recipe.load_data(), recipe.validation_share, recipe.seed)
+    task = recipe.fit_task(data)
+    if recipe.patience is not None and data.validation is None:
+        raise ZooError(
+            "early stopping (--patience) needs a validation split: raise --validation-share above 0"
+        )
+    rows = len(data.train["target"])
+    steps = recipe.epochs * -(-rows // (recipe.batch_size or rows))
+
+    def build(recipe: Recipe) -> tuple[nn.Module, list[str], Objective, Fabric]:
+        fabric = _fabric(recipe)
+        torch.manual_seed(seed_of(recipe.seed))
+        try:
+            model = recipe.build_model(task)
+            fresh = recipe.pretrain(model)
+            return model, fresh, recipe.build_objective(model, task, fabric, steps), fabric
+        except ValueError as error:  # a size or rate that the model or torch does not take
+            raise ZooError(f"{recipe.architecture} cannot be built: {error}") from error
+
+    speeds: dict[str, float] = {}
+    recipe, *others = recipe.candidates()
+    if others and int(os.environ.get("WORLD_SIZE", "1")) == 1:  # several would choose each for itself
+        recipe, speeds = fastest([recipe, *others], data.train, lambda candidate: build(candidate)[2:])
+    model, fresh, objective, fabric = build(recipe)
+    plan = Plan(
+        recipe.epochs, recipe.batch_size, recipe.seed, recipe.patience, recipe.log_every, recipe.log_steps
+    )
+    parameters = sum(p.numel() for p in model.parameters())
+    return Prepared(recipe, data, task, model, objective, fabric, plan, parameters, fresh, speeds)
+
+
+def _fabric(recipe: Recipe) -> Fabric:
+    """Devices and number format."""
     fabric = Fabric(
         accelerator="cuda" if recipe.device != "cpu" and torch.cuda.is_available() else "cpu",
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),  # torchrun's
         num_nodes=int(os.environ.get("WORLD_SIZE", "1")) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         # Fabric's own 64-true rounds every output to 32 bits; `torch_settings` does not.
-        precision="32-true" if recipe.precision == "64-true" else recipe.precision,
+        precision="bf16-mixed" if recipe.precision == "bf16-mixed" else "32-true",
     )
     fabric.launch()
-    data = hold_out(recipe.load_data(), recipe.validation_share, recipe.seed)
-    if data.kind not in recipe.kinds:
-        raise ZooError(
-            f"{recipe.architecture} learns {' or '.join(recipe.kinds)}; {data.name} is {data.kind}"
-        )
-    if recipe.patience is not None and data.validation is None:
-        raise ZooError(
-            "early stopping (--patience) needs a validation split: raise --validation-share above 0"
-        )
-    task = TASKS[data.kind].fit(data.train, data.schema)
-    torch.manual_seed(seed_of(recipe.seed))
-    rows = len(data.train["target"])
-    steps = recipe.epochs * -(-rows // (recipe.batch_size or rows))
-    try:
-        model = recipe.build_model(task)
-        objective = recipe.build_objective(model, task, fabric, steps)
-    except ValueError as error:  # a size or rate that the model or torch does not take
-        raise ZooError(f"{recipe.architecture} cannot be built: {error}") from error
-    plan = Plan(
-        recipe.epochs, recipe.batch_size, recipe.seed, recipe.patience, recipe.log_every, recipe.log_steps
-    )
-    parameters = sum(p.numel() for p in model.parameters())
-    return Prepared(data, task, objective, fabric, plan, parameters)
+    return fabric
 
 
 def train_prepared(prepared: Prepared, observe: Observer, checkpoint: Path | None = None) -> Progress:
@@ -146,21 +177,54 @@ def torch_settings(recipe: Recipe) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _publish(log: tracking.RunLog, recipe: Recipe, prepared: Prepared, progress: Progress) -> RunResult:
+def _exhibit(log: tracking.RunLog, prepared: Prepared, progress: Progress) -> None:
+    """Stores what an objective has to show, a few times on the way."""
+    every = max(1, prepared.recipe.epochs // EXHIBITIONS)
+    if progress.epoch % every == 0:
+        for name, images in prepared.objective.exhibits().items():
+            log.figures({f"{name}_epoch_{progress.epoch:03d}": figures.image_table(images, name)})
+
+
+def _compare(log: tracking.RunLog, prepared: Prepared, watch: Observer | None) -> dict[str, float]:
+    """Trains what the recipe is to be compared with, in a nested run; test metrics of both, and the gain."""
+    rival = prepared.recipe.rival()
+    if rival is None:
+        return {}
+    name = f"{run_name(rival)} for comparison"
+    with tracking.run(name, rival.dataset_name, log.run_id, system_metrics=False) as nested:
+        other = prepare(rival)
+        nested.params({"architecture": rival.architecture, **flatten(other.recipe)})
+
+        def observe(progress: Progress, points: Points) -> None:
+            nested.points(points)
+            if watch is not None:
+                watch(progress, points)
+
+        train_prepared(other, observe)
+        theirs, ours = (
+            validate(p.objective, to_tensors(p.data.test, p.fabric))["accuracy"] for p in (other, prepared)
+        )
+        nested.points({"test_accuracy": [(0, theirs)]})
+    return {"from_scratch_accuracy": theirs, "gain_over_scratch": ours - theirs}
+
+
+def _publish(
+    log: tracking.RunLog, prepared: Prepared, progress: Progress, compared: dict[str, float]
+) -> RunResult:
     """Exports, measures, bundles, logs, registers and promotes what was trained."""
-    data, task = prepared.data, prepared.task
+    recipe, data, task = prepared.recipe, prepared.data, prepared.task
     module = prepared.objective.export_module()
     graph = export(module, task)
     run = Graph(graph)
     deviation = parity(module, run, task, data.test)
-    metrics = task.evaluate(run, data.test)
+    metrics = recipe.evaluate(task, run, data)
     trained = Trained(recipe, data, task, progress, module, run, metrics, prepared.parameters)
     report = recipe.report(trained)
     identity = bundle.Identity(
         model=recipe.model_name,
         architecture=recipe.architecture,
         dataset=recipe.dataset_name,
-        kind=data.kind,
+        kind=prepared.kind,
         run_id=log.run_id,
         data_digest=data.digest,
         parameters=prepared.parameters,
@@ -168,7 +232,7 @@ def _publish(log: tracking.RunLog, recipe: Recipe, prepared: Prepared, progress:
     )
     example = {name: data.test[name][:1].astype(a.dtype) for name, a in task.example_inputs(1).items()}
     latency = latency_ms(run, task)
-    test_metrics = {f"test_{name}": value for name, value in (metrics | report.metrics).items()}
+    test_metrics = {f"test_{name}": value for name, value in (metrics | report.metrics | compared).items()}
     costs = {
         "train_seconds": progress.seconds,
         "tracking_seconds": log.seconds,
@@ -182,12 +246,13 @@ def _publish(log: tracking.RunLog, recipe: Recipe, prepared: Prepared, progress:
         log.flush()
         log.figures(report.figures)
         log.text(text, "card.md")
+        log.weights(prepared.model.state_dict())
         model_id = log.model(written, example, test_metrics | costs, data)
     reasons = _gate(recipe, task, deviation, metrics)
     record = VersionRecord(
         architecture=recipe.architecture,
         dataset=recipe.dataset_name,
-        kind=data.kind,
+        kind=prepared.kind,
         metric=task.primary_metric,
         value=metrics[task.primary_metric],
         metrics=metrics,
@@ -239,7 +304,8 @@ def latency_ms(run: Run, task: Task) -> float:
     return statistics.median(times) * 1000
 
 
-def _open_log(log: tracking.RunLog, recipe: Recipe, prepared: Prepared) -> None:
+def _open_log(log: tracking.RunLog, prepared: Prepared) -> None:
+    recipe = prepared.recipe
     folder = tracking.scratch(log.run_id)
     folder.mkdir(parents=True, exist_ok=True)
     saved = {"architecture": recipe.architecture, "recipe": dataclasses.asdict(recipe)}
@@ -247,6 +313,9 @@ def _open_log(log: tracking.RunLog, recipe: Recipe, prepared: Prepared) -> None:
     staging.write_text(json.dumps(saved), encoding="utf-8")
     staging.replace(folder / tracking.RECIPE)
     log.params({"architecture": recipe.architecture, **flatten(recipe), "parameters": prepared.parameters})
+    log.points({f"examples_per_second.{name}": [(0, rate)] for name, rate in prepared.speeds.items()})
+    if prepared.fresh:
+        log.tags({"transfer.fresh": ", ".join(prepared.fresh)[:5000]})
     tracking.log_inputs(log, prepared.data)
 
 

@@ -132,19 +132,35 @@ def record_of(name: str, version: str) -> VersionRecord:
 
 def champion_of(client: MlflowClient, name: str) -> str | None:
     """The champion's version; none where the model is not there or has no champion."""
+    return _alias_of(client, name, CHAMPION)
+
+
+def _alias_of(client: MlflowClient, name: str, alias: str) -> str | None:
     try:
-        version = client.get_registered_model(name).aliases.get(CHAMPION)
+        version = client.get_registered_model(name).aliases.get(alias)
     except MlflowException:
         return None
     return None if version is None else str(version)
 
 
-def resolve(name: str) -> tuple[str, str]:
+def champion(name: str) -> str | None:
+    """The champion's version, or none; see `champion_of`."""
+    return champion_of(connect(), name)
+
+
+def run_of(name: str, version: str) -> str:
+    """The run that trained a version; `NotFound` where there is no such version of the zoo."""
+    client = connect()
+    _record(client, name, version)
+    return str(client.get_model_version(name, version).run_id)
+
+
+def resolve(name: str, alias: str = CHAMPION) -> tuple[str, str]:
     """Model and version that answer for a model's or a data set's name; `NotFound` where none does."""
     client = connect()
-    version = champion_of(client, name)
+    version = _alias_of(client, name, alias)
     if version is None:
-        raise NotFound(f"no champion answers to {name!r}; zoo leaderboard lists what there is")
+        raise NotFound(f"no {alias} answers to {name!r}; zoo leaderboard lists what there is")
     tags = client.get_model_version(name, version).tags
     return tags.get(COPY_OF_MODEL, name), tags.get(COPY_OF_VERSION, version)
 
@@ -170,8 +186,11 @@ def _history(client: MlflowClient, name: str) -> list[str]:
 def _follow(client: MlflowClient, changed: VersionRecord) -> None:
     """Points the data set's name at the best champion of any architecture."""
     dataset = changed.dataset
-    kind = datasets.find(dataset).kind if dataset in datasets.names() else changed.kind
-    champions = [row for row in leaderboard(dataset) if row.champion and row.record.kind == kind]
+    champions = [row for row in leaderboard(dataset) if row.champion]
+    # Of a folder's images, say, an image classifier answers to the name before a generator.
+    kinds = sorted({row.record.kind for row in champions}, key=list(TASKS).index)
+    kind = datasets.find(dataset).kind if dataset in datasets.names() else next(iter(kinds), changed.kind)
+    champions = [row for row in champions if row.record.kind == kind]
     if not champions:
         return
     best = champions[0]

@@ -4,7 +4,7 @@ Each architecture has a final subclass in `training/recipes/`; the command line 
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from lightning_fabric import Fabric
@@ -15,7 +15,7 @@ from training.datasets import Data
 from training.objectives.base import Objective
 from training.report import Report, Trained, report
 from zoo.errors import ZooError
-from zoo.tasks import Task
+from zoo.tasks import TASKS, Run, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +43,8 @@ class Recipe(ABC):
     threads: int | None = None
     """CPU threads, where torch's own choice is not good: a small model gains nothing from a second one, and
     waits long for it on a busy machine."""
-    precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
-    """Number format of training; the exported graph is float32."""
+    precision: Literal["auto", "32-true", "64-true", "bf16-mixed"] = "32-true"
+    """Number format of training; auto measures if bf16-mixed is faster. The exported graph is float32."""
     bar: float | None = None
     """Value of the primary test metric that a version must reach to be promoted."""
 
@@ -77,6 +77,35 @@ class Recipe(ABC):
     def load_data(self) -> Data:
         """The data set's raw splits."""
         return datasets.find(self.dataset).load()
+
+    def fit_task(self, data: Data) -> Task:
+        """What the model is to do, fitted on the training split; `ZooError` where it cannot learn that."""
+        if data.kind not in self.kinds:
+            learns = " or ".join(self.kinds)
+            raise ZooError(f"{self.architecture} learns {learns}; {data.name} is {data.kind}")
+        return TASKS[data.kind].fit(data.train, data.schema)
+
+    def candidates(self) -> tuple["Recipe", ...]:
+        """The recipes that auto leaves to choose from, by what is fastest."""
+        if self.precision != "auto":
+            return (self,)
+        return replace(self, precision="32-true"), replace(self, precision="bf16-mixed")
+
+    def prerequisites(self) -> tuple["Recipe", ...]:
+        """What must have a champion before this is trained; it is trained first where it has none."""
+        return ()
+
+    def rival(self) -> "Recipe | None":
+        """What the trained model is to be compared with at the same budget, if with anything."""
+        return None
+
+    def pretrain(self, model: nn.Module) -> list[str]:
+        """Loads weights to start from, if the recipe has any; returns the parameters they do not fit."""
+        return []
+
+    def evaluate(self, task: Task, run: Run, data: Data) -> dict[str, float]:
+        """Test metrics of the exported graph."""
+        return task.evaluate(run, data.test)
 
     @abstractmethod
     def build_model(self, task: Task) -> nn.Module:

@@ -5,6 +5,7 @@ Points are kept in memory and sent by `log_batch`: 0.13 ms each instead of 2.5.
 
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +21,11 @@ from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 from mlflow.tracking import MlflowClient
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from training.datasets import Data
 from training.loop import Points
@@ -37,6 +41,7 @@ FLUSH_SECONDS = 5.0
 DIGEST_LENGTH = 36  # MLflow's limit for a data set's digest
 CHECKPOINT = "checkpoint.pt"
 RECIPE = "recipe.json"
+WEIGHTS = "weights.safetensors"
 
 
 def scratch(run_id: str) -> Path:
@@ -92,6 +97,13 @@ class RunLog:
     def text(self, text: str, path: str) -> None:
         """Stores a text file among the run's artifacts."""
         self.client.log_text(self.run_id, text, path)
+
+    def weights(self, weights: dict[str, Tensor]) -> None:
+        """Stores a model's weights, for others to start from; see `weights_of`."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / WEIGHTS
+            save_file({name: tensor.cpu().contiguous() for name, tensor in weights.items()}, path)
+            self.client.log_artifact(self.run_id, str(path))
 
     def model(self, bundle: Bundle, example: Arrays, metrics: dict[str, float], data: Data) -> str:
         """Logs a bundle as an MLflow model, its metrics linked to it and to the data; returns its id."""
@@ -167,6 +179,15 @@ def log_inputs(log: RunLog, data: Data) -> None:
     # Under a name of its own: MLflow keeps only the first context of one data set in one run.
     mlflow.log_input(_mlflow_dataset(data, "-test"), context="testing")
     log.params({"data.digest": data.digest, "data.source": data.source})
+
+
+def weights_of(run_id: str) -> dict[str, Tensor]:
+    """The weights that a run has stored; `NotFound` where it has not."""
+    connect()
+    try:
+        return load_file(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=WEIGHTS))
+    except (OSError, MlflowException) as error:
+        raise NotFound(f"run {run_id} has left no weights to start from: {error}") from error
 
 
 class _BundleFlavor:

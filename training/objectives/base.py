@@ -7,7 +7,9 @@ import copy
 from abc import ABC, abstractmethod
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -40,6 +42,10 @@ class Objective(ABC):
     @abstractmethod
     def export_module(self) -> nn.Module:
         """The module that becomes ONNX: raw inputs in, readable outputs out; see `exportable`."""
+
+    def exhibits(self) -> dict[str, NDArray[np.uint8]]:
+        """Images worth looking at on the way, by name: uint8 [rows, columns, H, W, C]."""
+        return {}
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of all weights."""

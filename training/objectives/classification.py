@@ -1,17 +1,33 @@
 """Classification: cross-entropy between softmax probabilities and the target class.
 
-Shape legend: B batch, K classes.
+Shape legend: B batch, H height, W width, C channels, K classes.
 """
 
+from dataclasses import dataclass
+
+import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from training.augment import Augmentation, mix
 from training.objectives.base import Objective, Tensors, exportable
 from training.optimizer import Optimizer
+from training.transfer import Frozen
 from zoo.layers.scaling import FeatureScaling, PixelScaling
 from zoo.tasks.image_classification import ImageClassification
 from zoo.tasks.tabular_classification import TabularClassification
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """What the training of an image classifier may have besides."""
+
+    augmentation: Augmentation = Augmentation()
+    memory_format: torch.memory_format = torch.channels_last
+    rates: tuple[tuple[nn.Module, float], ...] = ()
+    """Parts of the model with a peak learning rate of their own."""
+    frozen: Frozen | None = None
 
 
 class Classification(Objective):
@@ -28,23 +44,42 @@ class Classification(Objective):
         fabric: Fabric,
         steps: int,
         label_smoothing: float = 0.0,
+        images: ImageOptions | None = None,
     ) -> None:
         self.input = task.inputs[0]
         self.label_smoothing = label_smoothing
-        network = nn.Sequential(_scaling(task), model)
-        rule, schedule = optimizer.build(network, steps)
+        options = images or ImageOptions()
+        self.augmentation = options.augmentation
+        self.frozen = options.frozen
+        network = nn.Sequential(_scaling(task, options.memory_format), model)
+        if isinstance(task, ImageClassification):
+            network = network.to(memory_format=options.memory_format)
+        rule, schedule = optimizer.build(network, steps, options.rates)
         self.forward, rule = fabric.setup(network, rule)
         self.fabric = fabric
         super().__init__(network, (rule,), (schedule,))
 
     def step(self, batch: Tensors) -> Tensors:
-        logits = self.forward(batch[self.input])  # [B, K]
-        loss = F.cross_entropy(logits, batch["target"], label_smoothing=self.label_smoothing)
+        if self.frozen is not None:
+            self.frozen.update(self.schedules[0].last_epoch)  # steps so far
+        loss = self._loss(batch[self.input], batch["target"])
         self.optimizers[0].zero_grad()
         self.fabric.backward(loss)
         self.optimizers[0].step()
         self.schedules[0].step()
         return {"loss": loss.detach()}
+
+    def _loss(self, inputs: Tensor, target: Tensor) -> Tensor:
+        images = self.augmentation.images(inputs)  # [B, H, W, C], or [B, F] as they are
+        if not self.augmentation.mixup:
+            return self._cross_entropy(self.forward(images), target)
+        images, order, share = mix(images, self.augmentation.mixup)
+        logits = self.forward(images)  # [B, K]
+        own, other = self._cross_entropy(logits, target), self._cross_entropy(logits, target[order])
+        return share * own + (1 - share) * other
+
+    def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
 
     def validate(self, batch: Tensors) -> Tensors:
         logits = self.forward(batch[self.input])
@@ -55,7 +90,9 @@ class Classification(Objective):
         return exportable(self.network, nn.Softmax(dim=1))
 
 
-def _scaling(task: TabularClassification | ImageClassification) -> nn.Module:
+def _scaling(
+    task: TabularClassification | ImageClassification, memory_format: torch.memory_format
+) -> nn.Module:
     if isinstance(task, ImageClassification):
-        return PixelScaling(task.pixel_mean, task.pixel_std)
+        return PixelScaling(task.pixel_mean, task.pixel_std, memory_format)
     return FeatureScaling(task.feature_mean, task.feature_std)

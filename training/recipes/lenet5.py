@@ -3,13 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lightning_fabric import Fabric
 from torch import nn
 
-from training.objectives.base import Objective
-from training.objectives.classification import Classification
+from training.image_recipe import ImageRecipe
 from training.optimizer import Optimizer
-from training.recipe import Recipe
 from zoo.errors import ZooError
 from zoo.models.lenet5 import LeNet5, LeNet5Config
 from zoo.tasks import Task
@@ -17,27 +14,19 @@ from zoo.tasks.image_classification import ImageClassification
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeNet5Recipe(Recipe):
+class LeNet5Recipe(ImageRecipe):
     """LeNet-5, the convolutional network that read cheques (LeCun et al. 1998)."""
 
     model: LeNet5Config = LeNet5Config(activation="relu", pooling="max")
-    optimizer: Optimizer = Optimizer()
-    label_smoothing: float = 0.0
-    """Probability mass moved from the target class to all classes."""
 
     architecture: ClassVar[str] = "lenet5"
     paper: ClassVar[str] = "LeCun et al. 1998"
-    kinds: ClassVar[tuple[str, ...]] = ("image_classification",)
 
     def build_model(self, task: Task) -> nn.Module:
         assert isinstance(task, ImageClassification)
         if task.height != task.width:
             raise ZooError(f"LeNet-5 takes square images, not {task.height} x {task.width}")
         return LeNet5(self.model, task.channels, task.height, len(task.labels))
-
-    def build_objective(self, model: nn.Module, task: Task, fabric: Fabric, steps: int) -> Objective:
-        assert isinstance(task, ImageClassification)
-        return Classification(model, task, self.optimizer, fabric, steps, self.label_smoothing)
 
 
 # The modern variant (ReLU, max pooling); `--model.activation tanh --model.pooling average` is the paper's.

@@ -1,0 +1,130 @@
+"""Transfer learning: starting from weights that were learned on something else.
+
+Weights come from a registered version of the zoo, by name, or from ImageNet. The classifier is new where
+it does not fit: other classes, or other sizes of image. A first convolution that saw colour sees grey by
+adding its three kernels up, and the other way round by sharing its kernel out to three, so that a grey
+image excites it as before.
+
+Source: Yosinski, Clune, Bengio & Lipson (2014), "How transferable are features in deep neural networks?",
+arXiv:1411.1792.
+"""
+
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from training import promotion, tracking
+from zoo.errors import InvalidInput, ZooError
+
+IMAGENET = "imagenet"
+HEAD = "classifier"
+"""The part of every image model that answers; the rest is what is transferred."""
+REFERENCE = re.compile(r"(?P<name>[^@/]+)(@(?P<alias>[^@/]+)|/(?P<version>\d+))?")
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Where the weights start, and which of them are trained."""
+
+    pretrained: str | None = None
+    """Start from these weights: NAME (its champion), NAME@ALIAS or NAME/VERSION of the zoo, or imagenet."""
+    freeze: str | None = None
+    """Part of the model that is not trained, such as features."""
+    unfreeze_at: int | None = None
+    """Epochs after which the frozen part is trained, too."""
+    head_learning_rate: float | None = None
+    """Learning rate of the classifier; the rest has the optimizer's."""
+    compare: bool = True
+    """Train once more from scratch, as long, and log how much the pretrained weights gained."""
+
+    def __post_init__(self) -> None:
+        if self.unfreeze_at is not None and (self.freeze is None or self.unfreeze_at < 1):
+            raise ZooError("unfreeze_at is the number of epochs, at least 1, for which freeze holds")
+
+    def rates(self, model: nn.Module) -> tuple[tuple[nn.Module, float], ...]:
+        """Parts of the model with a learning rate of their own."""
+        if self.head_learning_rate is None:
+            return ()
+        return ((part(model, HEAD), self.head_learning_rate),)
+
+    def frozen(self, model: nn.Module, steps_an_epoch: int) -> "Frozen | None":
+        """The frozen part; `InvalidInput` lists the parts where there is no such one."""
+        if self.freeze is None:
+            return None
+        until = None if self.unfreeze_at is None else self.unfreeze_at * steps_an_epoch
+        return Frozen(part(model, self.freeze), until)
+
+
+class Frozen:
+    """A part of a network whose weights and running statistics stay, for some steps or for good."""
+
+    def __init__(self, module: nn.Module, until: int | None) -> None:
+        """`until` is the step at which it thaws."""
+        self.module = module
+        self.until = until
+
+    def update(self, step: int) -> None:
+        """To be called before each step."""
+        frozen = self.until is None or step < self.until
+        self.module.requires_grad_(not frozen)
+        self.module.train(not frozen)
+
+
+def part(model: nn.Module, name: str) -> nn.Module:
+    """A part of a model by its dotted name; `InvalidInput` lists the parts where there is no such one."""
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        parts = ", ".join(child for child, _ in model.named_children())
+        raise InvalidInput(f"{type(model).__name__} has no part {name!r}; it has {parts}") from None
+
+
+def registered_weights(reference: str) -> Weights:
+    """The weights of a registered version; `NotFound` where there is none, or it has left none."""
+    matched = REFERENCE.fullmatch(reference)
+    if matched is None:
+        raise InvalidInput(f"{reference!r} is none of NAME, NAME@ALIAS, NAME/VERSION and {IMAGENET}")
+    name, alias, version = matched["name"], matched["alias"], matched["version"]
+    if version is None:
+        name, version = promotion.resolve(name, alias or "champion")
+    return tracking.weights_of(promotion.run_of(name, version))
+
+
+def load(model: nn.Module, given: Weights) -> list[str]:
+    """Loads weights by name, and returns the names of the parameters that start anew.
+
+    Only the classifier may differ, and the channels of the first convolution; `InvalidInput` otherwise.
+    """
+    own = model.state_dict()
+    fitted = {name: _fit(given[name], tensor) for name, tensor in own.items() if name in given}
+    taken = {name: tensor for name, tensor in fitted.items() if tensor is not None}
+    fresh = [name for name in own if name not in taken]
+    if wrong := [name for name in fresh if not name.startswith(f"{HEAD}.")]:
+        shapes = ", ".join(
+            f"{name} is {tuple(own[name].shape)} here and "
+            + (f"{tuple(given[name].shape)} there" if name in given else "missing there")
+            for name in wrong[:3]
+        )
+        raise InvalidInput(
+            f"the pretrained weights are of another network: {shapes}; give the --model settings that they "
+            "were trained with"
+        )
+    model.load_state_dict(taken, strict=False)
+    names = {name for name, _ in model.named_parameters()}
+    return [name for name in fresh if name in names]
+
+
+def _fit(given: Tensor, own: Tensor) -> Tensor | None:
+    """The given tensor in the shape of one's own; none where it does not fit."""
+    if given.shape == own.shape:
+        return given
+    is_kernel = given.dim() == own.dim() == 4 and given[:, 0].shape == own[:, 0].shape
+    if is_kernel and own.shape[1] == 1:  # [N, C, H, W] -> [N, 1, H, W]
+        return given.sum(dim=1, keepdim=True)
+    if is_kernel and given.shape[1] == 1:  # [N, 1, H, W] -> [N, C, H, W]
+        return torch.repeat_interleave(given, own.shape[1], dim=1) / own.shape[1]
+    return None

@@ -1,0 +1,87 @@
+"""VGG16, depth from stacks of 3x3 convolutions.
+
+Source: Simonyan & Zisserman (2014), "Very Deep Convolutional Networks for Large-Scale Image Recognition",
+arXiv:1409.1556. The paper's configurations A (11 layers with weights), D (16) and E (19) by one config;
+138,357,544 parameters for D at 224 pixels with 1,000 classes.
+
+Parameters are named as torchvision names them, so that its ImageNet weights load. Deviations: a `width`
+below 64 narrows every layer in proportion; the classifier's hidden layers are sized by config, its input
+by the image; `hidden=0` leaves one affine layer after global average pooling, enough for small images;
+batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167) is optional; pooling rounds odd sides up, so
+that 28 pixels leave something after five halvings.
+
+Shape legend: B batch, C channels, H height, W width, K classes.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+CONVOLUTIONS = {"A": (1, 1, 2, 2, 2), "D": (2, 2, 3, 3, 3), "E": (2, 2, 4, 4, 4)}
+"""Convolutions in each of the five blocks, by the paper's letter."""
+WIDTHS = (1, 2, 4, 8, 8)  # of the blocks, in units of the first one's
+REDUCTION = 32  # five poolings halve the side five times
+
+
+@dataclass(frozen=True)
+class VGG16Config:
+    """The paper's choices."""
+
+    configuration: Literal["A", "D", "E"] = "D"
+    """The paper's letter: 11, 16 or 19 layers with weights."""
+    batch_norm: bool = False
+    """Batch normalisation after each convolution."""
+    width: int = 64
+    """Kernels in the first block; the others have 2, 4, 8 and 8 times as many."""
+    hidden: int = 4096
+    """Units of each of the classifier's two hidden layers; 0 has none, and averages the last maps."""
+    dropout: float = 0.5
+    """Share of units silenced in the classifier while training."""
+
+
+class VGG16(nn.Module):
+    """[B, C, H, W] -> logits [B, K]."""
+
+    def __init__(self, config: VGG16Config, channels: int, size: int, classes: int) -> None:
+        super().__init__()
+        self.config = config
+        widths = [config.width * factor for factor in WIDTHS]
+        layers: list[nn.Module] = []
+        for depth, width in zip(CONVOLUTIONS[config.configuration], widths, strict=True):
+            for _ in range(depth):
+                layers.append(nn.Conv2d(channels, width, 3, padding=1))
+                layers += [nn.BatchNorm2d(width)] if config.batch_norm else []
+                layers.append(nn.ReLU())
+                channels = width
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))
+        self.features = nn.Sequential(*layers)  # [B, C, H, W] -> [B, 8 width, side, side]
+        side = 1 if config.hidden == 0 else -(-size // REDUCTION)
+        self.avgpool = nn.AdaptiveAvgPool2d(1) if config.hidden == 0 else nn.Identity()
+        self.classifier = _classifier(config, channels * side**2, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, 0, 0.01)  # the paper's
+            if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    def forward(self, image: Tensor) -> Tensor:
+        maps = self.avgpool(self.features(image))
+        logits: Tensor = self.classifier(maps.flatten(1))  # [B, 8 width, side, side] -> [B, 8 width side²]
+        return logits
+
+
+def _classifier(config: VGG16Config, inputs: int, classes: int) -> nn.Sequential:
+    if config.hidden == 0:
+        return nn.Sequential(nn.Dropout(config.dropout), nn.Linear(inputs, classes))
+    return nn.Sequential(
+        nn.Linear(inputs, config.hidden),
+        nn.ReLU(),
+        nn.Dropout(config.dropout),
+        nn.Linear(config.hidden, config.hidden),
+        nn.ReLU(),
+        nn.Dropout(config.dropout),
+        nn.Linear(config.hidden, classes),
+    )

@@ -13,7 +13,7 @@ Shape legend: B batch, H height, W width, C channels.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -48,7 +48,7 @@ class Augmentation:
             if getattr(self, field.name) < 0:
                 raise ZooError(f"{field.name} must not be negative")
         if self.scale >= 1 or self.erase > 1:
-            raise ZooError("scale must be below 1, and erase is a probability")
+            raise ZooError("scale must be below 1, and erase, a probability, at most 1")
 
     def images(self, images: Tensor) -> Tensor:
         """uint8 [B, H, W, C] -> the same, changed by all but mixup; float [B, H, W, C] of 0 to 255."""
@@ -61,6 +61,18 @@ class Augmentation:
         if self.erase:
             images = erase(images, self.erase)
         return images
+
+    def parts(self) -> dict[str, "Augmentation"]:
+        """Each change that is on, by its name, alone."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: replace(Augmentation(), **{name: value}) for name, value in values.items() if value}
+
+    def views(self, images: Tensor) -> Tensor:
+        """uint8 [B, H, W, C] -> what a network in training sees of them, mixup included: uint8."""
+        changed = self.images(images)
+        if self.mixup:
+            changed, _, _ = mix(changed, self.mixup)
+        return changed.clamp(0, WHITE).to(torch.uint8)
 
 
 def shift(images: Tensor, flip: bool, crop: int) -> Tensor:

@@ -8,15 +8,28 @@ from typing import Any
 
 from training import promotion
 from zoo import bundle
-from zoo.errors import InvalidInput
+from zoo.errors import InvalidInput, PromotionRefused
+from zoo.tasks import Task
+from zoo.version import FP32
 
 
-def export(name: str, version: str | None, directory: Path) -> str:
-    """Copies a version's bundle to a new folder, with `origin.json` beside it; returns what was written."""
+def export(name: str, version: str | None, directory: Path, variant: str = FP32) -> str:
+    """Copies a version's bundle to a new folder, with `origin.json` beside it; returns what was written.
+
+    Of a variant that is not there yet, makes it first; `PromotionRefused` where it fails its gate.
+    """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise InvalidInput(f"{directory} is not empty; name a new folder")
     model, version = promotion.resolve(name) if version is None else (name, version)
+    if variant != FP32:
+        from training.variants import int8
+
+        version = int8(model, version)
     record = promotion.record_of(model, version)
+    if variant != FP32 and record.gate == "failed":
+        raise PromotionRefused(
+            f"{model} version {version}, {variant}, may not be served: {record.gate_reason}"
+        )
     loaded = bundle.load(promotion.download(model, version))
     staging = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
@@ -36,12 +49,12 @@ def export(name: str, version: str | None, directory: Path) -> str:
     return f"{model} version {version}"
 
 
-def ask_champion(name: str, values: Callable[[str | None], dict[str, Any]]) -> dict[str, Any]:
-    """The answer of a champion's bundle, run in this process, to values given for its payload field."""
+def ask_champion(name: str, fields: Callable[[type[Task]], dict[str, Any]]) -> dict[str, Any]:
+    """The answer of a champion's bundle, run in this process, to request fields given for its kind."""
     model, version = promotion.resolve(name)
     loaded = bundle.load(promotion.download(model, version))
     graph = loaded.open()
-    request = {"model": name, **values(loaded.task.payload)}
+    request = {"model": name, **fields(type(loaded.task))}
     lineage = {
         "model": model,
         "version": version,

@@ -3,6 +3,7 @@
 Shape legend: N examples, H height, W width, C channels.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -148,11 +149,34 @@ def show_image(axis: Any, image: Array) -> None:
     axis.axis("off")
 
 
-def image_table(images: Array, title: str) -> Figure:
-    """Images [rows, columns, H, W, C] side by side, as they are."""
+def image_table(images: Array, title: str, labels: Sequence[str] = ()) -> Figure:
+    """Images [rows, columns, H, W, C] side by side, as they are; `labels` are the rows'."""
     rows, columns = images.shape[:2]
-    figure, axes = new_figure(rows, columns, 0.7, 0.7)
+    figure, axes = new_figure(rows, columns, 0.8, 0.8)
     for axis, image in zip(axes.flat, images.reshape(-1, *images.shape[2:]), strict=True):
         show_image(axis, image)
+    for axis, label in zip(axes[:, 0], labels, strict=False):
+        axis.text(-0.1, 0.5, label, transform=axis.transAxes, ha="right", va="center")
     figure.suptitle(title.replace("_", " "))
+    return figure
+
+
+def adversarial_curves(history: Points) -> Figure:
+    """Losses and mean scores of both sides by epoch, and what shows that one of them fails."""
+    panels = {
+        "loss": ("train_discriminator_loss", "train_generator_loss"),
+        "score": ("train_real_score", "train_fake_score", "validation_real_score"),
+        "real images scored above generated ones": ("train_told_apart", "validation_told_apart"),
+        "variety within a class, real images' = 1": ("train_variety", "train_least_variety"),
+        "norm of the generator's gradient": ("train_generator_gradient",),
+    }
+    figure, axes = new_figure(1, len(panels))
+    for axis, (title, names) in zip(axes[0], panels.items(), strict=True):
+        for name in names:
+            if name in history:
+                label = name.removeprefix("train_").removesuffix("_loss").replace("_", " ")
+                axis.plot(*np.transpose(history[name]), label=label)
+        axis.set(title=title, xlabel="epoch")
+        axis.legend()
+    axes[0, -1].set_yscale("log")
     return figure

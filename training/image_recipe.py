@@ -5,11 +5,15 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 import torch
 import tyro
 from lightning_fabric import Fabric
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import nn
 
+from training import figures
 from training.augment import Augmentation
 from training.datasets import Data, image_folder
 from training.datasets.base import few_per_class
@@ -17,11 +21,13 @@ from training.objectives.base import Objective
 from training.objectives.classification import Classification, ImageOptions
 from training.optimizer import Optimizer
 from training.recipe import Recipe
+from training.report import Report, Trained
 from training.transfer import IMAGENET, Transfer, Weights, load, registered_weights
 from zoo.errors import NotFound, ZooError
 from zoo.tasks import Task
 from zoo.tasks.image_classification import ImageClassification
 
+VIEWS = 8  # of an image, in a figure
 MEMORY_FORMATS = {
     "auto": torch.channels_last,
     "contiguous": torch.contiguous_format,
@@ -99,3 +105,21 @@ class ImageRecipe(Recipe, ABC):
     def imagenet_weights(self) -> Weights:
         """Weights trained on ImageNet, by the model's names; `NotFound` where there are none."""
         raise NotFound(f"there are no ImageNet weights for {self.architecture}; vgg16 has some")
+
+    def report(self, trained: Trained) -> Report:
+        reported = super().report(trained)
+        if self.augmentation.parts():
+            reported.figures["augmentation"] = views(self.augmentation, trained.data.train["image"])
+        return reported
+
+
+def views(augmentation: Augmentation, images: NDArray[np.uint8]) -> Figure:
+    """One image of [N, H, W, C] under each change of an augmentation, several times."""
+    torch.manual_seed(0)
+    image, partners = torch.from_numpy(images[:1]), torch.from_numpy(images[1 : VIEWS + 1])
+    rows = {"as it is": np.repeat(images[:1], VIEWS, axis=0)}
+    for name, part in augmentation.parts().items():
+        # mixup takes two images; of each pair the first is shown.
+        drawn = [part.views(torch.cat([image, partner[None]]))[0] for partner in partners]
+        rows[name] = torch.stack(drawn).numpy()
+    return figures.image_table(np.stack(list(rows.values())), "augmentation", list(rows))

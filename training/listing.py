@@ -47,6 +47,7 @@ def leaderboard(dataset: str | None) -> list[dict[str, Any]]:
         {
             "model": row.model,
             "version": row.version,
+            "variant": row.record.variant,
             "dataset": row.record.dataset,
             "metric": row.record.metric,
             "value": row.record.value,

@@ -5,6 +5,7 @@ data -> task -> model -> fit -> export -> evaluate through the graph -> bundle -
 
 import dataclasses
 import json
+import logging
 import os
 import statistics
 import tempfile
@@ -20,7 +21,7 @@ from torch import nn
 
 from training import figures, promotion, tracking
 from training.datasets import Data, hold_out
-from training.export import PARITY_TOLERANCE, export, parity
+from training.export import PARITY_TOLERANCE, examples, export, parity
 from training.loop import Observer, Plan, Points, Progress, fit, seed_of, to_tensors, validate
 from training.memory import keep_freed_memory
 from training.objectives.base import Objective
@@ -33,6 +34,8 @@ from zoo.errors import ProviderUnavailable, ZooError
 from zoo.graph import Graph
 from zoo.tasks import Run, Task
 from zoo.version import VersionRecord
+
+logger = logging.getLogger(__name__)
 
 LATENCY_RUNS = 50
 EXHIBITIONS = 8  # of an objective's exhibits, in a run
@@ -99,6 +102,7 @@ def train(recipe: Recipe, watch: Observer | None = None, resume: str | None = No
             def observe(progress: Progress, points: Points) -> None:
                 log.points(points)
                 _exhibit(log, prepared, progress)
+                _warn(log, prepared, progress, points)
                 if watch is not None:
                     watch(progress, points)
 
@@ -185,6 +189,20 @@ def _exhibit(log: tracking.RunLog, prepared: Prepared, progress: Progress) -> No
             log.figures({f"{name}_epoch_{progress.epoch:03d}": figures.image_table(images, name)})
 
 
+def _warn(log: tracking.RunLog, prepared: Prepared, progress: Progress, points: Points) -> None:
+    """Says, and writes on the run, what an objective sees going wrong."""
+    means = {
+        name.removeprefix("train_"): values[-1][1]
+        for name, values in points.items()
+        if name.startswith("train_")
+    }
+    signs = prepared.objective.failure_signs(means)
+    if signs:
+        message = f"epoch {progress.epoch}: {'; '.join(signs)}"
+        logger.warning("%s: %s", prepared.recipe.model_name, message)
+        log.tags({"failure_sign": message})
+
+
 def _compare(log: tracking.RunLog, prepared: Prepared, watch: Observer | None) -> dict[str, float]:
     """Trains what the recipe is to be compared with, in a nested run; test metrics of both, and the gain."""
     rival = prepared.recipe.rival()
@@ -230,7 +248,7 @@ def _publish(
         parameters=prepared.parameters,
         metrics=metrics,
     )
-    example = {name: data.test[name][:1].astype(a.dtype) for name, a in task.example_inputs(1).items()}
+    example = examples(task, data.test, 1)
     latency = latency_ms(run, task)
     test_metrics = {f"test_{name}": value for name, value in (metrics | report.metrics | compared).items()}
     costs = {
@@ -310,8 +328,10 @@ def _open_log(log: tracking.RunLog, prepared: Prepared) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     saved = {"architecture": recipe.architecture, "recipe": dataclasses.asdict(recipe)}
     staging = folder / f".{tracking.RECIPE}"
-    staging.write_text(json.dumps(saved), encoding="utf-8")
+    text = json.dumps(saved, indent=1)
+    staging.write_text(text, encoding="utf-8")
     staging.replace(folder / tracking.RECIPE)
+    log.text(text, tracking.RECIPE)
     log.params({"architecture": recipe.architecture, **flatten(recipe), "parameters": prepared.parameters})
     log.points({f"examples_per_second.{name}": [(0, rate)] for name, rate in prepared.speeds.items()})
     if prepared.fresh:

@@ -148,6 +148,14 @@ def champion(name: str) -> str | None:
     return champion_of(connect(), name)
 
 
+def variant_of(name: str, version: str, variant: str) -> str | None:
+    """The version that is that variant of another one, or none."""
+    for found in _all_versions(connect(), name):
+        if (found.tags.get("variant"), found.tags.get("variant_of")) == (variant, version):
+            return str(found.version)
+    return None
+
+
 def run_of(name: str, version: str) -> str:
     """The run that trained a version; `NotFound` where there is no such version of the zoo."""
     client = connect()

@@ -3,6 +3,7 @@
 Points are kept in memory and sent by `log_batch`: 0.13 ms each instead of 2.5.
 """
 
+import json
 import shutil
 import subprocess
 import tempfile
@@ -181,13 +182,23 @@ def log_inputs(log: RunLog, data: Data) -> None:
     log.params({"data.digest": data.digest, "data.source": data.source})
 
 
+def recipe_of(run_id: str) -> dict[str, Any]:
+    """The `recipe.json` of a run; `NotFound` where it has none."""
+    saved: dict[str, Any] = json.loads(_artifact(run_id, RECIPE).read_text(encoding="utf-8"))
+    return saved
+
+
 def weights_of(run_id: str) -> dict[str, Tensor]:
     """The weights that a run has stored; `NotFound` where it has not."""
+    return load_file(_artifact(run_id, WEIGHTS))
+
+
+def _artifact(run_id: str, name: str) -> Path:
     connect()
     try:
-        return load_file(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=WEIGHTS))
+        return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name))
     except (OSError, MlflowException) as error:
-        raise NotFound(f"run {run_id} has left no weights to start from: {error}") from error
+        raise NotFound(f"run {run_id} has left no {name}: {error}") from error
 
 
 class _BundleFlavor:

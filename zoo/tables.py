@@ -9,6 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from zoo.version import FP32
+
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -89,7 +91,7 @@ def show_leaderboard(rows: Rows) -> None:
             lines.append(
                 [
                     mark,
-                    row["model"],
+                    row["model"] if row["variant"] == FP32 else f"{row['model']} {row['variant']}",
                     row["version"],
                     as_text(row["value"]),
                     str(row["seed"]),

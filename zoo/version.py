@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 CHAMPION = "champion"
 COPY_OF_MODEL = "copy_of_model"
 COPY_OF_VERSION = "copy_of_version"
+FP32, INT8 = "fp32", "int8"
 
 
 class VersionRecord(BaseModel):
@@ -43,6 +44,10 @@ class VersionRecord(BaseModel):
     onnx_bytes: int
     latency_ms: float
     """Median of one request of one row through ONNX Runtime, one CPU thread."""
+    variant: str = FP32
+    """Number format of the graph's weights."""
+    variant_of: str = ""
+    """The version that a variant was made of."""
 
     def to_tags(self) -> dict[str, str]:
         """The record as MLflow tags."""

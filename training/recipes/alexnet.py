@@ -13,6 +13,9 @@ from zoo.models.alexnet import SMALL, AlexNet, AlexNetConfig
 from zoo.tasks import Task
 from zoo.tasks.image_classification import ImageClassification
 
+# Large steps that shrink to nothing: few epochs then reach what many of small steps would.
+SWIFT = Optimizer("sgd", 0.05, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="cosine", warmup=0.2)
+
 
 @dataclass(frozen=True, kw_only=True)
 class AlexNetRecipe(ImageRecipe):
@@ -60,29 +63,25 @@ RECIPES = (
     ),
     AlexNetRecipe(
         dataset="fashion-mnist",
-        epochs=8,
+        epochs=20,
         batch_size=128,
         validation_share=0.05,
         precision="auto",
         memory_format="auto",
         model=SMALL,
-        optimizer=Optimizer(
-            "sgd", 0.05, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="cosine", warmup=0.2
-        ),
+        optimizer=SWIFT,
         augmentation=Augmentation(flip=True, crop=2),
         bar=0.925,
     ),
     AlexNetRecipe(
         dataset="cifar10",
-        epochs=8,
+        epochs=12,
         batch_size=128,
         validation_share=0.05,
         precision="auto",
         memory_format="auto",
         model=SMALL,
-        optimizer=Optimizer(
-            "sgd", 0.05, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="cosine", warmup=0.2
-        ),
+        optimizer=SWIFT,
         augmentation=Augmentation(flip=True, crop=3),
         bar=0.80,
     ),

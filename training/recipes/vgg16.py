@@ -14,9 +14,9 @@ from zoo.models.vgg16 import VGG16, VGG16Config
 from zoo.tasks import Task
 from zoo.tasks.image_classification import ImageClassification
 
-NARROW = VGG16Config(batch_norm=True, width=16, hidden=0, dropout=0.1)
+NARROW = VGG16Config(batch_norm=True, width=16, hidden=0, dropout=0.1, initial="dirac")
 # Large steps that shrink to nothing: few epochs then reach what many of small steps would.
-SWIFT = Optimizer("sgd", 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="cosine", warmup=0.2)
+SWIFT = Optimizer("sgd", 0.1, momentum=0.9, nesterov=True, weight_decay=2e-4, schedule="cosine", warmup=0.2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +61,10 @@ RECIPES = (
     ),
     VGG16Recipe(
         dataset="fashion-mnist",
-        epochs=12,
+        epochs=24,
         batch_size=128,
-        validation_share=0.05,
+        validation_share=0.02,
+        label_smoothing=0.1,
         precision="auto",
         memory_format="auto",
         model=NARROW,
@@ -75,7 +76,8 @@ RECIPES = (
         dataset="cifar10",
         epochs=16,
         batch_size=128,
-        validation_share=0.05,
+        validation_share=0.02,
+        label_smoothing=0.1,
         precision="auto",
         memory_format="auto",
         model=NARROW,

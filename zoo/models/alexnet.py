@@ -50,12 +50,13 @@ class AlexNetConfig:
 
 
 SMALL = AlexNetConfig(
-    widths=(64, 192, 256, 256, 192),
+    widths=(32, 96, 128, 128, 96),
     kernels=(3, 3, 3, 3, 3),
     stride=1,
     padding=1,
     groups=1,
     hidden=512,
+    dropout=0.3,
     normalisation="batch",
 )
 """The design for images of 28 or 32 pixels."""

@@ -8,7 +8,9 @@ Parameters are named as torchvision names them, so that its ImageNet weights loa
 below 64 narrows every layer in proportion; the classifier's hidden layers are sized by config, its input
 by the image; `hidden=0` leaves one affine layer after global average pooling, enough for small images;
 batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167) is optional; pooling rounds odd sides up, so
-that 28 pixels leave something after five halvings.
+that 28 pixels leave something after five halvings; weights start as Kaiming's (He et al. 2015,
+arXiv:1502.01852), whose need the paper met by training shallow networks first, or as Dirac's (Zagoruyko &
+Komodakis 2017, arXiv:1706.00388).
 
 Shape legend: B batch, C channels, H height, W width, K classes.
 """
@@ -16,6 +18,7 @@ Shape legend: B batch, C channels, H height, W width, K classes.
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 CONVOLUTIONS = {"A": (1, 1, 2, 2, 2), "D": (2, 2, 3, 3, 3), "E": (2, 2, 4, 4, 4)}
@@ -38,6 +41,9 @@ class VGG16Config:
     """Units of each of the classifier's two hidden layers; 0 has none, and averages the last maps."""
     dropout: float = 0.5
     """Share of units silenced in the classifier while training."""
+    initial: Literal["kaiming", "dirac"] = "kaiming"
+    """Weights at the start: random, or such that a convolution passes its input on, which lets a deep
+    stack learn in fewer epochs (with batch normalisation)."""
 
 
 class VGG16(nn.Module):
@@ -62,6 +68,9 @@ class VGG16(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if config.initial == "dirac":
+                    with torch.no_grad():  # as many kernels as there are maps pass on one each
+                        nn.init.dirac_(module.weight[: module.in_channels])
             elif isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, 0, 0.01)  # the paper's
             if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:

@@ -117,6 +117,11 @@ class Served:
         """The lineage, rendered once."""
         return orjson.Fragment(self.lineage.model_dump_json())
 
+    @cached_property
+    def lineage_headers(self) -> dict[str, str]:
+        """The lineage for answers that are not JSON."""
+        return {lineage_header(name): value for name, value in self.lineage}
+
     def entry(self, name: str) -> ModelEntry:
         """The entry under the model's own name or a data set's."""
         return ModelEntry(
@@ -190,6 +195,11 @@ class Catalogue:
         return NotFound(f"no version of {name!r} is served; the newest, {newest.version}, is {state}")
 
 
+def lineage_header(name: str) -> str:
+    """The header that carries a field of the lineage."""
+    return f"X-Zoo-{name.replace('_', '-').title()}"
+
+
 def _data_set_names(served: Mapping[str, Served], named: Mapping[str, str]) -> dict[str, str]:
     """The model that answers to each data set's name: the one the source names, or else the best.
 
@@ -197,7 +207,8 @@ def _data_set_names(served: Mapping[str, Served], named: Mapping[str, str]) -> d
     """
     groups: dict[str, list[Served]] = {}
     for one in served.values():
-        groups.setdefault(one.manifest.dataset, []).append(one)
+        if one.task.names_data_sets:
+            groups.setdefault(one.manifest.dataset, []).append(one)
     kinds = list(TASKS)
     names: dict[str, str] = {}
     for data_set, group in groups.items():

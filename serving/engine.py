@@ -22,11 +22,14 @@ from zoo.bundle import Bundle
 from zoo.errors import BundleError, ZooError
 from zoo.graph import Graph
 from zoo.tasks import Arrays
+from zoo.tasks.base import run_in_batches
 
 T = TypeVar("T")
 
 INLINE_SECONDS = 0.001
 """Longest computation on the event loop; a hop to a thread and back costs about 0.1 ms."""
+BATCH = 64
+"""Rows that a thread computes at a time: bounds the memory that a request of many rows takes."""
 WARM_UP_RUNS = 7
 WARM_UP_SECONDS = 0.5  # enough of a warm-up where a single run takes long
 
@@ -91,7 +94,11 @@ class Engine:
         rows = len(next(iter(inputs.values())))
         if model.row_seconds * rows <= INLINE_SECONDS:
             return _in_time(partial(model.graph, inputs), deadline)
-        return await self.offload(partial(model.graph, inputs), deadline)
+
+        def batch(part: Arrays) -> Arrays:
+            return _in_time(partial(model.graph, part), deadline)
+
+        return await self.offload(partial(run_in_batches, batch, inputs, BATCH), deadline)
 
     async def offload(self, work: Callable[[], T], deadline: float) -> T:
         """The result of work that would hold up the event loop.

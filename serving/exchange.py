@@ -45,6 +45,19 @@ class Exchange:
         """The body's, in lower case and without parameters; JSON where the request does not say."""
         return self.headers.get(b"content-type", JSON).partition(b";")[0].strip().lower()
 
+    def preferred(self, offered: tuple[str, ...]) -> str:
+        """The media type of those offered that the client likes best; of equals the first.
+
+        A client that accepts none of them gets the first, too.
+        """
+        weights = weighted(self.headers.get(b"accept", b""))
+
+        def weight(media_type: str) -> float:
+            ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
+            return next((weights[r.encode()] for r in ranges if r.encode() in weights), 0.0)
+
+        return max(offered, key=weight)
+
     def deadline(self, longest: float) -> float:
         """When the answer is due, on `time.monotonic()`: `longest` seconds after the request began.
 
@@ -88,7 +101,7 @@ class Exchange:
         fields = [(b"content-type", media_type), (b"x-request-id", self.request_id)]
         if headers:
             fields += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        if len(body) >= COMPRESS_FROM:
+        if len(body) >= COMPRESS_FROM and media_type == JSON:  # pictures are compressed
             fields.append((b"vary", b"accept-encoding"))
             coding = accepted_coding(self.headers.get(b"accept-encoding", b""))
             if coding is not None:
@@ -155,19 +168,24 @@ def compress(data: bytes, coding: bytes) -> bytes:
 
 def accepted_coding(accept: bytes) -> bytes | None:
     """The coding that an Accept-Encoding header asks for, of those that there are."""
-    weights = dict(_weighted(part) for part in accept.lower().split(b",") if part.strip())
+    weights = weighted(accept)
     everything = weights.get(b"*", 0.0)
     best = max((b"gzip", b"deflate"), key=lambda coding: weights.get(coding, everything))
     return best if weights.get(best, everything) > 0 else None
 
 
-def _weighted(part: bytes) -> tuple[bytes, float]:
-    coding, _, parameter = part.partition(b";")
-    try:
-        weight = float(parameter.partition(b"=")[2]) if parameter else 1.0
-    except ValueError:
-        weight = 0.0
-    return coding.strip(), weight
+def weighted(header: bytes) -> dict[bytes, float]:
+    """What a header of the Accept family names, each with its weight; a weight that is none counts as 0."""
+    weights = {}
+    for part in header.lower().split(b","):
+        name, *parameters = (piece.strip() for piece in part.split(b";"))
+        given = next((p[2:] for p in parameters if p.startswith(b"q=")), b"1")
+        try:
+            weight = float(given)
+        except ValueError:
+            weight = 0.0
+        weights[name] = weight if 0 <= weight <= 1 else 0.0
+    return weights
 
 
 def _has_zlib_header(data: bytes) -> bool:

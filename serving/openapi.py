@@ -1,6 +1,6 @@
 """The OpenAPI document, with examples that succeed, and the schema that BentoML's client asks for.
 
-Both are made of the tasks' own request and response types.
+Both are made of the operations' own request and response types.
 """
 
 from functools import lru_cache
@@ -10,8 +10,10 @@ import orjson
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from serving.catalogue import Catalogue, ModelDetails, ModelEntry, ModelList
-from zoo.tasks import TASKS, Task
+from serving.catalogue import Catalogue, ModelDetails, ModelEntry, ModelList, lineage_header
+from zoo.tasks import OPERATIONS, Operation
+from zoo.tasks.base import Lineage
+from zoo.tasks.operation import JSON
 
 REFERENCES = "#/components/schemas/{model}"
 STATUSES = {
@@ -23,6 +25,11 @@ STATUSES = {
     503: "Not ready, or the queue is full; see Retry-After",
     504: "Past the deadline",
 }
+LINEAGE_HEADERS = {
+    lineage_header(name): {"description": f"{field.description} Not in JSON.", "schema": {"type": "string"}}
+    for name, field in Lineage.model_fields.items()
+}
+PILLOW_IMAGE = {"type": "file", "pil": True}  # BentoML's client opens such an answer with Pillow
 
 Json = dict[str, Any]
 
@@ -48,7 +55,7 @@ def document(catalogue: Catalogue | None) -> bytes:
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
     if entries:
         name["example"] = entries[0].name
-    paths: Json = {task.endpoint: {"post": _prediction(task, entries)} for task in TASKS.values()}
+    paths: Json = {o.endpoint: {"post": _prediction(o, entries)} for o in OPERATIONS}
     paths |= {
         "/models": {"get": _reading("models", "Every name that answers", ModelList, ())},
         "/models/{name}": {
@@ -78,31 +85,32 @@ def bentoml_schema() -> bytes:
     """What `bentoml.SyncHTTPClient` makes its methods of: `client.classify(model=..., rows=...)`."""
     routes = [
         {
-            "name": task.endpoint.strip("/"),
-            "route": task.endpoint,
-            "doc": task.request_type.__doc__,
-            "input": _with_files(task.request_type.model_json_schema(), task, {"type": "file"}),
-            "output": task.response_type.model_json_schema(),
+            "name": o.name,
+            "route": o.endpoint,
+            "doc": o.request_type.__doc__,
+            "input": _with_files(o.request_type.model_json_schema(), o, {"type": "file"}),
+            "output": PILLOW_IMAGE if o.picture_first else o.response_type.model_json_schema(),
         }
-        for task in TASKS.values()
+        for o in OPERATIONS
     ]
     return orjson.dumps({"name": "ZooService", "type": "service", "routes": routes})
 
 
-def _prediction(task: type[Task], entries: list[ModelEntry]) -> Json:
-    reference = _reference(task.request_type)
-    examples = {e.name: {"value": e.example_request} for e in entries if e.endpoint == task.endpoint}
-    content: Json = {"application/json": {"schema": reference, "examples": examples}}
-    if task.request_type.files:
-        form = task.request_type.model_json_schema(ref_template=REFERENCES)
+def _prediction(operation: Operation, entries: list[ModelEntry]) -> Json:
+    reference = _reference(operation.request_type)
+    kind = operation.task_type.model_fields["kind"].default
+    examples = {e.name: {"value": e.example_request} for e in entries if e.kind == kind}
+    content: Json = {JSON: {"schema": reference, "examples": examples}}
+    if operation.request_type.files:
+        form = operation.request_type.model_json_schema(ref_template=REFERENCES)
         binary = {"type": "array", "items": {"type": "string", "contentMediaType": "image/*"}}
-        content["multipart/form-data"] = {"schema": _with_files(form, task, binary)}
+        content["multipart/form-data"] = {"schema": _with_files(form, operation, binary)}
     return {
         "tags": ["predictions"],
-        "operationId": task.endpoint.strip("/"),
-        "summary": task.request_type.__doc__,
+        "operationId": operation.name,
+        "summary": operation.request_type.__doc__,
         "requestBody": {"required": True, "content": content},
-        "responses": _responses(task.response_type, tuple(STATUSES)),
+        "responses": _responses(operation.response_type, tuple(STATUSES), operation.media_types),
     }
 
 
@@ -110,17 +118,21 @@ def _reading(tag: str, summary: str, answer: type[BaseModel], errors: tuple[int,
     return {"tags": [tag], "summary": summary, "responses": _responses(answer, errors)}
 
 
-def _responses(answer: type[BaseModel], errors: tuple[int, ...]) -> Json:
-    error = {"application/json": {"schema": _reference(ErrorAnswer)}}
-    responses: Json = {
-        "200": {"description": "OK", "content": {"application/json": {"schema": _reference(answer)}}}
+def _responses(
+    answer: type[BaseModel], errors: tuple[int, ...], media_types: tuple[str, ...] = (JSON,)
+) -> Json:
+    error = {JSON: {"schema": _reference(ErrorAnswer)}}
+    content: Json = {name: {"schema": _reference(answer)} if name == JSON else {} for name in media_types}
+    headers = {} if media_types == (JSON,) else {"headers": LINEAGE_HEADERS}
+    return {
+        "200": {"description": "OK", "content": content, **headers},
+        **{str(s): {"description": STATUSES[s], "content": error} for s in errors},
     }
-    return responses | {str(s): {"description": STATUSES[s], "content": error} for s in errors}
 
 
 def _schemas() -> Json:
-    requests = [task.request_type for task in TASKS.values()]
-    predictions = [task.response_type for task in TASKS.values()]
+    requests = [operation.request_type for operation in OPERATIONS]
+    predictions = list(dict.fromkeys(operation.response_type for operation in OPERATIONS))
     answers: list[type[BaseModel]] = [ModelList, ModelDetails, Status, ErrorAnswer, *predictions]
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [
         *((model, "validation") for model in requests),
@@ -135,11 +147,11 @@ def _reference(model: type[BaseModel]) -> Json:
     return {"$ref": REFERENCES.format(model=model.__name__)}
 
 
-def _with_files(schema: Json, task: type[Task], as_file: Json) -> Json:
+def _with_files(schema: Json, operation: Operation, as_file: Json) -> Json:
     """The schema with its file fields described as files."""
     described = {
         name: {**as_file, "description": field.get("description", "")}
-        if name in task.request_type.files
+        if name in operation.request_type.files
         else field
         for name, field in schema["properties"].items()
     }

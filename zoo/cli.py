@@ -9,15 +9,18 @@ import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import tyro
 
 from zoo.errors import InvalidInput, NotFound, ZooError
+
+if TYPE_CHECKING:
+    from zoo.tasks import Task
 
 Name = Annotated[str, tyro.conf.Positional]
 Json = bool
@@ -131,11 +134,13 @@ class Export:
     """Where the bundle goes."""
     version: str | None = None
     """Another version than the champion's."""
+    variant: Literal["fp32", "int8"] = "fp32"
+    """int8 makes a smaller graph of an image classifier, and says how it compares."""
 
     def __call__(self) -> None:
         from training.bundles import export
 
-        print(f"wrote {export(self.name, self.version, self.directory)} to {self.directory}")
+        print(f"wrote {export(self.name, self.version, self.directory, self.variant)} to {self.directory}")
 
 
 @dataclass(frozen=True)
@@ -191,26 +196,55 @@ class Predict:
             raise InvalidInput("give at least one input")
         from zoo.tables import show, show_predictions
 
-        answer = self._ask_bundle() if self.local else self._ask_service()
-        show(answer, self.json, show_predictions)
+        show(ask(self.name, self._fields, self.url, self.local), self.json, show_predictions)
 
-    def _ask_bundle(self) -> dict[str, Any]:
-        from training.bundles import ask_champion
-
-        return ask_champion(self.name, self._values)
-
-    def _ask_service(self) -> dict[str, Any]:
-        from zoo.tasks import TASKS
-
-        entry = fetch(f"{self.url}/models/{self.name}")
-        request = {"model": self.name, **self._values(TASKS[entry["kind"]].payload)}
-        answer: dict[str, Any] = fetch(self.url + entry["endpoint"], request)
-        return answer
-
-    def _values(self, payload: str | None) -> dict[str, Any]:
+    def _fields(self, task: "type[Task]") -> dict[str, Any]:
+        payload = task.payload
         if payload is None:
             raise InvalidInput(f"{self.name} takes no inputs; zoo generate {self.name} asks it")
         return {payload: [value_of(text, payload) for text in self.inputs]}
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Have a generator make images, and write them as one PNG grid."""
+
+    name: Name
+    """Registered model."""
+    count: int = 16
+    """How many images."""
+    seed: int | None = None
+    """The same seed gives the same images; without it a random one, which is printed."""
+    label: Annotated[str | None, tyro.conf.arg(name="class")] = None
+    """What all the images show; without it, each class in turn."""
+    out: Path = Path("grid.png")
+    """File to write."""
+    url: str = SERVICE_URL
+    """Where the service listens."""
+    local: bool = False
+    """Run the champion's bundle in this process instead of asking the service."""
+
+    def __call__(self) -> None:
+        from zoo.images import decode_base64, decode_png, encode_png, grid
+
+        answer = ask(self.name, self._fields, self.url, self.local)
+        images = [decode_png(decode_base64(image)) for image in answer["images"]]
+        try:
+            self.out.write_bytes(encode_png(grid(images), {"seed": str(answer["seed"])}))
+        except OSError as error:
+            raise InvalidInput(f"cannot write {self.out}: {error.strerror}") from error
+        lineage = answer["lineage"]
+        print(
+            f"{len(images)} images of {lineage['model']} version {lineage['version']}, "
+            f"seed {answer['seed']}: {self.out}"
+        )
+
+    def _fields(self, task: "type[Task]") -> dict[str, Any]:
+        from zoo.tasks.image_generation import ImageGeneration
+
+        if task is not ImageGeneration:
+            raise InvalidInput(f"{self.name} is no generator of images; zoo predict {self.name} asks it")
+        return {"count": self.count, "seed": self.seed, "class": self.label}
 
 
 @dataclass(frozen=True)
@@ -238,6 +272,7 @@ COMMANDS: dict[str, Any] = {
     "ui": Ui,
     "serve": Serve,
     "predict": Predict,
+    "generate": Generate,
     "quickstart": Quickstart,
 }
 
@@ -260,6 +295,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("zoo: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def ask(name: str, fields: "Callable[[type[Task]], dict[str, Any]]", url: str, local: bool) -> dict[str, Any]:
+    """A model's answer to the request fields that are given for its kind of task."""
+    if local:
+        from training.bundles import ask_champion
+
+        return ask_champion(name, fields)
+    from zoo.tasks import TASKS
+
+    task = TASKS[fetch(f"{url}/models/{name}")["kind"]]
+    answer: dict[str, Any] = fetch(url + task.endpoint, {"model": name, **fields(task)})
+    return answer
 
 
 def fetch(url: str, body: Mapping[str, Any] | None = None) -> Any:

@@ -10,7 +10,7 @@ import base64
 import binascii
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,13 +74,19 @@ def encode_png(image: NDArray[np.uint8], texts: Mapping[str, str] | None = None)
     return buffer.getvalue()
 
 
-def grid(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """One image of uint8 [N, H, W, C], row by row, as near to a square as can be, white between them."""
-    count, height, width, channels = images.shape
+def decode_png(data: bytes) -> NDArray[np.uint8]:
+    """uint8 [H, W, C] of a file that `encode_png` wrote."""
+    pixels = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)))
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def grid(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """One image of N uint8 [H, W, C], row by row, as near to a square as can be, white between them."""
+    count, (height, width, channels) = len(images), images[0].shape
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     cells = np.full((rows * columns, height + GAP, width + GAP, channels), 255, np.uint8)
-    cells[:count, :height, :width] = images
+    cells[:count, :height, :width] = np.stack(images)
     sheet = cells.reshape(rows, columns, height + GAP, width + GAP, channels)
     # [rows, columns, H, W, C] -> [rows · H, columns · W, C], without the gap after the last ones
     sheet = sheet.swapaxes(1, 2).reshape(rows * (height + GAP), columns * (width + GAP), channels)

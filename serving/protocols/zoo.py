@@ -1,4 +1,4 @@
-"""The zoo's own dialect: typed endpoints, one a kind of task, over flat JSON objects or forms."""
+"""The zoo's own dialect: typed endpoints, one an operation, over flat JSON objects or forms."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,10 +20,11 @@ from serving.protocols.zoo_request import (
     parse_json,
     wrong_endpoint,
 )
-from zoo.tasks import TASKS, Arrays, Task
+from zoo.tasks import OPERATIONS, Arrays, Operation
 from zoo.tasks.base import Request
+from zoo.tasks.operation import PNG
 
-SMALL_OUTPUT = 8192  # numbers that the event loop turns into an answer itself, in about a millisecond
+SMALL = 8192  # numbers in and out of a graph that the event loop makes an answer of, in about a millisecond
 
 T = TypeVar("T")
 ONE_MODEL = "/models/"  # and the model's name
@@ -54,8 +55,8 @@ class ZooProtocol:
             "/docs.json": ("GET", self._openapi),
             "/schema.json": ("GET", self._bentoml_schema),
         }
-        for task in TASKS.values():
-            self._routes[task.endpoint] = ("POST", partial(self._predict, task))
+        for operation in OPERATIONS:
+            self._routes[operation.endpoint] = ("POST", partial(self._predict, operation))
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answers, errors included."""
@@ -76,11 +77,11 @@ class ZooProtocol:
             raise Problem(405, "method_not_allowed", "this path does not take this method", allow)
         return handler
 
-    async def _predict(self, task_type: type[Task], exchange: Exchange) -> None:
+    async def _predict(self, operation: Operation, exchange: Exchange) -> None:
         catalogue = self._snapshot()
         deadline = exchange.deadline(self._deadline)
         media_type = exchange.media_type
-        files = task_type.request_type.files
+        files = operation.request_type.files
         if media_type != JSON and not (media_type == MULTIPART and files):
             accepted = "application/json" + (" and multipart/form-data" if files else "")
             raise Problem(415, "unsupported_media_type", f"this path takes {accepted}")
@@ -91,12 +92,18 @@ class ZooProtocol:
         else:
             parse = partial(parse_fields, await form_fields(exchange.scope["headers"], body, files))
 
-        prepare = partial(_prepare, parse, task_type, catalogue)
+        prepare = partial(_prepare, parse, operation, catalogue)
         prepared = await self._work(prepare, len(body) <= SMALL_BODY, deadline)
         outputs = await self._engine.run(prepared.served.loaded, prepared.inputs, deadline)
-        size = sum(output.size for output in outputs.values())
-        answer = await self._work(partial(_answer, prepared, outputs), size <= SMALL_OUTPUT, deadline)
-        await exchange.answer(200, answer)
+        size = sum(array.size for array in (*prepared.inputs.values(), *outputs.values()))
+        draw = operation.picture
+        if draw is not None and exchange.preferred(operation.media_types) == PNG:
+            drawing = partial(draw, prepared.served.task, prepared.request, prepared.inputs, outputs)
+            picture = await self._work(drawing, size <= SMALL, deadline)
+            await exchange.answer(200, picture, PNG.encode(), prepared.served.lineage_headers)
+        else:
+            answer = await self._work(partial(_answer, operation, prepared, outputs), size <= SMALL, deadline)
+            await exchange.answer(200, answer)
 
     async def _work(self, work: Callable[[], T], small: bool, deadline: float) -> T:
         return work() if small else await self._engine.offload(work, deadline)
@@ -128,16 +135,16 @@ class ZooProtocol:
         return catalogue
 
 
-def _prepare(parse: Parse, task_type: type[Task], catalogue: Catalogue) -> Prepared:
-    request = parse(task_type, catalogue)
+def _prepare(parse: Parse, operation: Operation, catalogue: Catalogue) -> Prepared:
+    request = parse(operation, catalogue)
     served = catalogue.find(request.model)
-    if type(served.task) is not task_type:
+    if type(served.task) is not operation.task_type:
         raise wrong_endpoint(request.model, served.task)
-    return Prepared(request, served, served.task.encode(request))
+    return Prepared(request, served, operation.encode(served.task, request))
 
 
-def _answer(prepared: Prepared, outputs: Arrays) -> bytes:
-    answer = prepared.served.task.decode(prepared.request, outputs)
+def _answer(operation: Operation, prepared: Prepared, outputs: Arrays) -> bytes:
+    answer = operation.decode(prepared.served.task, prepared.request, outputs)
     answer["lineage"] = prepared.served.lineage_json
     return orjson.dumps(answer)
 

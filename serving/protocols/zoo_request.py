@@ -12,7 +12,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from serving.catalogue import Catalogue
 from serving.exchange import MAX_BODY
 from serving.problem import Problem
-from zoo.tasks import Task
+from zoo.tasks import Operation, Task
 from zoo.tasks.base import MAX_BATCH, Request
 
 MULTIPART = b"multipart/form-data"
@@ -21,16 +21,16 @@ REPORTED = 5  # wrong fields that a message names
 COUNTLESS = 1000  # wrong fields whose report alone would take long
 BEYOND_NUMBER = "number out of range"  # an integer of thousands of digits: valid JSON all the same
 
-Parse = Callable[[type[Task], Catalogue], Request]
+Parse = Callable[[Operation, Catalogue], Request]
 
 
-def parse_json(body: bytes, task: type[Task], catalogue: Catalogue) -> Request:
+def parse_json(body: bytes, operation: Operation, catalogue: Catalogue) -> Request:
     """The request of a JSON body.
 
     Problems: 400 malformed, 404 where it names no model, 422 against the schema, another kind's among them.
     """
     try:
-        return task.request_type.model_validate_json(body)
+        return operation.request_type.model_validate_json(body)
     except ValidationError as error:
         if (
             error.error_count() == 1
@@ -40,15 +40,15 @@ def parse_json(body: bytes, task: type[Task], catalogue: Catalogue) -> Request:
                 raise Problem(422, "invalid_request", first["msg"]) from None
             raise Problem(400, "malformed_json", first["msg"]) from None
         given = from_json(body)
-        raise _invalid(error, given if isinstance(given, dict) else {}, task, catalogue) from None
+        raise _invalid(error, given if isinstance(given, dict) else {}, operation, catalogue) from None
 
 
-def parse_fields(fields: dict[str, Any], task: type[Task], catalogue: Catalogue) -> Request:
+def parse_fields(fields: dict[str, Any], operation: Operation, catalogue: Catalogue) -> Request:
     """The request of a form's fields; problems as of JSON."""
     try:
-        return task.request_type.model_validate(fields)
+        return operation.request_type.model_validate(fields)
     except ValidationError as error:
-        raise _invalid(error, fields, task, catalogue) from None
+        raise _invalid(error, fields, operation, catalogue) from None
 
 
 async def form_fields(
@@ -99,13 +99,13 @@ async def _value(name: str, part: UploadFile | str, is_file: bool) -> Any:
 
 
 def _invalid(
-    error: ValidationError, given: Mapping[str, Any], task: type[Task], catalogue: Catalogue
+    error: ValidationError, given: Mapping[str, Any], operation: Operation, catalogue: Catalogue
 ) -> Problem:
     """What to tell the sender of a request that does not fit the endpoint's schema."""
     name = given.get("model")
     if isinstance(name, str) and name:
         served = catalogue.find(name)  # a model that is not there goes before the fields that it would take
-        if not isinstance(served.task, task):
+        if not isinstance(served.task, operation.task_type):
             return wrong_endpoint(name, served.task)
     if error.error_count() > COUNTLESS:
         return Problem(422, "invalid_request", f"{error.error_count()} fields do not fit the schema")

@@ -14,10 +14,11 @@ import onnx
 import pytest
 from tiny_zoo import image_graph, write_images, write_regression
 
-from serving.engine import IDENTITY, DeadlineExceeded, Engine, Overloaded
+from serving.engine import BATCH, IDENTITY, DeadlineExceeded, Engine, Overloaded
 from zoo import bundle
 from zoo.errors import BundleError, ProviderUnavailable
 from zoo.graph import Graph
+from zoo.tasks import Arrays
 
 SOON = 5.0
 
@@ -44,6 +45,36 @@ def test_a_fast_model_runs_in_place_and_a_slow_one_in_a_thread(engine: Engine, t
         asyncio.run(engine.run(replace(watched, row_seconds=seconds), rows, time.monotonic() + SOON))
     assert seen[0] == threading.main_thread().name
     assert seen[1].startswith("engine")
+
+
+def test_many_rows_are_computed_a_batch_at_a_time(engine: Engine, tmp_path: Path) -> None:
+    model = replace(engine.load(write_regression(tmp_path / "made").directory), row_seconds=1.0)
+    sizes: list[int] = []
+
+    def watched(inputs: Arrays) -> Arrays:
+        sizes.append(len(inputs["features"]))
+        return model.graph(inputs)
+
+    rows = {"features": np.arange(2 * 150, dtype=np.float32).reshape(150, 2)}
+    outputs = asyncio.run(engine.run(replace(model, graph=watched), rows, time.monotonic() + SOON))
+    assert sizes == [BATCH, BATCH, 150 - 2 * BATCH]
+    np.testing.assert_array_equal(outputs["value"], model.graph(rows)["value"])
+
+
+def test_batches_end_at_the_deadline(engine: Engine, tmp_path: Path) -> None:
+    model = replace(engine.load(write_regression(tmp_path / "made").directory), row_seconds=1.0)
+    computed: list[int] = []
+
+    def slow(inputs: Arrays) -> Arrays:
+        computed.append(1)
+        time.sleep(0.05)
+        return model.graph(inputs)
+
+    rows = {"features": np.zeros((100 * BATCH, 2), np.float32)}
+    with pytest.raises(DeadlineExceeded):
+        asyncio.run(engine.run(replace(model, graph=slow), rows, time.monotonic() + 0.12))
+    engine._pool.shutdown(wait=True)
+    assert 1 <= len(computed) <= 3
 
 
 def test_a_full_queue_is_an_error_and_frees_itself(engine: Engine) -> None:

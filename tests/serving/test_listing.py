@@ -15,6 +15,7 @@ NAMES = {
     "perceptron-iris": None,
     "lenet5-mnist": None,
     "mlp-mnist": None,
+    "gan-mnist": None,
     "diabetes": "linear_regression-diabetes",
     "iris": "perceptron-iris",
     "mnist": "lenet5-mnist",
@@ -96,7 +97,7 @@ def test_openapi_has_the_examples_and_no_dangling_references(client: httpx.Clien
     response = client.get("/docs.json")
     document = response.json()
     assert document["openapi"].startswith("3.1")
-    for path in ("/regress", "/classify", "/classify_image"):
+    for path in ("/regress", "/classify", "/generate_images", "/explain_image", "/classify_image"):
         content = document["paths"][path]["post"]["requestBody"]["content"]
         for example in content["application/json"]["examples"].values():
             assert client.post(path, json=example["value"]).status_code == 200

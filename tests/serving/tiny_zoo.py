@@ -11,7 +11,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from zoo import bundle
 from zoo.bundle import Bundle, Identity
-from zoo.tasks import Arrays, ImageClassification, Schema, TabularClassification, TabularRegression, Task
+from zoo.tasks import (
+    Arrays,
+    ImageClassification,
+    ImageGeneration,
+    Schema,
+    TabularClassification,
+    TabularRegression,
+    Task,
+)
 from zoo.version import COPY_OF_MODEL, COPY_OF_VERSION, VersionRecord
 
 FEATURES = ("age", "mass")
@@ -20,16 +28,15 @@ DIGITS = tuple("0123456789")
 SIDE = 8
 
 
-def _graph(
-    nodes: list[onnx.NodeProto],
-    constants: Arrays,
-    source: tuple[str, int, list[str | int]],
-    result: tuple[str, int, list[str | int]],
-) -> bytes:
+TypedShape = tuple[str, int, list[str | int]]
+"""Name, element type and shape of an input or output."""
+
+
+def _graph(nodes: list[onnx.NodeProto], constants: Arrays, result: TypedShape, *sources: TypedShape) -> bytes:
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info(*source)],
+        [helper.make_tensor_value_info(*source) for source in sources],
         [helper.make_tensor_value_info(*result)],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
@@ -46,7 +53,7 @@ def regression_graph(weights: list[float], bias: float) -> bytes:
         helper.make_node("Add", ["product", "bias"], ["value"]),
     ]
     features = ("features", TensorProto.FLOAT, ["batch", len(weights)])
-    return _graph(nodes, constants, features, ("value", TensorProto.FLOAT, ["batch"]))
+    return _graph(nodes, constants, ("value", TensorProto.FLOAT, ["batch"]), features)
 
 
 def softmax_graph(weights: np.ndarray) -> bytes:
@@ -59,13 +66,13 @@ def softmax_graph(weights: np.ndarray) -> bytes:
     return _graph(
         nodes,
         {"weights": weights.astype(np.float32)},
-        ("features", TensorProto.FLOAT, ["batch", inputs]),
         ("probabilities", TensorProto.FLOAT, ["batch", classes]),
+        ("features", TensorProto.FLOAT, ["batch", inputs]),
     )
 
 
-def image_graph(weights: np.ndarray) -> bytes:
-    """`probabilities` = softmax(flattened `image` / 255 · weights), weights [64, K]."""
+def image_graph(weights: np.ndarray, side: int = SIDE, channels: int = 1) -> bytes:
+    """`probabilities` = softmax(flattened `image` / 255 · weights), weights [side² · channels, K]."""
     nodes = [
         helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("Div", ["float", "white"], ["scaled"]),
@@ -76,8 +83,30 @@ def image_graph(weights: np.ndarray) -> bytes:
     return _graph(
         nodes,
         {"weights": weights.astype(np.float32), "white": np.array(255, np.float32)},
-        ("image", TensorProto.UINT8, ["batch", SIDE, SIDE, 1]),
         ("probabilities", TensorProto.FLOAT, ["batch", weights.shape[1]]),
+        ("image", TensorProto.UINT8, ["batch", side, side, channels]),
+    )
+
+
+def generator_graph(weights: np.ndarray, embedding: np.ndarray) -> bytes:
+    """`image` = sigmoid(`latent` · weights + embedding[`class`]), weights [Z, 64], embedding [K, 64]."""
+    nodes = [
+        helper.make_node("MatMul", ["latent", "weights"], ["variation"]),
+        helper.make_node("Gather", ["embedding", "class"], ["prototype"]),
+        helper.make_node("Add", ["variation", "prototype"], ["logits"]),
+        helper.make_node("Sigmoid", ["logits"], ["flat"]),
+        helper.make_node("Reshape", ["flat", "shape"], ["image"]),
+    ]
+    return _graph(
+        nodes,
+        {
+            "weights": weights.astype(np.float32),
+            "embedding": embedding.astype(np.float32),
+            "shape": np.array([-1, SIDE, SIDE, 1]),
+        },
+        ("image", TensorProto.FLOAT, ["batch", SIDE, SIDE, 1]),
+        ("latent", TensorProto.FLOAT, ["batch", len(weights)]),
+        ("class", TensorProto.INT64, ["batch"]),
     )
 
 
@@ -117,13 +146,40 @@ def write_classification(
     return _write(directory, name, task, softmax_graph(random.normal(size=(2, classes))), train, accuracy)
 
 
-def write_images(directory: Path, name: str = "lenet5-mnist", accuracy: float = 0.99) -> Bundle:
-    """A model of digits by 8 x 8 grey pixels."""
+def write_images(
+    directory: Path,
+    name: str = "lenet5-mnist",
+    accuracy: float = 0.99,
+    weights: np.ndarray | None = None,
+) -> Bundle:
+    """A model of digits by 8 x 8 grey pixels, with random weights [64, 10] unless they are given."""
     random = np.random.default_rng(2)
     image = random.integers(0, 256, (50, SIDE, SIDE, 1), dtype=np.uint8)
     train = {"image": image, "target": np.zeros(50, np.int64)}
     task = ImageClassification.fit(train, Schema(labels=DIGITS))
-    return _write(directory, name, task, image_graph(random.normal(size=(SIDE * SIDE, 10))), train, accuracy)
+    drawn = random.normal(size=(SIDE * SIDE, 10))
+    graph = image_graph(drawn if weights is None else weights)
+    return _write(directory, name, task, graph, train, accuracy)
+
+
+def write_photos(directory: Path, name: str = "alexnet-photos") -> Bundle:
+    """A model of 96 x 96 colour pixels: `warm` where red outweighs blue, `cold` otherwise."""
+    side = 96
+    random = np.random.default_rng(4)
+    train = {"image": random.integers(0, 256, (9, side, side, 3), dtype=np.uint8)}
+    task = ImageClassification.fit(train, Schema(labels=("warm", "cold")))
+    red_against_blue = np.tile([1, 0, -1], side * side)[:, None] * 20 / side**2
+    weights = np.concatenate([red_against_blue, -red_against_blue], axis=1)
+    return _write(directory, name, task, image_graph(weights, side, 3), train, 0.9)
+
+
+def write_generator(directory: Path, name: str = "gan-mnist", distance: float = 5.0) -> Bundle:
+    """A generator of 8 x 8 grey pictures: of class k row k is bright, and the latent varies every pixel."""
+    random = np.random.default_rng(3)
+    task = ImageGeneration(height=SIDE, width=SIDE, channels=1, labels=DIGITS, latent_size=4)
+    rows = np.kron(np.eye(len(DIGITS), SIDE), np.ones((1, SIDE)))  # [K, 64]; classes 8 and 9 have none
+    graph = generator_graph(random.normal(size=(4, SIDE * SIDE)), 12 * rows - 3)
+    return _write(directory, name, task, graph, {}, distance)
 
 
 def record_of(made: Bundle, gate: str = "passed", reason: str = "better than before") -> VersionRecord:

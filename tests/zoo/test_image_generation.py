@@ -95,7 +95,7 @@ def test_intensities_become_pixels() -> None:
 
 def test_the_picture_is_a_grid_that_says_its_seed() -> None:
     request, outputs = asked(count=3, seed=4), images(3)
-    picture = Image.open(io.BytesIO(TASK.picture(request, outputs)))
+    picture = Image.open(io.BytesIO(TASK.picture(request, TASK.encode(request), outputs)))
     assert picture.info["seed"] == "4"
     assert picture.size == (5 + 2 + 5, 4 + 2 + 4)
     shown = np.asarray(picture)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from zoo.errors import InputTooLarge, InvalidInput
-from zoo.images import decode_base64, decode_image, encode_png
+from zoo.images import GAP, decode_base64, decode_image, decode_png, encode_png, grid
 
 
 def file_of(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -43,6 +43,25 @@ def test_encode_png_is_the_inverse() -> None:
     for channels in (1, 3):
         pixels = np.random.default_rng(0).integers(0, 256, (5, 7, channels), dtype=np.uint8)
         assert (decode_image(encode_png(pixels), 5, 7, channels) == pixels).all()
+        assert (decode_png(encode_png(pixels)) == pixels).all()
+
+
+def test_a_file_may_say_something_in_words() -> None:
+    data = encode_png(np.zeros((1, 1, 1), np.uint8), {"seed": "7"})
+    assert Image.open(io.BytesIO(data)).info == {"seed": "7"}
+
+
+@pytest.mark.parametrize(
+    ("count", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (3, 2, 2), (5, 2, 3), (7, 3, 3), (16, 4, 4)]
+)
+def test_a_grid_is_near_to_a_square(count: int, rows: int, columns: int) -> None:
+    images = [np.full((4, 6, 3), i, np.uint8) for i in range(count)]
+    sheet = grid(images)
+    assert sheet.shape == (rows * 4 + (rows - 1) * GAP, columns * 6 + (columns - 1) * GAP, 3)
+    for i in range(count):
+        row, column = i // columns * (4 + GAP), i % columns * (6 + GAP)
+        assert (sheet[row : row + 4, column : column + 6] == i).all()
+    assert (sheet != 255).sum() == count * 4 * 6 * 3, "all else is white"
 
 
 def test_sixteen_bits_are_scaled_not_clipped() -> None:

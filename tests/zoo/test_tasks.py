@@ -13,6 +13,7 @@ from zoo.tasks import TASKS, Arrays, Schema, Task, any_task
 from zoo.tasks.base import MAX_BATCH
 from zoo.tasks.image_classification import ClassifyImageRequest, ImageClassification
 from zoo.tasks.image_generation import ImageGeneration
+from zoo.tasks.labels import label_index
 from zoo.tasks.rows import RowsRequest
 from zoo.tasks.tabular_classification import TabularClassification
 from zoo.tasks.tabular_regression import TabularRegression
@@ -197,6 +198,18 @@ def test_top_k_keeps_the_most_probable_in_order() -> None:
     assert list(first["probabilities"]) == ["b", "c"]
     assert first["label"] == "b"
     assert list(second["probabilities"]) == ["a", "b"]  # of equals the first
+
+
+def test_a_label_of_digits_goes_before_an_index() -> None:
+    assert [label_index(wanted, ("20", "10", "0"), "label") for wanted in ("20", 20, 0, 1, "0")] == [
+        0,
+        0,
+        2,
+        1,
+        2,
+    ]
+    with pytest.raises(InvalidInput, match=r"labels are 0, 1, .*, 31 and 968 more"):
+        label_index("x", tuple(map(str, range(1000))), "label")
 
 
 def test_a_bomb_is_too_large_not_unreadable() -> None:

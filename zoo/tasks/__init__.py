@@ -6,7 +6,9 @@ from pydantic import Field, TypeAdapter
 
 from zoo.tasks.base import Arrays, Run, Schema, Task
 from zoo.tasks.image_classification import ImageClassification
+from zoo.tasks.image_explanation import EXPLAIN_IMAGE
 from zoo.tasks.image_generation import ImageGeneration
+from zoo.tasks.operation import Operation
 from zoo.tasks.tabular_classification import TabularClassification
 from zoo.tasks.tabular_regression import TabularRegression
 
@@ -19,4 +21,7 @@ any_task: TypeAdapter[Task] = TypeAdapter(AnyTask)
 TASKS: dict[str, type[Task]] = {t.model_fields["kind"].default: t for t in get_args(get_args(AnyTask)[0])}
 """Task types by kind, in order of precedence for the name of a data set."""
 
-__all__ = ["TASKS", "AnyTask", "Arrays", "Run", "Schema", "Task", "any_task"]
+OPERATIONS: tuple[Operation, ...] = (*map(Operation.main, TASKS.values()), EXPLAIN_IMAGE)
+"""Everything that can be asked, each at its endpoint."""
+
+__all__ = ["OPERATIONS", "TASKS", "AnyTask", "Arrays", "Operation", "Run", "Schema", "Task", "any_task"]

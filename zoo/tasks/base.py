@@ -21,6 +21,9 @@ Arrays = dict[str, NDArray[Any]]
 Run = Callable[[Arrays], Arrays]
 """Whatever executes a graph: an ONNX Runtime session, the serving engine, a torch module in tests."""
 
+Draw = Callable[[Any, Any, Arrays, Arrays], bytes]
+"""A PNG file of a task, a request, and the graph's inputs and outputs for it."""
+
 MAX_BATCH = 4096  # rows or images in one request
 MAX_NAME = 128  # characters in a model's name
 
@@ -80,6 +83,11 @@ class Task(BaseModel, ABC):
     """Names of the graph's inputs."""
     outputs: ClassVar[tuple[str, ...]]
     """Names of the graph's outputs."""
+
+    names_data_sets: ClassVar[bool] = True
+    """Whether a data set's name may stand for a model of this kind."""
+    picture: ClassVar[Draw | None] = None
+    """A method that draws the answer, of a kind whose answers are images."""
 
     @classmethod
     @abstractmethod

@@ -17,26 +17,34 @@ from zoo.tasks.labels import ClassifyResponse, classification_metrics, label_pre
 
 BASELINE_BINS = 16  # equal bins of the intensities 0..255
 
+Files = Annotated[
+    str | Annotated[list[str], Field(min_length=1, max_length=MAX_BATCH, fail_fast=True)] | None,
+    Field(description="PNG or JPEG as base64 or data URL, or a list of them."),
+]
+Pixels = Annotated[
+    list[Any] | None,
+    Field(description="Integers 0-255 as [H][W], [H][W][C], [N][H][W] or [N][H][W][C]."),
+]
+
+
+def require_one_source(image: str | list[str] | None, pixels: list[Any] | None) -> None:
+    """Raises `ValueError` unless a request has either."""
+    if (image is None) == (pixels is None):
+        raise ValueError("give either `image` or `pixels`")
+
 
 class ClassifyImageRequest(Request):
     """One image or several, encoded (`image`) or as nested lists (`pixels`)."""
 
     files: ClassVar[tuple[str, ...]] = ("image",)
 
-    image: Annotated[
-        str | Annotated[list[str], Field(min_length=1, max_length=MAX_BATCH, fail_fast=True)] | None,
-        Field(description="PNG or JPEG as base64 or data URL, or a list of them."),
-    ] = None
-    pixels: Annotated[
-        list[Any] | None,
-        Field(description="Integers 0-255 as [H][W], [H][W][C], [N][H][W] or [N][H][W][C]."),
-    ] = None
+    image: Files = None
+    pixels: Pixels = None
     top_k: Annotated[int | None, Field(ge=1, description="Only the most probable labels.")] = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.image is None) == (self.pixels is None):
-            raise ValueError("give either `image` or `pixels`")
+        require_one_source(self.image, self.pixels)
         return self
 
 
@@ -79,11 +87,7 @@ class ImageClassification(Task):
         )
 
     def encode(self, request: ClassifyImageRequest) -> Arrays:
-        if request.pixels is not None:
-            return {"image": self._from_pixels(request.pixels)}
-        images = request.image if isinstance(request.image, list) else [request.image or ""]
-        decoded = [decode_image(decode_base64(i), self.height, self.width, self.channels) for i in images]
-        return {"image": np.array(decoded)}
+        return {"image": self.images(request.image, request.pixels)}
 
     def decode(self, request: ClassifyImageRequest, outputs: Arrays) -> dict[str, Any]:
         return {"predictions": label_predictions(outputs["probabilities"], self.labels, request.top_k)}
@@ -108,6 +112,14 @@ class ImageClassification(Task):
             edges = [float(width * i) for i in range(1, BASELINE_BINS)]
             baseline[f"channel_{channel}"] = {"edges": edges, "shares": (counts / counts.sum()).tolist()}
         return baseline
+
+    def images(self, image: str | list[str] | None, pixels: list[Any] | None) -> NDArray[np.uint8]:
+        """uint8 [N, H, W, C] of encoded images or of pixels; `InvalidInput` where they do not fit."""
+        if pixels is not None:
+            return self._from_pixels(pixels)
+        files = image if isinstance(image, list) else [image or ""]
+        shape = self.height, self.width, self.channels
+        return np.array([decode_image(decode_base64(file), *shape) for file in files])
 
     def _from_pixels(self, pixels: list[Any]) -> NDArray[np.uint8]:
         """uint8 [N, H, W, C] of nested lists in any of the four accepted shapes."""

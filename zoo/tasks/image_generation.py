@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, Field
 
 from zoo import metrics
 from zoo.errors import InvalidInput
-from zoo.images import decode_base64, decode_image, encode_png, grid
+from zoo.images import decode_base64, decode_png, encode_png, grid
 from zoo.tasks.agreement import agree
 from zoo.tasks.base import Arrays, Request, Response, Run, Schema, Task, run_in_batches
 from zoo.tasks.labels import label_index
@@ -81,6 +81,7 @@ class ImageGeneration(Task):
 
     endpoint: ClassVar[str] = "/generate_images"
     payload: ClassVar[str | None] = None
+    names_data_sets: ClassVar[bool] = False  # it makes such data, and answers nothing about them
     primary_metric: ClassVar[str] = "frechet_distance"
     higher_is_better: ClassVar[bool] = False
     request_type: ClassVar[type[GenerateImagesRequest]] = GenerateImagesRequest
@@ -97,13 +98,13 @@ class ImageGeneration(Task):
         return {"latent": self._latents(request.seed, request.count), "class": self._classes(request)}
 
     def decode(self, request: GenerateImagesRequest, outputs: Arrays) -> dict[str, Any]:
-        images = [base64.b64encode(encode_png(image)).decode() for image in _pixels(outputs)]
+        images = [base64.b64encode(encode_png(image)).decode() for image in pixels(outputs)]
         classes = [self.labels[k] for k in self._classes(request)]
         return {"images": images, "classes": classes, "seed": request.seed}
 
-    def picture(self, request: GenerateImagesRequest, outputs: Arrays) -> bytes:
+    def picture(self, request: GenerateImagesRequest, inputs: Arrays, outputs: Arrays) -> bytes:
         """PNG file of all images in a grid, row by row; its text `seed` gives them again."""
-        return encode_png(grid(_pixels(outputs)), {"seed": str(request.seed)})
+        return encode_png(grid(list(pixels(outputs))), {"seed": str(request.seed)})
 
     def request_for(self, examples: Arrays, model: str) -> dict[str, Any]:
         """Of what `example_inputs` gives: the way from a seed to latents has no inverse."""
@@ -141,11 +142,13 @@ class ImageGeneration(Task):
 
     def agrees(self, answer: dict[str, Any], expected: dict[str, Any]) -> bool:
         """Images may differ by one of 255 levels: where rounding falls is the machine's choice."""
-        ours, theirs = ([self._unpack(i) for i in side["images"]] for side in (answer, expected))
-        same_size = len(ours) == len(theirs)
+        ours, theirs = (
+            np.array([decode_png(decode_base64(image)) for image in side["images"]], np.int16)
+            for side in (answer, expected)
+        )
         return (
-            same_size
-            and all(np.abs(a - b).max() <= 1 for a, b in zip(ours, theirs, strict=True))
+            ours.shape == theirs.shape
+            and bool(np.abs(ours - theirs).max() <= 1)
             and agree({**answer, "images": []}, {**expected, "images": []})
         )
 
@@ -162,12 +165,8 @@ class ImageGeneration(Task):
     def _in_turn(self, count: int) -> NDArray[np.int64]:
         return np.arange(count, dtype=np.int64) % len(self.labels)
 
-    def _unpack(self, image: str) -> NDArray[np.int16]:
-        png = decode_image(decode_base64(image), self.height, self.width, self.channels)
-        return png.astype(np.int16)
 
-
-def _pixels(outputs: Arrays) -> NDArray[np.uint8]:
+def pixels(outputs: Arrays) -> NDArray[np.uint8]:
     """uint8 [N, H, W, C] of intensities from 0 to 1."""
     levels: NDArray[np.uint8] = np.rint(outputs["image"].clip(0, 1) * 255).astype(np.uint8)
     return levels

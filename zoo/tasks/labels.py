@@ -42,18 +42,16 @@ def _ranked(row: list[float], labels: tuple[str, ...], top_k: int | None) -> dic
 
 
 def label_index(wanted: str | int, labels: tuple[str, ...], field: str) -> int:
-    """Class index of a label or index that the request's field names; `InvalidInput` names the labels."""
-    if wanted in labels:
+    """Class index of a label, or of an index where no label reads so; `InvalidInput` names field and labels.
+
+    Labels come first because forms cannot tell a label of digits from a number.
+    """
+    if str(wanted) in labels:
         return labels.index(str(wanted))
     if isinstance(wanted, int) and 0 <= wanted < len(labels):
         return wanted
-    raise InvalidInput(f"{field}: no such label; the model's labels are {named(labels)}")
-
-
-def named(labels: tuple[str, ...]) -> str:
-    """The labels in words; of many the first."""
     more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
-    return ", ".join(labels[:NAMED]) + more
+    raise InvalidInput(f"{field}: no such label; the model's labels are {', '.join(labels[:NAMED])}{more}")
 
 
 def classification_metrics(target: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, float]:

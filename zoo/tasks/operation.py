@@ -1,0 +1,52 @@
+"""What may be asked of a fitted task: its own question, and further ones of some kinds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+from zoo.tasks.base import Arrays, Draw, Request, Response, Task
+
+JSON, PNG = "application/json", "image/png"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A question with an endpoint of its own, answered by one run of the graph of any model of a kind."""
+
+    task_type: type[Task]
+    endpoint: str
+    request_type: type[Request]
+    response_type: type[Response]
+    encode: Callable[[Any, Any], Arrays]
+    """Task and request to graph inputs; `InvalidInput` where they do not fit."""
+    decode: Callable[[Any, Any, Arrays], dict[str, Any]]
+    """Task, request and graph outputs to the answer, without its lineage, as plain Python values."""
+    picture: Draw | None = None
+    """Where the answer may be a PNG file instead."""
+    picture_first: bool = False
+    """Whether the picture is what a client gets that does not say what it accepts."""
+
+    @classmethod
+    def main(cls, task_type: type[Task]) -> Self:
+        """A kind's own question."""
+        return cls(
+            task_type,
+            task_type.endpoint,
+            task_type.request_type,
+            task_type.response_type,
+            task_type.encode,
+            task_type.decode,
+            task_type.picture,
+        )
+
+    @property
+    def name(self) -> str:
+        """The endpoint without its slash."""
+        return self.endpoint.strip("/")
+
+    @property
+    def media_types(self) -> tuple[str, ...]:
+        """What an answer may be, the default first."""
+        if self.picture is None:
+            return (JSON,)
+        return (PNG, JSON) if self.picture_first else (JSON, PNG)

@@ -51,14 +51,14 @@ def export(module: nn.Module, task: Task) -> bytes:
     return graph
 
 
-def parity(module: nn.Module, run: Run, task: Task, examples: Arrays) -> float:
-    """Largest deviation of a run from its module over all batch sizes and outputs, on real `examples`.
+def parity(module: nn.Module, run: Run, task: Task, split: Arrays) -> float:
+    """Largest deviation of a run from its module over all batch sizes and outputs, on a split's inputs.
 
     Relative to max(1, |torch|); not a number where an output is none. `ExportError` where the shapes differ.
     """
     deviations = []
     for size in PARITY_BATCHES:
-        inputs = _batch(task, examples, size)
+        inputs = examples(task, split, size)
         with torch.no_grad():
             expected = module(*(torch.from_numpy(array) for array in inputs.values()))
         outputs = run(inputs)
@@ -74,10 +74,15 @@ def parity(module: nn.Module, run: Run, task: Task, examples: Arrays) -> float:
     return float(np.max(deviations))  # unlike Python's `max`, not a number if one of them is not
 
 
-def _batch(task: Task, examples: Arrays, size: int) -> Arrays:
-    """`size` rows of real inputs, repeated where there are too few, in the graph's number formats."""
-    formats = task.example_inputs(1)
+def examples(task: Task, split: Arrays, size: int) -> Arrays:
+    """`size` rows of real inputs, repeated where there are too few, in the graph's number formats.
+
+    The task's own where the split has none, as a generator's are drawn and not measured.
+    """
+    own = task.example_inputs(size)
+    if not set(task.inputs) <= set(split):
+        return own
     return {
-        name: np.resize(examples[name], (size, *examples[name].shape[1:])).astype(formats[name].dtype)
+        name: np.resize(split[name], (size, *split[name].shape[1:])).astype(own[name].dtype)
         for name in task.inputs
     }

@@ -77,18 +77,18 @@ def fit(
         progress, best = _load(checkpoint, objective)
         observe(progress, progress.history)
     saved = time.monotonic()
-    losses: list[torch.Tensor] = []  # of the steps since the last logged epoch
+    steps: list[Tensors] = []  # since the last logged epoch
     while progress.epoch < plan.epochs and not _out_of_patience(progress, plan):
         started = time.perf_counter()
         objective.network.train()
-        losses += _epoch(objective, data, plan, fabric, progress.epoch)
+        steps += _epoch(objective, data, plan, fabric, progress.epoch)
         progress.epoch += 1
         logged = progress.epoch % plan.log_every == 0 or progress.epoch == plan.epochs
         if not logged:
             progress.seconds += time.perf_counter() - started
             continue
-        points = _points_of(losses, progress, plan)
-        losses = []
+        points = _points_of(steps, progress, plan)
+        steps = []
         if held_out is not None:
             values = validate(objective, held_out)
             points |= {f"validation_{name}": [(progress.epoch, value)] for name, value in values.items()}
@@ -137,25 +137,26 @@ def seed_of(*parts: int) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
-def _epoch(objective: Objective, data: Tensors, plan: Plan, fabric: Fabric, epoch: int) -> list[torch.Tensor]:
-    """One pass over the training split; the loss of each step, still on the device."""
+def _epoch(objective: Objective, data: Tensors, plan: Plan, fabric: Fabric, epoch: int) -> list[Tensors]:
+    """One pass over the training split; what each step returned, still on the device."""
     rows = len(data["target"])
     torch.manual_seed(seed_of(plan.seed, epoch, fabric.global_rank))  # dropout
     if not 0 < plan.batch_size < rows and fabric.world_size == 1:
-        return [objective.step(data)["loss"]]
+        return [objective.step(data)]
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed_of(plan.seed, epoch)))
     share = rows // fabric.world_size  # the same number of steps on each device
     order = order[fabric.global_rank * share : (fabric.global_rank + 1) * share].to(fabric.device)
     size = max(1, (plan.batch_size or rows) // fabric.world_size)
     return [
-        objective.step({name: tensor[index] for name, tensor in data.items()})["loss"]
+        objective.step({name: tensor[index] for name, tensor in data.items()})
         for index in torch.split(order, size)
     ]
 
 
-def _points_of(losses: list[torch.Tensor], progress: Progress, plan: Plan) -> Points:
-    """Mean loss since the last logged epoch and every N-th batch loss; checks for divergence."""
-    values: list[float] = torch.stack(losses).tolist()
+def _points_of(steps: list[Tensors], progress: Progress, plan: Plan) -> Points:
+    """Means since the last logged epoch and every N-th batch loss; checks for divergence."""
+    scalars = {name: torch.stack([step[name] for step in steps]).tolist() for name in steps[0]}
+    values = scalars["loss"]
     if progress.first_loss is None:
         progress.first_loss = values[0]
     limit = DIVERGED * (1 + abs(progress.first_loss))
@@ -170,7 +171,8 @@ def _points_of(losses: list[torch.Tensor], progress: Progress, plan: Plan) -> Po
     every = [
         (first + i, value) for i, value in enumerate(values, start=1) if (first + i) % plan.log_steps == 0
     ]
-    return {"train_loss": [(progress.epoch, sum(values) / len(values))], "batch_loss": every}
+    means = {f"train_{name}": [(progress.epoch, sum(of) / len(of))] for name, of in scalars.items()}
+    return {**means, "batch_loss": every}
 
 
 def _out_of_patience(progress: Progress, plan: Plan) -> bool:

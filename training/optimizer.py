@@ -23,6 +23,8 @@ class Optimizer:
     """Share of the last step that is kept (sgd and rmsprop)."""
     nesterov: bool = False
     """Takes the gradient where the momentum leads to (sgd; Nesterov 1983)."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Shares of the mean gradient and of its mean square that are kept (adam and adamw)."""
     weight_decay: float = 0.0
     """L2 penalty; decoupled from the gradient in adamw."""
     schedule: Literal["constant", "cosine"] = "constant"
@@ -63,7 +65,7 @@ class Optimizer:
         return optimizer, LambdaLR(optimizer, factor)
 
     def _rule(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        rate, decay = self.learning_rate, self.weight_decay
+        rate, decay, betas = self.learning_rate, self.weight_decay, self.betas
         # Fused: one call for all parameters, where a call for each would cost more than its arithmetic.
         match self.name:
             case "sgd":
@@ -78,6 +80,6 @@ class Optimizer:
             case "rmsprop":
                 return torch.optim.RMSprop(groups, rate, momentum=self.momentum, weight_decay=decay)
             case "adam":
-                return torch.optim.Adam(groups, rate, weight_decay=decay, fused=True)
+                return torch.optim.Adam(groups, rate, betas, weight_decay=decay, fused=True)
             case "adamw":
-                return torch.optim.AdamW(groups, rate, weight_decay=decay, fused=True)
+                return torch.optim.AdamW(groups, rate, betas, weight_decay=decay, fused=True)

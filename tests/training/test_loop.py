@@ -9,7 +9,8 @@ import torch
 from quick_training import fitted
 
 from training import pipeline
-from training.loop import Points, Progress, seed_of, to_tensors, validate
+from training.loop import Points, Progress, fit, seed_of, to_tensors, validate
+from training.objectives.base import Tensors
 from training.optimizer import Optimizer
 from training.recipe import Recipe
 from training.recipes import recipe_for
@@ -138,3 +139,23 @@ def test_a_checkpoint_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.Mo
         assert progress.history == expected.history
         for name, tensor in whole.objective.weights().items():
             assert torch.equal(tensor, resumed.objective.weights()[name]), f"{name} after a cut at {stop}"
+
+
+def test_every_scalar_of_a_step_is_averaged_and_logged() -> None:
+    prepared, _ = fitted(replace(SHORT, epochs=1))
+    rows, calls = len(prepared.data.train["target"]), 0
+    step = prepared.objective.step
+
+    def counting(batch: Tensors) -> Tensors:
+        nonlocal calls
+        calls += 1
+        return step(batch) | {"calls": torch.tensor(float(calls))}
+
+    prepared.objective.step = counting  # type: ignore[method-assign]
+    plan = replace(prepared.plan, epochs=4, log_every=2)
+    fit_args = prepared.data.train, None, plan, prepared.fabric, lambda progress, points: None
+    history = fit(prepared.objective, *fit_args).history
+    steps = math.ceil(rows / SHORT.batch_size)
+    # The calls of two epochs are numbered 1 to 2n, and 2n + 1 to 4n.
+    assert history["train_calls"] == [(2, steps + 0.5), (4, 3 * steps + 0.5)]
+    assert set(history) == {"train_loss", "train_calls", "batch_loss"}

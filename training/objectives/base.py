@@ -47,6 +47,10 @@ class Objective(ABC):
         """Images worth looking at on the way, by name: uint8 [rows, columns, H, W, C]."""
         return {}
 
+    def failure_signs(self, means: dict[str, float]) -> list[str]:
+        """What goes wrong, in words, as the means of `step`'s scalars since the last logged epoch show."""
+        return []
+
     def weights(self) -> dict[str, Tensor]:
         """A copy of all weights."""
         return {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
@@ -74,4 +78,4 @@ class Objective(ABC):
 
 def exportable(network: nn.Module, *after: nn.Module) -> nn.Module:
     """A float32 copy on the CPU in evaluation mode, followed by further modules."""
-    return copy.deepcopy(nn.Sequential(network, *after)).cpu().float().eval()
+    return copy.deepcopy(nn.Sequential(network, *after) if after else network).cpu().float().eval()

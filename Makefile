@@ -1,4 +1,5 @@
 # make run     train one quick model per architecture, then MLflow UI on :5000 and the service on :3000
+# make zoo     train every architecture on every data set it has a recipe for; goes on where it was stopped
 # make test    the test suite
 # make check   lint and types, as CI does
 # make bench   the measured comparisons in tests/benchmarks
@@ -7,10 +8,13 @@ PYTHON ?= python3
 VENV   := .venv
 READY  := $(VENV)/.installed
 
-.PHONY: run test check bench clean
+.PHONY: run zoo test check bench clean
 
 run: $(READY)
 	$(VENV)/bin/zoo quickstart
+
+zoo: $(READY)
+	$(VENV)/bin/zoo train-all
 
 test: $(READY)
 	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile

@@ -149,6 +149,7 @@ def prepare(recipe: Recipe) -> Prepared:
 
 def _fabric(recipe: Recipe) -> Fabric:
     """Devices and number format."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it greets every number format
     fabric = Fabric(
         accelerator="cuda" if recipe.device != "cpu" and torch.cuda.is_available() else "cpu",
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),  # torchrun's

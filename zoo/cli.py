@@ -260,10 +260,21 @@ class Quickstart:
         quickstart(self.ui_port, self.serve_port)
 
 
+@dataclass(frozen=True)
+class TrainAll:
+    """Train every architecture on every data set it has a recipe for; go on where that was interrupted."""
+
+    def __call__(self) -> None:
+        from training.everything import train_everything
+
+        train_everything()
+
+
 COMMANDS: dict[str, Any] = {
     "list": List,
     "data": Data,
     "train": Train,
+    "train-all": TrainAll,
     "study": Study,
     "leaderboard": Leaderboard,
     "promote": Promote,

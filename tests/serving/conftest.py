@@ -6,7 +6,15 @@ from pathlib import Path
 import httpx
 import pytest
 from server import Server, running
-from tiny_zoo import TinyRegistry, write_classification, write_generator, write_images, write_regression
+from tiny_zoo import (
+    TinyRegistry,
+    write_classification,
+    write_corner,
+    write_generator,
+    write_images,
+    write_photos,
+    write_regression,
+)
 
 EXEMPT = (
     # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that the next one will not have.
@@ -27,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> TinyRegistry:
-    """Five models, one version of which failed its gate; the data set `mnist` has its champion's name."""
+    """Seven models, one version of which failed its gate; the data set `mnist` has its champion's name."""
     scratch: Path = tmp_path_factory.mktemp("bundles")
     registry = TinyRegistry(tmp_path_factory.mktemp("home"))
     for made in (
@@ -36,6 +44,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> TinyRegistry:
         write_images(scratch / "images"),
         write_images(scratch / "worse_images", name="mlp-mnist", accuracy=0.9),
         write_generator(scratch / "generator"),
+        write_corner(scratch / "corner"),
+        write_photos(scratch / "photos"),
     ):
         registry.promote(made.manifest.model, registry.register(made))
     registry.copy_to_data_set("lenet5-mnist", "1", "mnist")

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
-from tiny_zoo import write_regression
+from tiny_zoo import write_generator, write_regression
 
 from serving.application import Application
 from serving.engine import DeadlineExceeded, Overloaded
@@ -76,6 +76,15 @@ def test_what_nobody_foresaw_is_logged_and_not_told(
     assert response.status_code == 500
     assert "secret" not in response.text
     assert "secret" in caplog.text
+
+
+def test_a_generator_alone_does_not_have_its_data_sets_name(tmp_path: Path) -> None:
+    write_generator(tmp_path / "made")
+    application = Application(no_page, Settings(bundles=tmp_path))
+    application._follower._step()
+    entries = request(application, "GET", "/models").json()["models"]
+    assert [entry["name"] for entry in entries] == ["gan-mnist"]
+    assert request(application, "GET", "/models/mnist").status_code == 404
 
 
 def test_a_client_that_leaves_half_way(tmp_path: Path) -> None:

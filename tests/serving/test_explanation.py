@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import bentoml
@@ -10,36 +9,21 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from server import Server, running
-from tiny_zoo import DIGITS, SIDE, write_classification, write_images, write_photos
+from server import Server
+from tiny_zoo import CORNER, DIGITS, SIDE
 
 from zoo.images import encode_png
 
 HEADERS = ("x-zoo-model", "x-zoo-version", "x-zoo-run-id", "x-zoo-digest", "x-zoo-provider")
-CORNER = np.zeros((SIDE, SIDE, 1))
-CORNER[:3, :3] = 1
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A model for which a picture is a 1 if its corner is bright, and one of colour photos of 96 pixels."""
-    folder = tmp_path_factory.mktemp("bundles")
-    weights = np.zeros((SIDE * SIDE, len(DIGITS)))
-    weights[:, 1] = CORNER.ravel()
-    write_images(folder / "corner", name="corner-digits", weights=weights)
-    write_photos(folder / "photos")
-    write_classification(folder / "rows")
-    with running(folder / "log", ZOO_BUNDLES=str(folder)) as server:
-        yield server
-
-
-IMAGE = encode_png((255 * CORNER + 100 * (1 - CORNER)).astype(np.uint8))
+PIXELS = np.full((SIDE, SIDE, 1), 100, np.uint8)
+PIXELS[CORNER] = 255
+IMAGE = encode_png(PIXELS)
 TEXT = base64.b64encode(IMAGE).decode()
 AS_JSON = {"Accept": "application/json"}
 
 
 def explain(client: httpx.Client, headers: dict[str, str], **fields: object) -> httpx.Response:
-    request = {"model": "corner-digits", "image": TEXT, **fields}
+    request = {"model": "mlp-corner", "image": TEXT, **fields}
     response = client.post("/explain_image", json=request, headers=headers)
     assert response.status_code == 200, response.text
     return response
@@ -49,8 +33,8 @@ def test_json(client: httpx.Client) -> None:
     response = explain(client, AS_JSON)
     body = response.json()
     assert body.keys() == {"label", "probability", "heatmap", "lineage"}
-    assert body["lineage"]["model"] == "corner-digits"
-    classified = client.post("/classify_image", json={"model": "corner-digits", "image": TEXT}).json()
+    assert body["lineage"]["model"] == "mlp-corner"
+    classified = client.post("/classify_image", json={"model": "mlp-corner", "image": TEXT}).json()
     (prediction,) = classified["predictions"]
     assert body["label"] == prediction["label"] == "1"
     assert body["probability"] == pytest.approx(prediction["probabilities"]["1"], abs=1e-6)
@@ -83,10 +67,9 @@ def test_another_label(client: httpx.Client) -> None:
 
 def test_every_form_of_the_image(client: httpx.Client) -> None:
     one = explain(client, AS_JSON).json()
-    pixels = np.asarray(Image.open(io.BytesIO(IMAGE))).tolist()
-    assert explain(client, AS_JSON, image=None, pixels=pixels).json() == one
+    assert explain(client, AS_JSON, image=None, pixels=PIXELS.tolist()).json() == one
     assert explain(client, AS_JSON, image=[f"data:image/png;base64,{TEXT}"]).json() == one
-    form = {"model": "corner-digits", "label": "1"}
+    form = {"model": "mlp-corner", "label": "1"}
     response = client.post("/explain_image", data=form, files={"image": IMAGE}, headers=AS_JSON)
     assert response.json() == one
 
@@ -105,7 +88,7 @@ def test_bentoml_client(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "digit.png"
     path.write_bytes(IMAGE)
     with bentoml.SyncHTTPClient(server.url) as client:
-        picture = client.explain_image(model="corner-digits", image=path, label="1")
+        picture = client.explain_image(model="mlp-corner", image=path, label="1")
         assert picture.size == (224, 224)
         client._temp_dir.cleanup()  # which it leaves to the garbage collector, and that warns
 
@@ -127,7 +110,7 @@ def test_bentoml_client(server: Server, tmp_path: Path) -> None:
     ids=lambda value: str(value)[:30],
 )
 def test_what_does_not_fit(client: httpx.Client, fields: dict, words: list[str]) -> None:
-    request = {"model": "corner-digits", "image": TEXT, **fields}
+    request = {"model": "mlp-corner", "image": TEXT, **fields}
     response = client.post("/explain_image", json=request)
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/json"
@@ -137,6 +120,6 @@ def test_what_does_not_fit(client: httpx.Client, fields: dict, words: list[str])
 
 def test_several_uploads_are_too_many(client: httpx.Client) -> None:
     files = [("image", IMAGE), ("image", IMAGE)]
-    response = client.post("/explain_image", data={"model": "corner-digits"}, files=files)
+    response = client.post("/explain_image", data={"model": "mlp-corner"}, files=files)
     assert response.status_code == 422
     assert "2 images; one is explained at a time" in response.json()["error"]

@@ -9,8 +9,8 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from server import Server, running
-from tiny_zoo import DIGITS, SIDE, TinyRegistry, write_generator
+from server import Server
+from tiny_zoo import DIGITS, SIDE, TinyRegistry
 
 from zoo.cli import main
 from zoo.images import GAP
@@ -149,14 +149,6 @@ def test_bentoml_client(server: Server) -> None:
         assert len(images(body)) == 3
         assert client.generate_images(model="gan-mnist")["classes"] == ["0"]
         client._temp_dir.cleanup()  # which it leaves to the garbage collector, and that warns
-
-
-def test_a_generator_alone_does_not_have_its_data_sets_name(tmp_path: Path) -> None:
-    write_generator(tmp_path / "made")
-    with running(tmp_path / "log", ZOO_BUNDLES=str(tmp_path)) as server:
-        entries = httpx.get(f"{server.url}/models").json()["models"]
-        assert [entry["name"] for entry in entries] == ["gan-mnist"]
-        assert httpx.get(f"{server.url}/models/mnist").status_code == 404
 
 
 # The command line

@@ -16,6 +16,8 @@ NAMES = {
     "lenet5-mnist": None,
     "mlp-mnist": None,
     "gan-mnist": None,
+    "mlp-corner": None,
+    "alexnet-photos": None,
     "diabetes": "linear_regression-diabetes",
     "iris": "perceptron-iris",
     "mnist": "lenet5-mnist",

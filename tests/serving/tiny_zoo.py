@@ -26,6 +26,7 @@ FEATURES = ("age", "mass")
 SPECIES = ("setosa", "versicolor", "virginica")
 DIGITS = tuple("0123456789")
 SIDE = 8
+CORNER = (slice(0, 3), slice(0, 3))
 
 
 TypedShape = tuple[str, int, list[str | int]]
@@ -146,20 +147,22 @@ def write_classification(
     return _write(directory, name, task, softmax_graph(random.normal(size=(2, classes))), train, accuracy)
 
 
-def write_images(
-    directory: Path,
-    name: str = "lenet5-mnist",
-    accuracy: float = 0.99,
-    weights: np.ndarray | None = None,
-) -> Bundle:
-    """A model of digits by 8 x 8 grey pixels, with random weights [64, 10] unless they are given."""
+def write_images(directory: Path, name: str = "lenet5-mnist", accuracy: float = 0.99) -> Bundle:
+    """A model of digits by 8 x 8 grey pixels."""
     random = np.random.default_rng(2)
     image = random.integers(0, 256, (50, SIDE, SIDE, 1), dtype=np.uint8)
     train = {"image": image, "target": np.zeros(50, np.int64)}
     task = ImageClassification.fit(train, Schema(labels=DIGITS))
-    drawn = random.normal(size=(SIDE * SIDE, 10))
-    graph = image_graph(drawn if weights is None else weights)
-    return _write(directory, name, task, graph, train, accuracy)
+    return _write(directory, name, task, image_graph(random.normal(size=(SIDE * SIDE, 10))), train, accuracy)
+
+
+def write_corner(directory: Path, name: str = "mlp-corner") -> Bundle:
+    """A model for which 8 x 8 grey pixels are a 1 the more, the brighter their CORNER is."""
+    train = {"image": np.zeros((9, SIDE, SIDE, 1), np.uint8)}
+    weights = np.zeros((SIDE, SIDE, len(DIGITS)))
+    weights[*CORNER, 1] = 1
+    graph = image_graph(weights.reshape(-1, len(DIGITS)))
+    return _write(directory, name, ImageClassification.fit(train, Schema(labels=DIGITS)), graph, train, 0.9)
 
 
 def write_photos(directory: Path, name: str = "alexnet-photos") -> Bundle:

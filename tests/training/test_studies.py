@@ -21,7 +21,7 @@ from training.loss_surface import TWO_WEIGHTS, surface_of
 from training.optimizer import Optimizer
 from training.pipeline import prepare, torch_settings
 from training.store import connect
-from training.studies import activations, backprop, minima
+from training.studies import activations, backprop, convolution, minima, pooling
 from zoo.errors import NotFound
 from zoo.models.mlp import MLPConfig
 
@@ -60,11 +60,16 @@ def nested(row: dict[str, Any]) -> list[Run]:
 def test_the_studies_are_those_of_the_course() -> None:
     assert study.names() == [
         "activations",
+        "augmentation",
         "backprop",
+        "convolution",
+        "gan-augmentation",
         "learning-rate",
         "minima",
         "optimizers",
+        "pooling",
         "regularization",
+        "transfer",
     ]
 
 
@@ -106,7 +111,7 @@ def test_the_figure_is_a_picture_wide_enough_for_a_slide(row: dict[str, Any]) ->
 
 
 def test_an_unknown_study_is_told_which_there_are() -> None:
-    with pytest.raises(NotFound, match=r"'pruning'.*activations, backprop"):
+    with pytest.raises(NotFound, match=r"'pruning'.*activations, augmentation"):
         study.conduct("pruning")
 
 
@@ -223,3 +228,36 @@ def test_the_path_is_recorded_at_every_step(store: Path) -> None:
         path = trial.parameters_by_step()
         progress = trial.train()
     assert len(path) == progress.step + 1 == 2 * 8 + 1  # 120 rows are 8 batches of 16
+
+
+@pytest.mark.parametrize("method", convolution.METHODS)
+@pytest.mark.parametrize(("height", "width", "side"), [(5, 7, 3), (8, 8, 5), (4, 4, 1)])
+def test_convolution_is_the_same_by_hand_by_torch_and_as_a_graph(
+    method: str, height: int, width: int, side: int
+) -> None:
+    random = np.random.default_rng(height)
+    image = random.normal(size=(height, width)).astype(np.float32)
+    kernel = random.normal(size=(side, side)).astype(np.float32)
+    convolved = convolution.METHODS[method](image, kernel)
+    assert convolved.shape == (height - side + 1, width - side + 1)
+    windows = np.lib.stride_tricks.sliding_window_view(image, (side, side))
+    np.testing.assert_allclose(convolved, np.einsum("ijmn,mn->ij", windows, kernel), atol=1e-5)
+
+
+def test_edge_kernels_answer_to_edges_of_their_direction() -> None:
+    step = np.repeat([[0.0, 0.0, 1.0, 1.0]], 4, axis=0).astype(np.float32)  # dark left, bright right
+    vertical, horizontal = (
+        convolution.KERNELS[f"{name} edges (Sobel)"] for name in ("vertical", "horizontal")
+    )
+    assert convolution.by_hand(step, vertical).min() == 4
+    assert not convolution.by_hand(step, horizontal).any()
+    np.testing.assert_array_equal(convolution.by_hand(step.T, horizontal), 4)
+
+
+def test_shifted_images_are_those_moved() -> None:
+    images = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3, 1)
+    moved = pooling.shifted(images, 1)
+    np.testing.assert_array_equal(moved[:, 1:, 1:], images[:, :2, :2])
+    assert not moved[:, 0].any()
+    assert not moved[:, :, 0].any()
+    np.testing.assert_array_equal(pooling.shifted(images, 0), images)

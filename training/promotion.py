@@ -194,11 +194,10 @@ def _history(client: MlflowClient, name: str) -> list[str]:
 def _follow(client: MlflowClient, changed: VersionRecord) -> None:
     """Points the data set's name at the best champion of any architecture."""
     dataset = changed.dataset
-    champions = [row for row in leaderboard(dataset) if row.champion]
-    # Of a folder's images, say, an image classifier answers to the name before a generator.
-    kinds = sorted({row.record.kind for row in champions}, key=list(TASKS).index)
-    kind = datasets.find(dataset).kind if dataset in datasets.names() else next(iter(kinds), changed.kind)
-    champions = [row for row in champions if row.record.kind == kind]
+    kind = datasets.find(dataset).kind if dataset in datasets.names() else changed.kind
+    if not TASKS[kind].names_data_sets:
+        return
+    champions = [row for row in leaderboard(dataset) if row.champion and row.record.kind == kind]
     if not champions:
         return
     best = champions[0]

@@ -102,7 +102,7 @@ def train(recipe: Recipe, watch: Observer | None = None, resume: str | None = No
             def observe(progress: Progress, points: Points) -> None:
                 log.points(points)
                 _exhibit(log, prepared, progress)
-                _warn(log, prepared, progress, points)
+                warn(log, prepared, progress, points)
                 if watch is not None:
                     watch(progress, points)
 
@@ -190,7 +190,7 @@ def _exhibit(log: tracking.RunLog, prepared: Prepared, progress: Progress) -> No
             log.figures({f"{name}_epoch_{progress.epoch:03d}": figures.image_table(images, name)})
 
 
-def _warn(log: tracking.RunLog, prepared: Prepared, progress: Progress, points: Points) -> None:
+def warn(log: tracking.RunLog, prepared: Prepared, progress: Progress, points: Points) -> None:
     """Says, and writes on the run, what an objective sees going wrong."""
     means = {
         name.removeprefix("train_"): values[-1][1]

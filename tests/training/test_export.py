@@ -25,18 +25,29 @@ from zoo.tasks.tabular_classification import TabularClassification
 KINDS: dict[str, list[Key]] = {  # one recipe for each architecture and kind
     "tabular_regression": [("linear-regression", "diabetes"), ("mlp", "diabetes")],
     "tabular_classification": [("perceptron", "iris-setosa"), ("mlp", "xor")],
-    "image_classification": [("mlp", "digits"), ("lenet5", "mnist-5k")],
+    "image_classification": [
+        ("mlp", "digits"),
+        ("lenet5", "mnist-5k"),
+        ("alexnet", "mnist-5k"),
+        ("vgg16", "mnist-5k"),
+        ("efficientnet-lite0", "mnist-5k"),
+    ],
 }
 FORMATS = {  # ONNX type and shape behind the batch axis
     "tabular_regression": {"features": ("tensor(float)", 1), "value": ("tensor(float)", 0)},
     "tabular_classification": {"features": ("tensor(float)", 1), "probabilities": ("tensor(float)", 1)},
     "image_classification": {"image": ("tensor(uint8)", 3), "probabilities": ("tensor(float)", 1)},
+    "image_generation": {
+        "latent": ("tensor(float)", 1),
+        "class": ("tensor(int64)", 0),
+        "image": ("tensor(float)", 3),
+    },
 }
 
 
 @pytest.fixture(scope="module", params=[key for keys in KINDS.values() for key in keys], ids="-".join)
 def exported(request: pytest.FixtureRequest) -> tuple[Prepared, nn.Module, bytes]:
-    recipe = replace(QUICK[request.param], epochs=2, log_every=1)
+    recipe = replace(QUICK[request.param], epochs=1, log_every=1)
     prepared, _ = fitted(recipe)
     module = prepared.objective.export_module()
     return prepared, module, export(module, prepared.task)

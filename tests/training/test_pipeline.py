@@ -153,6 +153,6 @@ def test_every_hyperparameter_says_what_it_means(name: str, capsys: pytest.Captu
     text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
     recipe = recipe_for(name)
     for field in flatten(recipe):
-        option = f"--{field}".replace("_", "-")
+        option = f"--{field.removeprefix('transfer.')}".replace("_", "-")
         found = re.search(rf"{option}(?=[ ,]).{{0,60}}?([A-Z|{{]\S*|None) .*?(\w+ \w+.*?)\(default: ", text)
         assert found, f"{option} is not explained"

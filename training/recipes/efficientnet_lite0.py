@@ -1,0 +1,66 @@
+"""EfficientNet-Lite0, fine-tuned from its ImageNet weights: much from few images."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from training.augment import Augmentation
+from training.datasets import Data
+from training.image_recipe import ImageRecipe
+from training.optimizer import Optimizer
+from training.transfer import IMAGENET, Transfer, Weights
+from zoo.models.efficientnet_lite0 import EfficientNetLite0, EfficientNetLite0Config
+from zoo.tasks import Task
+from zoo.tasks.image_classification import ImageClassification
+
+PIXEL_MEAN, PIXEL_STD = 127.0, 128.0  # what the ImageNet weights were trained with
+
+
+@dataclass(frozen=True, kw_only=True)
+class EfficientNetLite0Recipe(ImageRecipe):
+    """EfficientNet-Lite0, a small network whose shape was found by search (Tan & Le 2019)."""
+
+    model: EfficientNetLite0Config = EfficientNetLite0Config()
+
+    architecture: ClassVar[str] = "efficientnet-lite0"
+    paper: ClassVar[str] = "Tan & Le 2019"
+
+    def fit_task(self, data: Data) -> Task:
+        task = super().fit_task(data)
+        assert isinstance(task, ImageClassification)
+        scaling = {"pixel_mean": (PIXEL_MEAN,) * task.channels, "pixel_std": (PIXEL_STD,) * task.channels}
+        return task.model_copy(update=scaling)
+
+    def build_model(self, task: Task) -> nn.Module:
+        assert isinstance(task, ImageClassification)
+        return EfficientNetLite0(self.model, task.channels, len(task.labels))
+
+    def imagenet_weights(self) -> Weights:
+        from training.imagenet import efficientnet_lite0_weights
+
+        return efficientnet_lite0_weights()
+
+
+RECIPES = (
+    EfficientNetLite0Recipe(
+        dataset="mnist-5k",
+        images_per_class=100,
+        epochs=3,
+        batch_size=32,
+        model=EfficientNetLite0Config(size=48),
+        optimizer=Optimizer("adamw", 3e-3, weight_decay=1e-2, schedule="cosine", warmup=0.2),
+        transfer=Transfer(IMAGENET, compare=False),
+        bar=0.92,
+    ),
+    EfficientNetLite0Recipe(
+        dataset="cifar10",
+        images_per_class=100,
+        epochs=20,
+        batch_size=32,
+        optimizer=Optimizer("adamw", 1e-3, weight_decay=1e-2, schedule="cosine", warmup=0.1),
+        augmentation=Augmentation(flip=True, crop=3),
+        transfer=Transfer(IMAGENET, head_learning_rate=1e-2),
+        bar=0.80,
+    ),
+)

@@ -71,7 +71,7 @@ RECIPES = (
         model=SMALL,
         optimizer=SWIFT,
         augmentation=Augmentation(flip=True, crop=2),
-        bar=0.925,
+        bar=0.92,
     ),
     AlexNetRecipe(
         dataset="cifar10",
@@ -83,6 +83,6 @@ RECIPES = (
         model=SMALL,
         optimizer=SWIFT,
         augmentation=Augmentation(flip=True, crop=3),
-        bar=0.80,
+        bar=0.78,
     ),
 )

@@ -83,6 +83,6 @@ RECIPES = (
         model=NARROW,
         optimizer=SWIFT,
         augmentation=Augmentation(flip=True, crop=3),
-        bar=0.86,
+        bar=0.84,
     ),
 )

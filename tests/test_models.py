@@ -8,14 +8,18 @@ from dataclasses import dataclass, is_dataclass
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import zoo.models
 from training import recipes
+from zoo.models.alexnet import SMALL, AlexNet, AlexNetConfig
+from zoo.models.efficientnet_lite0 import EfficientNetLite0, EfficientNetLite0Config
+from zoo.models.gan import GAN, GANConfig
 from zoo.models.lenet5 import LeNet5, LeNet5Config
 from zoo.models.linear_regression import LinearRegression, LinearRegressionConfig
 from zoo.models.mlp import ACTIVATIONS, MLP, MLPConfig
 from zoo.models.perceptron import Perceptron, PerceptronConfig
+from zoo.models.vgg16 import VGG16, VGG16Config
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,12 @@ class Row:
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     parameters: int
+    label: Tensor | None = None
+    """Second input of a model that is told the class of each of its three inputs."""
+
+    def inputs(self, rows: int = 3) -> tuple[Tensor, ...]:
+        first = torch.rand(rows, *self.input_shape[1:])
+        return (first,) if self.label is None else (first, self.label[:rows])
 
 
 MODELS = {
@@ -33,7 +43,25 @@ MODELS = {
     ),
     "perceptron": Row(PerceptronConfig, lambda: Perceptron(PerceptronConfig(), 30), (3, 30), (3,), 31),
     "mlp": Row(MLPConfig, lambda: MLP(MLPConfig(), 64, 10), (3, 1, 8, 8), (3, 10), 9_610),
+    "alexnet": Row(AlexNetConfig, lambda: AlexNet(SMALL, 1, 28, 10), (3, 1, 28, 28), (3, 10), 862_922),
+    "vgg16": Row(
+        VGG16Config,
+        lambda: VGG16(VGG16Config(width=4, hidden=8), 1, 28, 10),
+        (3, 1, 28, 28),
+        (3, 10),
+        58_182,
+    ),
+    "efficientnet-lite0": Row(
+        EfficientNetLite0Config,
+        lambda: EfficientNetLite0(EfficientNetLite0Config(size=32), 3, 1000),
+        (3, 3, 32, 32),
+        (3, 1000),
+        4_652_008,
+    ),
     "lenet5": Row(LeNet5Config, lambda: LeNet5(LeNet5Config(), 1, 28, 10), (3, 1, 28, 28), (3, 10), 61_706),
+    "gan": Row(
+        GANConfig, lambda: GAN(GANConfig(width=8), 1, 28, 10), (3, 64), (3,), 71_098, torch.tensor([0, 3, 9])
+    ),
 }
 FILES = sorted(module.name for module in pkgutil.iter_modules(zoo.models.__path__))
 
@@ -58,8 +86,8 @@ def test_every_architecture_has_a_recipe_file() -> None:
 
 def test_shapes(row: Row) -> None:
     model = row.build().eval()
-    assert model(torch.rand(row.input_shape)).shape == row.output_shape
-    assert model(torch.rand(1, *row.input_shape[1:])).shape == (1, *row.output_shape[1:])
+    assert model(*row.inputs()).shape == row.output_shape
+    assert model(*row.inputs(1)).shape == (1, *row.output_shape[1:])
 
 
 def test_parameters(row: Row) -> None:
@@ -68,7 +96,7 @@ def test_parameters(row: Row) -> None:
 
 def test_every_parameter_has_a_gradient(row: Row) -> None:
     model = row.build()
-    model(torch.rand(row.input_shape)).square().sum().backward()
+    model(*row.inputs()).square().sum().backward()
     assert all(p.grad is not None for p in model.parameters())
 
 
@@ -159,3 +187,102 @@ def test_mlp_without_hidden_layers_is_linear() -> None:
     model = MLP(MLPConfig(()), 3, 2)
     a, b = torch.rand(3), torch.rand(3)
     torch.testing.assert_close(model((a + b)[None] / 2), (model(a[None]) + model(b[None])) / 2)
+
+
+# AlexNet
+
+
+def test_alexnet_is_the_paper_s() -> None:
+    with torch.device("meta"):
+        model = AlexNet(AlexNetConfig(), 3, 224, 1000)
+        maps = [torch.empty(1, 3, 224, 224)]
+        for layer in model.features:
+            maps.append(layer(maps[-1]))
+    assert count(model) == 60_965_224
+    convolved = [m.shape[1:] for m, layer in zip(maps[1:], model.features, strict=True) if has_weights(layer)]
+    assert convolved == [(96, 55, 55), (256, 27, 27), (384, 13, 13), (384, 13, 13), (256, 13, 13)]
+    assert maps[-1].shape == (1, 256, 6, 6)
+    kernels = [tuple(layer.weight.shape) for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    # The paper's own: kernels of its second, fourth and fifth layer see the maps of one GPU only.
+    assert kernels == [
+        (96, 3, 11, 11),
+        (256, 48, 5, 5),
+        (384, 256, 3, 3),
+        (384, 192, 3, 3),
+        (256, 192, 3, 3),
+    ]
+    assert [layer.out_features for layer in model.classifier if has_weights(layer)] == [4096, 4096, 1000]
+
+
+@pytest.mark.parametrize("size", [28, 32, 40])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_small_alexnet_takes_small_images(size: int, channels: int) -> None:
+    assert AlexNet(SMALL, channels, size, 7).eval()(torch.rand(2, channels, size, size)).shape == (2, 7)
+
+
+def test_alexnet_refuses_what_its_poolings_leave_nothing_of() -> None:
+    with pytest.raises(ValueError, match="32 pixels are too small"):
+        AlexNet(AlexNetConfig(), 3, 32, 10)
+
+
+# VGG
+
+
+@pytest.mark.parametrize(
+    ("configuration", "layers", "parameters"),
+    [("A", 11, 132_863_336), ("D", 16, 138_357_544), ("E", 19, 143_667_240)],
+)
+def test_vgg_is_the_paper_s(configuration: str, layers: int, parameters: int) -> None:
+    with torch.device("meta"):
+        plain, normalised = (
+            VGG16(VGG16Config(configuration, norm), 3, 224, 1000)  # type: ignore[arg-type]
+            for norm in (False, True)
+        )
+        assert plain.features(torch.empty(1, 3, 224, 224)).shape == (1, 512, 7, 7)
+    assert count(plain) == parameters
+    assert sum(has_weights(m) for m in plain.modules()) == layers
+    norms = [m for m in normalised.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) == layers - 3
+    assert count(normalised) == parameters + sum(2 * m.num_features for m in norms)
+
+
+@pytest.mark.parametrize("size", [28, 32, 33, 64])
+@pytest.mark.parametrize("hidden", [0, 12])
+def test_vgg_sizes_its_classifier_to_the_image(size: int, hidden: int) -> None:
+    model = VGG16(VGG16Config(width=4, hidden=hidden), 1, size, 7).eval()
+    assert model(torch.rand(2, 1, size, size)).shape == (2, 7)
+
+
+def test_vgg_starts_by_passing_its_input_on() -> None:
+    model = VGG16(VGG16Config(batch_norm=True, width=8, initial="dirac"), 1, 32, 10)
+    second = model.features[3]  # as many kernels as maps: each passes one map on
+    image = torch.rand(2, 8, 9, 9)
+    torch.testing.assert_close(second(image), image)
+
+
+def has_weights(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d | nn.Linear)
+
+
+# EfficientNet-Lite0
+
+
+@pytest.mark.parametrize("side", [28, 32, 33, 40])
+def test_efficientnet_lite0_resizes_images_itself(side: int) -> None:
+    model = EfficientNetLite0(EfficientNetLite0Config(size=33), 3, 7).eval()
+    image = torch.rand(2, 3, side, side)
+    resized = torch.nn.functional.interpolate(image, (33, 33), mode="bilinear", align_corners=False)
+    assert model.features(resized).shape == (2, 1280, 2, 2)  # 33 / 32, rounded up
+    torch.testing.assert_close(model(image), model(resized))
+
+
+def test_efficientnet_lite0_takes_grey_as_colour() -> None:
+    model = EfficientNetLite0(EfficientNetLite0Config(size=32), 1, 7).eval()
+    grey = torch.rand(2, 1, 28, 28)
+    torch.testing.assert_close(model(grey), model(grey.expand(-1, 3, -1, -1)))
+
+
+@pytest.mark.parametrize(("channels", "size"), [(2, 32), (4, 32), (3, 0)])
+def test_efficientnet_lite0_refuses(channels: int, size: int) -> None:
+    with pytest.raises(ValueError, match=r"1 or 3 channels, not|at least 1, not 0"):
+        EfficientNetLite0(EfficientNetLite0Config(size), channels, 10)

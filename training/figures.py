@@ -151,12 +151,15 @@ def show_image(axis: Any, image: Array) -> None:
 
 def image_table(images: Array, title: str, labels: Sequence[str] = ()) -> Figure:
     """Images [rows, columns, H, W, C] side by side, as they are; `labels` are the rows'."""
-    rows, columns = images.shape[:2]
-    figure, axes = new_figure(rows, columns, 0.8, 0.8)
-    for axis, image in zip(axes.flat, images.reshape(-1, *images.shape[2:]), strict=True):
-        show_image(axis, image)
-    for axis, label in zip(axes[:, 0], labels, strict=False):
-        axis.text(-0.1, 0.5, label, transform=axis.transAxes, ha="right", va="center")
+    rows, columns, height, width, channels = images.shape
+    gap = max(1, height // 14)
+    framed = np.pad(images, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
+    # [rows, columns, H, W, C] -> [rows · H, columns · W, C]: one picture, as axes for each would take seconds
+    sheet = framed.swapaxes(1, 2).reshape(rows * (height + gap), columns * (width + gap), channels)
+    figure, ((axis,),) = new_figure(1, 1, 0.8 * columns, 0.8 * rows)
+    show_image(axis, sheet[:-gap, :-gap])
+    for row, label in enumerate(labels):
+        axis.text(-gap, row * (height + gap) + height / 2, label, ha="right", va="center")
     figure.suptitle(title.replace("_", " "))
     return figure
 

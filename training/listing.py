@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any
 
 from training import promotion
-from zoo.tasks import TASKS
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
@@ -68,5 +67,5 @@ def leaderboard(dataset: str | None) -> list[dict[str, Any]]:
 
 def _parameters(recipe: "Recipe") -> int:
     data = recipe.load_data()
-    task = TASKS[data.kind].fit(data.train, data.schema)
+    task = recipe.fit_task(data)
     return sum(p.numel() for p in recipe.build_model(task).parameters())

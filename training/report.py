@@ -1,10 +1,13 @@
 """What is said of a trained model beyond its test metrics: figures and the model card."""
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import nn
 
 from training import figures
@@ -14,11 +17,17 @@ from zoo.graph import Graph
 from zoo.tasks import Task
 from zoo.tasks.base import run_in_batches
 from zoo.tasks.image_classification import ImageClassification
+from zoo.tasks.image_generation import ImageGeneration, pixels
 from zoo.tasks.tabular_classification import TabularClassification
 from zoo.tasks.tabular_regression import TabularRegression
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
+
+Latents = NDArray[np.float32]
+
+COLUMNS = 10  # images in a row of what a generator makes
+SHOWN_CLASSES = 12  # at most, a row each
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,8 @@ class Report:
 
 def report(trained: Trained) -> Report:
     """Learning curves and the figures of the task's kind."""
+    if isinstance(trained.task, ImageGeneration):
+        return _generator_report(trained, trained.task)
     drawn = {"learning_curves": figures.learning_curves(trained.progress.history)}
     task, test = trained.task, trained.data.test
     inputs = {name: test[name].astype(a.dtype) for name, a in task.example_inputs(1).items()}
@@ -104,6 +115,45 @@ def card(trained: Trained, sections: list[str]) -> str:
             "",
         ]
     )
+
+
+def _generator_report(trained: Trained, task: ImageGeneration) -> Report:
+    """What it makes of each class, and on the way from one latent vector to another."""
+    labels = task.labels[:SHOWN_CLASSES]
+    latents = task.example_inputs(COLUMNS + len(labels) + 1)["latent"]
+    steps = np.linspace(0, 1, COLUMNS)
+    ends = latents[COLUMNS:]
+    drawn = {
+        "learning_curves": figures.adversarial_curves(trained.progress.history),
+        "samples": _image_rows(trained, [latents[:COLUMNS]] * len(labels), labels, "samples"),
+        "interpolation": _image_rows(
+            trained,
+            [slerp(one, other, steps) for one, other in itertools.pairwise(ends)],
+            labels,
+            "from one latent vector to the next",
+        ),
+    }
+    return Report(figures=drawn)
+
+
+def _image_rows(trained: Trained, latents: Sequence[Latents], labels: tuple[str, ...], title: str) -> Figure:
+    """Images of the k-th class from the k-th rows of latents."""
+    columns = len(latents[0])
+    asked = np.repeat(np.arange(len(labels)), columns)
+    made = pixels(trained.run({"latent": np.concatenate(latents), "class": asked}))
+    return figures.image_table(made.reshape(len(labels), columns, *made.shape[1:]), title, labels)
+
+
+def slerp(one: Latents, other: Latents, steps: NDArray[np.floating]) -> Latents:
+    """[steps, Z]: from one vector [Z] to another along the great circle, at shares of the way from 0 to 1.
+
+    White (2016), "Sampling Generative Networks", arXiv:1609.04468: a straight line would pass nearer to the
+    origin than normal vectors of many dimensions ever lie.
+    """
+    angle = np.arccos(np.clip(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)), -1, 1))
+    shares = np.sin([(1 - steps) * angle, steps * angle]) / np.sin(angle)  # [2, steps]
+    way: Latents = (shares.T @ np.stack([one, other])).astype(np.float32)
+    return way
 
 
 def _first_weights(trained: Trained) -> Figure | None:

@@ -11,7 +11,7 @@ from quick_training import QUICK, Key, fitted
 from torch import Tensor, nn
 
 from training import pipeline, promotion
-from training.export import PARITY_BATCHES, PARITY_TOLERANCE, export, parity
+from training.export import PARITY_BATCHES, PARITY_TOLERANCE, examples, export, parity
 from training.objectives.base import Objective, exportable
 from training.objectives.classification import Classification
 from training.pipeline import Prepared
@@ -32,6 +32,7 @@ KINDS: dict[str, list[Key]] = {  # one recipe for each architecture and kind
         ("vgg16", "mnist-5k"),
         ("efficientnet-lite0", "mnist-5k"),
     ],
+    "image_generation": [("gan", "mnist-5k")],
 }
 FORMATS = {  # ONNX type and shape behind the batch axis
     "tabular_regression": {"features": ("tensor(float)", 1), "value": ("tensor(float)", 0)},
@@ -62,7 +63,7 @@ def test_tables_are_complete() -> None:
 def test_names_types_and_axes(exported: tuple[Prepared, nn.Module, bytes]) -> None:
     prepared, _, graph = exported
     run = Graph(graph)
-    expected = FORMATS[prepared.data.kind]
+    expected = FORMATS[prepared.kind]
     assert tuple(name for name, _, _ in run.inputs) == prepared.task.inputs
     assert tuple(name for name, _, _ in run.outputs) == prepared.task.outputs
     for name, kind, shape in run.inputs + run.outputs:
@@ -86,14 +87,15 @@ def test_any_batch_gives_the_modules_answer(exported: tuple[Prepared, nn.Module,
 
 
 def test_answers_are_readable(exported: tuple[Prepared, nn.Module, bytes]) -> None:
-    """Raw inputs in; probabilities, or values in the target's unit, out."""
+    """Raw inputs in; probabilities, values in the target's unit, or intensities out."""
     prepared, _, graph = exported
-    names = prepared.task.inputs
-    formats = prepared.task.example_inputs(1)
-    outputs = Graph(graph)({name: prepared.data.test[name].astype(formats[name].dtype) for name in names})
-    if prepared.data.kind == "tabular_regression":
+    test = prepared.data.test
+    outputs = Graph(graph)(examples(prepared.task, test, len(test["target"])))
+    if prepared.kind == "tabular_regression":
         target = prepared.data.train["target"]
         assert abs(outputs["value"].mean() - target.mean()) < target.std()
+    elif prepared.kind == "image_generation":
+        assert 0 <= outputs["image"].min() < outputs["image"].max() <= 1
     else:
         probabilities = outputs["probabilities"]
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)

@@ -35,6 +35,13 @@ FIGURES = {  # by architecture and kind, beyond the learning curves
     ("alexnet", "image_classification"): {"confusion", "worst_mistakes", "first_weights"},
     ("vgg16", "image_classification"): {"confusion", "worst_mistakes", "first_weights"},
     ("efficientnet-lite0", "image_classification"): {"confusion", "worst_mistakes", "first_weights"},
+    ("gan", "image_generation"): {
+        "samples_epoch_001",
+        "samples_epoch_002",
+        "samples",
+        "interpolation",
+        "recognised",
+    },
 }
 
 

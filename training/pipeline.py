@@ -21,7 +21,7 @@ from torch import nn
 
 from training import figures, promotion, tracking
 from training.datasets import Data, hold_out
-from training.export import PARITY_TOLERANCE, examples, export, parity
+from training.export import Parity, examples, export, parity
 from training.loop import Observer, Plan, Points, Progress, fit, seed_of, to_tensors, validate
 from training.memory import keep_freed_memory
 from training.objectives.base import Objective
@@ -235,7 +235,7 @@ def _publish(
     module = prepared.objective.export_module()
     graph = export(module, task)
     run = Graph(graph)
-    deviation = parity(module, run, task, data.test)
+    agreement = parity(module, run, task, data.test)
     metrics = recipe.evaluate(task, run, data)
     trained = Trained(recipe, data, task, progress, module, run, metrics, prepared.parameters)
     report = recipe.report(trained)
@@ -257,7 +257,8 @@ def _publish(
         "tracking_seconds": log.seconds,
         "latency_ms": latency,
         "onnx_bytes": float(len(graph)),
-        "export_deviation": deviation,
+        "export_deviation": agreement.deviation,
+        "export_tolerance": agreement.tolerance,
     }
     with tempfile.TemporaryDirectory() as folder:
         text = card(trained, report.sections)
@@ -267,7 +268,7 @@ def _publish(
         log.text(text, "card.md")
         log.weights(prepared.model.state_dict())
         model_id = log.model(written, example, test_metrics | costs, data)
-    reasons = _gate(recipe, task, deviation, metrics)
+    reasons = _gate(recipe, task, agreement, metrics)
     record = VersionRecord(
         architecture=recipe.architecture,
         dataset=recipe.dataset_name,
@@ -301,11 +302,13 @@ def _publish(
     )
 
 
-def _gate(recipe: Recipe, task: Task, deviation: float, metrics: dict[str, float]) -> list[str]:
+def _gate(recipe: Recipe, task: Task, agreement: Parity, metrics: dict[str, float]) -> list[str]:
     """Why a version may not be served; empty where it may."""
     reasons = []
-    if not deviation <= PARITY_TOLERANCE:
-        reasons.append(f"the graph deviates from torch by {deviation:.2e}, more than {PARITY_TOLERANCE:.0e}")
+    if not agreement.holds:
+        reasons.append(
+            f"the graph deviates from torch by {agreement.deviation:.2e}, more than {agreement.tolerance:.1e}"
+        )
     value = metrics[task.primary_metric]
     if recipe.bar is not None and value != recipe.bar and not task.better(value, recipe.bar):
         reasons.append(f"{task.primary_metric} {value:.6g} does not reach the recipe's bar of {recipe.bar:g}")

@@ -1,5 +1,6 @@
 """torch -> ONNX: names, types, free batch axis, and a parity check that nothing gets past."""
 
+import copy
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from quick_training import QUICK, Key, fitted
 from torch import Tensor, nn
 
 from training import pipeline, promotion
-from training.export import PARITY_BATCHES, PARITY_TOLERANCE, examples, export, parity
+from training.export import MOST_TOLERANCE, PARITY_BATCHES, PARITY_TOLERANCE, Parity, examples, export, parity
 from training.objectives.base import Objective, exportable
 from training.objectives.classification import Classification
 from training.pipeline import Prepared
@@ -76,14 +77,30 @@ def test_names_types_and_axes(exported: tuple[Prepared, nn.Module, bytes]) -> No
 def test_any_batch_gives_the_modules_answer(exported: tuple[Prepared, nn.Module, bytes]) -> None:
     prepared, module, graph = exported
     run, task = Graph(graph), prepared.task
-    assert parity(module, run, task, prepared.data.test) <= PARITY_TOLERANCE
+    agreement = parity(module, run, task, prepared.data.test)
+    assert agreement.holds
+    exact = copy.deepcopy(module).double()
     for size in (1, 3, 129):
         inputs = task.example_inputs(size)
+        tensors = [torch.from_numpy(array) for array in inputs.values()]
         with torch.no_grad():
-            expected = module(*(torch.from_numpy(array) for array in inputs.values())).numpy()
+            expected = exact(*(t.double() if t.is_floating_point() else t for t in tensors)).numpy()
         got = run(inputs)[task.outputs[0]]
         assert got.shape == expected.shape
-        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=agreement.tolerance)
+
+
+def test_a_mirrored_graph_answers_an_image_and_its_mirror_image_alike() -> None:
+    prepared = pipeline.prepare(replace(QUICK["lenet5", "mnist-5k"], mirrored=True))  # type: ignore[call-arg]
+    image = prepared.data.test["image"][:5]
+    mirror = image[:, :, ::-1].copy()
+    run = Graph(export(prepared.objective.export_module(), prepared.task))
+    answer = run({"image": image})["probabilities"]
+    np.testing.assert_allclose(run({"image": mirror})["probabilities"], answer, atol=1e-6)
+    with torch.no_grad():
+        sides = [prepared.objective.network.eval()(torch.from_numpy(side)) for side in (image, mirror)]
+    assert not torch.allclose(*sides)
+    np.testing.assert_allclose(answer, torch.stack(sides).softmax(dim=2).mean(dim=0), atol=1e-6)
 
 
 def test_answers_are_readable(exported: tuple[Prepared, nn.Module, bytes]) -> None:
@@ -120,8 +137,20 @@ def softmax(inputs: Arrays) -> Arrays:
     return {"probabilities": MODULE(torch.from_numpy(inputs["features"])).numpy()}
 
 
-def test_parity_of_the_same_function_is_nothing() -> None:
-    assert parity(MODULE, softmax, TASK, EXAMPLES) == 0
+def test_parity_of_the_same_function_is_its_rounding() -> None:
+    agreement = parity(MODULE, softmax, TASK, EXAMPLES)
+    assert 0 < agreement.deviation == agreement.rounding < 1e-6
+    assert agreement.tolerance == PARITY_TOLERANCE
+    assert agreement.holds
+
+
+@pytest.mark.parametrize(
+    ("rounding", "tolerance"),
+    [(0.0, PARITY_TOLERANCE), (5e-6, PARITY_TOLERANCE), (1e-5, 2e-5), (1.0, MOST_TOLERANCE)],
+)
+def test_a_graph_may_round_as_torch_does_and_no_worse(rounding: float, tolerance: float) -> None:
+    assert Parity(tolerance, rounding).holds
+    assert not Parity(tolerance * 1.01, rounding).holds
 
 
 @pytest.mark.parametrize("batch", PARITY_BATCHES)
@@ -133,7 +162,7 @@ def test_one_wrong_number_in_one_batch_is_seen(batch: int, wrong: float) -> None
             outputs["probabilities"][-1, -1] += wrong
         return outputs
 
-    assert not parity(MODULE, run, TASK, EXAMPLES) <= PARITY_TOLERANCE
+    assert not parity(MODULE, run, TASK, EXAMPLES).holds
 
 
 def test_another_shape_is_an_error() -> None:

@@ -125,7 +125,14 @@ def test_metrics_are_linked_to_model_and_data(logged: Logged) -> None:
     assert (primary.dataset_name, primary.dataset_digest) == (logged.recipe.dataset, digest[:36])
     assert primary.model_id == logged.model.model_id
     assert primary.run_id == logged.result.run_id
-    costs = {"train_seconds", "tracking_seconds", "latency_ms", "onnx_bytes", "export_deviation"}
+    costs = {
+        "train_seconds",
+        "tracking_seconds",
+        "latency_ms",
+        "onnx_bytes",
+        "export_deviation",
+        "export_tolerance",
+    }
     assert costs <= set(metrics)
 
 

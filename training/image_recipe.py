@@ -44,6 +44,9 @@ class ImageRecipe(Recipe, ABC):
     """Probability mass moved from the target class to all classes."""
     augmentation: Augmentation = Augmentation()
     transfer: Annotated[Transfer, tyro.conf.arg(name="")] = Transfer()
+    mirrored: bool = False
+    """The exported graph averages its answers to an image and to its mirror image: more often right where
+    left and right do not matter, for twice the computation (the papers of AlexNet and VGG16 do so)."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "channels_last"
     """Order of an image's numbers in memory; auto measures which is faster."""
     images_per_class: int | None = None
@@ -92,6 +95,7 @@ class ImageRecipe(Recipe, ABC):
                 MEMORY_FORMATS[self.memory_format],
                 self.transfer.rates(model),
                 frozen,
+                self.mirrored,
             ),
         )
 

@@ -14,6 +14,7 @@ from training.augment import Augmentation, mix
 from training.objectives.base import Objective, Tensors, exportable
 from training.optimizer import Optimizer
 from training.transfer import Frozen
+from zoo.layers.mirrored import Mirrored
 from zoo.layers.scaling import FeatureScaling, PixelScaling
 from zoo.tasks.image_classification import ImageClassification
 from zoo.tasks.tabular_classification import TabularClassification
@@ -28,6 +29,8 @@ class ImageOptions:
     rates: tuple[tuple[nn.Module, float], ...] = ()
     """Parts of the model with a peak learning rate of their own."""
     frozen: Frozen | None = None
+    mirrored: bool = False
+    """The exported graph averages over an image and its mirror image."""
 
 
 class Classification(Objective):
@@ -51,6 +54,7 @@ class Classification(Objective):
         options = images or ImageOptions()
         self.augmentation = options.augmentation
         self.frozen = options.frozen
+        self.mirrored = options.mirrored
         network = nn.Sequential(_scaling(task, options.memory_format), model)
         if isinstance(task, ImageClassification):
             network = network.to(memory_format=options.memory_format)
@@ -87,7 +91,8 @@ class Classification(Objective):
         return {"loss": F.cross_entropy(logits, batch["target"]), "accuracy": hits.float().mean()}
 
     def export_module(self) -> nn.Module:
-        return exportable(self.network, nn.Softmax(dim=1))
+        classifier = nn.Sequential(self.network, nn.Softmax(dim=1))
+        return exportable(Mirrored(classifier) if self.mirrored else classifier)
 
 
 def _scaling(

@@ -52,28 +52,35 @@ def train(words: Sequence[str]) -> None:
 def train_with_progress(recipe: Recipe, resume: str | None = None) -> RunResult | None:
     """Trains a recipe with a bar on stderr that counts epochs and shows the latest figures."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeElapsedColumn(),
-    )
-    with Bars(*columns, console=Console(stderr=True)) as bars:
+    with progress_bars() as bars:
         bar = bars.add_task(recipe.model_name, total=recipe.epochs, figures="loading")
 
         def watch(progress: Progress, points: Points) -> None:
-            shown = {
-                name: points[name][-1][1] for name in ("train_loss", "validation_loss") if name in points
-            }
-            text = " ".join(f"{name.removesuffix('_loss')} {value:.4f}" for name, value in shown.items())
-            bars.update(bar, completed=progress.epoch, figures=f"loss: {text}")
+            bars.update(bar, completed=progress.epoch, figures=losses(points))
 
         result = train_recipe(recipe, watch, resume)
         if result is not None:
             figures = f"test {result.metric} {result.value:.4f}"
             bars.update(bar, total=bars.tasks[0].completed, figures=figures)
     return result
+
+
+def progress_bars() -> Bars:
+    """Bars on stderr that count epochs; each task has a field `figures`."""
+    return Bars(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+    )
+
+
+def losses(points: Points) -> str:
+    """The latest losses in words."""
+    shown = {name: points[name][-1][1] for name in ("train_loss", "validation_loss") if name in points}
+    return "loss: " + " ".join(f"{name.removesuffix('_loss')} {value:.4f}" for name, value in shown.items())
 
 
 def _parse(words: Sequence[str]) -> tuple[Recipe, bool]:

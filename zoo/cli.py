@@ -264,10 +264,13 @@ class Quickstart:
 class TrainAll:
     """Train every architecture on every data set it has a recipe for; go on where that was interrupted."""
 
+    workers: int = 2
+    """Trainings side by side, each with its share of the processor's cores."""
+
     def __call__(self) -> None:
         from training.everything import train_everything
 
-        train_everything()
+        train_everything(self.workers)
 
 
 COMMANDS: dict[str, Any] = {

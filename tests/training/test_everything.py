@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from training import everything, promotion, recipes, tracking
-from training.recipe import Recipe
 from training.recipes import recipe_for
-from zoo.errors import NotFound, ZooError
+from zoo.errors import InvalidInput, ZooError
 from zoo.home import home as home_of
 
 DIABETES = replace(recipe_for("linear-regression"), epochs=3, bar=None)
@@ -26,20 +25,35 @@ def test_plan_holds_every_recipe_once_and_the_quick_ones_first() -> None:
 
 def test_each_is_trained_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(everything, "plan", lambda: [DIABETES, IRIS])
-    everything.train_everything()
-    everything.train_everything()
+    everything.train_everything(workers=2)
+    everything.train_everything(workers=2)
     assert [row.version for row in promotion.leaderboard()] == ["1", "1"]
 
 
-def test_one_that_fails_does_not_keep_the_others_from_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Recipe) -> None:
-        raise NotFound("no network")
-
-    monkeypatch.setattr(type(DIABETES), "load_data", fail)
-    monkeypatch.setattr(everything, "plan", lambda: [DIABETES, IRIS])
-    with pytest.raises(ZooError, match="1 of 2 could not be trained: linear-regression-diabetes: no network"):
-        everything.train_everything()
+def test_one_that_fails_does_not_keep_the_others_from_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = replace(DIABETES, dataset="csv:nowhere.csv")
+    monkeypatch.setattr(everything, "plan", lambda: [nowhere, IRIS])
+    with pytest.raises(ZooError, match=r"1 of 2 could not be trained: linear-regression-nowhere: .*nowhere"):
+        everything.train_everything(workers=1)
     assert promotion.champion(IRIS.model_name) == "1"
+    told = capsys.readouterr().err
+    assert "1 of 2 linear-regression-nowhere: failed" in told
+    assert "2 of 2 perceptron-iris-setosa: accuracy 1.0000" in told
+
+
+def test_what_others_need_is_trained_before_them() -> None:
+    gan, judge, other = (recipe_for(name) for name in ("gan", "lenet5", "mlp"))
+    assert everything._next([gan, judge, other], []) is judge
+    assert everything._next([gan, other], [judge]) is other
+    assert everything._next([gan], [judge]) is None
+    assert everything._next([gan], []) is gan
+
+
+def test_no_workers_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="at least 1, not 0"):
+        everything.train_everything(workers=0)
 
 
 def test_interrupted_run_is_found_by_its_recipe(home: Path) -> None:

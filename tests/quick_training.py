@@ -20,7 +20,7 @@ SHORTER = {
     ("alexnet", "mnist-5k"): {"epochs": 1, "bar": 0.5},
     ("vgg16", "mnist-5k"): {"epochs": 1, "bar": 0.5},
     ("efficientnet-lite0", "mnist-5k"): {"epochs": 1, "bar": 0.5},
-    ("gan", "mnist-5k"): {"epochs": 2, "images_per_class": 20, "bar": None},
+    ("gan", "mnist-5k"): {"epochs": 2, "bar": None},
 }
 _ALL = {
     (name, dataset): replace(recipe, **SHORTER.get((name, dataset), {}))

@@ -98,7 +98,7 @@ def variety(images: Tensor, label: Tensor, classes: int) -> Tensor:
 
     0 where all images of a class are alike, and where the batch has fewer than two of it.
     """
-    flat = images.flatten(1).float()
+    flat = images.flatten(1)
     member = F.one_hot(label, classes).to(flat.dtype)  # [B, K]
     count = member.sum(dim=0).clamp(min=1)
     means = (member.T @ flat) / count[:, None]
@@ -217,7 +217,7 @@ class Adversarial(Objective):
         loss = objective = discriminator_loss(self.game, *scores)
         if self.game.loss == "wasserstein":
             share = torch.rand(len(label), device=real.device)
-            penalty = slope_penalty(self.model.discriminator, real, fake.float(), label, share)
+            penalty = slope_penalty(self.model.discriminator, real, fake, label, share)
             objective = loss + self.game.gradient_penalty * penalty
         self._descend(1, objective)
         loss = loss.detach()
@@ -228,7 +228,7 @@ class Adversarial(Objective):
         self.model.discriminator.requires_grad_(False)
         with self.fabric.autocast():
             score = self.model.discriminator(fake, label)
-        loss = generator_loss(self.game, score.float())
+        loss = generator_loss(self.game, score.to(fake.dtype))
         self._descend(0, loss)
         self.model.discriminator.requires_grad_(True)
         gradients = [p.grad for p in self.model.generator.parameters() if p.grad is not None]

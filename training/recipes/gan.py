@@ -24,8 +24,8 @@ from zoo.tasks.image_generation import ImageGeneration
 
 log = logging.getLogger(__name__)
 
-# DCGAN's, but for a rate ten times as high, which these smaller networks bear.
-ADAM = Optimizer("adam", 2e-3, betas=(0.5, 0.999))
+# DCGAN's, but for a rate five times as high, which these smaller networks bear.
+ADAM = Optimizer("adam", 1e-3, betas=(0.5, 0.999))
 JUDGED = 100  # images of each class
 LOST = 0.5  # share of a class's images below which the judge does not know the class in them
 
@@ -108,16 +108,16 @@ class GANRecipe(Recipe):
 RECIPES = (
     GANRecipe(
         dataset="mnist-5k",
-        epochs=12,
+        epochs=16,
         batch_size=32,
         threads=1,
-        model=GANConfig(width=24),
+        model=GANConfig(width=16),
         game=Game(averaging=0.99),
-        bar=60.0,
+        bar=40.0,
     ),
     GANRecipe(
         dataset="mnist",
-        epochs=12,
+        epochs=10,
         batch_size=64,
         validation_share=1 / 12,
         precision="auto",
@@ -126,7 +126,7 @@ RECIPES = (
     ),
     GANRecipe(
         dataset="fashion-mnist",
-        epochs=12,
+        epochs=10,
         batch_size=64,
         validation_share=1 / 12,
         precision="auto",

@@ -10,9 +10,9 @@ import urllib.request
 from rich.console import Console
 
 from training import promotion
-from training.command import train_with_progress
 from training.listing import leaderboard
 from training.recipes import names, recipe_for
+from training.side_by_side import train_side_by_side
 from training.store import connect
 from zoo.errors import ZooError
 from zoo.servers import mlflow_ui_command, service_command
@@ -24,12 +24,13 @@ READY_SECONDS = 60
 def quickstart(ui_port: int, serve_port: int) -> None:
     """Trains what has no champion yet, starts both servers, and waits for Ctrl-C."""
     client = connect()
-    for name in names():
-        recipe = recipe_for(name)
-        if promotion.champion_of(client, recipe.model_name) is None:
-            result = train_with_progress(recipe)
-            if result is not None and not result.champion:
-                raise ZooError(f"{result.model} was not promoted: {result.reason}")
+    quick = [recipe_for(name) for name in names()]
+    untrained = [recipe for recipe in quick if promotion.champion_of(client, recipe.model_name) is None]
+    for name, outcome in train_side_by_side(untrained).items():
+        if isinstance(outcome, ZooError):
+            raise outcome
+        if not outcome.champion:
+            raise ZooError(f"{name} was not promoted: {outcome.reason}")
     show_leaderboard(leaderboard(None))
     service = f"http://127.0.0.1:{serve_port}"
     servers = [

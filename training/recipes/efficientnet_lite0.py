@@ -42,6 +42,17 @@ class EfficientNetLite0Recipe(ImageRecipe):
         return efficientnet_lite0_weights()
 
 
+FOLDER_RECIPE = EfficientNetLite0Recipe(
+    dataset="images:PATH",
+    epochs=10,
+    batch_size=32,
+    image_size=224,
+    model=EfficientNetLite0Config(size=224),
+    optimizer=Optimizer("adamw", 1e-3, weight_decay=1e-2, schedule="cosine", warmup=0.1),
+    label_smoothing=0.1,
+    augmentation=Augmentation(flip=True, crop=16, colour=0.2),
+    transfer=Transfer(IMAGENET, head_learning_rate=1e-2),
+)
 RECIPES = (
     EfficientNetLite0Recipe(
         dataset="mnist-5k",
@@ -56,10 +67,15 @@ RECIPES = (
     EfficientNetLite0Recipe(
         dataset="cifar10",
         images_per_class=100,
-        epochs=20,
+        epochs=18,
         batch_size=32,
+        validation_share=0.05,
+        # A linear classifier on the ImageNet features is right as often as 0.725 at 128 pixels, 0.752 at 160
+        # and 0.762 at 192 and 224; a step costs as the square.
+        model=EfficientNetLite0Config(size=160),
         optimizer=Optimizer("adamw", 1e-3, weight_decay=1e-2, schedule="cosine", warmup=0.1),
-        augmentation=Augmentation(flip=True, crop=3),
+        label_smoothing=0.1,
+        augmentation=Augmentation(flip=True, crop=4, colour=0.2),
         transfer=Transfer(IMAGENET, head_learning_rate=1e-2),
         bar=0.80,
     ),

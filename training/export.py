@@ -86,33 +86,36 @@ def parity(module: nn.Module, run: Run, task: Task, split: Arrays) -> Parity:
     `ExportError` where the shapes differ.
     """
     inputs = examples(task, split, max(PARITY_BATCHES))
-    exact = _answers(copy.deepcopy(module).double(), inputs, torch.float64)
-    own = _answers(module, inputs, torch.float32)
-    rounding = [_deviation(*pair) for pair in zip(own, exact, strict=True)]
+    exact = as_run(copy.deepcopy(module).double(), task, torch.float64)(inputs)
+    own = as_run(module, task)(inputs)
+    rounding = [_deviation(own[name], exact[name]) for name in task.outputs]
     deviations = []
     for size in PARITY_BATCHES:  # the first rows each time, whose answers owe nothing to the others
         outputs = run({name: array[:size] for name, array in inputs.items()})
-        for name, all_rows in zip(task.outputs, exact, strict=True):
-            expected = all_rows[:size]
-            if outputs[name].shape != expected.shape:
-                raise ExportError(
-                    f"{name} has shape {outputs[name].shape} at batch {size}, not {expected.shape}"
-                )
-            deviations.append(_deviation(outputs[name], expected))
+        for name in task.outputs:
+            answer, expected = outputs[name], exact[name][:size]
+            if answer.shape != expected.shape:
+                raise ExportError(f"{name} has shape {answer.shape} at batch {size}, not {expected.shape}")
+            deviations.append(_deviation(answer, expected))
     # Unlike Python's `max`, numpy's is not a number if one of them is not.
     return Parity(float(np.max(deviations)), float(np.max(rounding)))
 
 
-def _answers(module: nn.Module, inputs: Arrays, floating: torch.dtype) -> list[NDArray[Any]]:
-    """The outputs of a module whose weights have the given number format."""
-    tensors = [torch.from_numpy(array) for array in inputs.values()]
-    with torch.no_grad():
-        answer = module(*(t.to(floating) if t.is_floating_point() else t for t in tensors))
-    return [tensor.numpy() for tensor in (answer if isinstance(answer, tuple) else (answer,))]
-
-
 def _deviation(answer: NDArray[Any], exact: NDArray[Any]) -> float:
     return float((np.abs(answer - exact) / np.maximum(1, np.abs(exact))).max())
+
+
+def as_run(module: nn.Module, task: Task, floating: torch.dtype = torch.float32) -> Run:
+    """A module that could be exported, whose weights have the given number format, as what its graph is."""
+
+    @torch.no_grad()
+    def run(inputs: Arrays) -> Arrays:
+        tensors = [torch.from_numpy(inputs[name]) for name in task.inputs]
+        answer = module(*(t.to(floating) if t.is_floating_point() else t for t in tensors))
+        answers = answer if isinstance(answer, tuple) else (answer,)
+        return {name: a.numpy() for name, a in zip(task.outputs, answers, strict=True)}
+
+    return run
 
 
 def examples(task: Task, split: Arrays, size: int) -> Arrays:

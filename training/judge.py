@@ -21,7 +21,6 @@ from zoo.tasks.image_generation import pixels
 JUDGE = "lenet5"
 FEATURES = "features"
 LINEAR = ("Gemm", "MatMul")
-BATCH = 256
 
 
 class Judge:
@@ -32,7 +31,7 @@ class Judge:
         self._graph = Graph(_tapped(classifier))
 
     def __call__(self, inputs: Arrays) -> Arrays:
-        return run_in_batches(self._graph, inputs, BATCH)
+        return run_in_batches(self._graph, inputs)
 
     def features(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """[N, D] of [N, H, W, C]."""

@@ -18,10 +18,10 @@ from lightning_fabric import Fabric
 from training.objectives.base import Objective, Tensors
 from zoo.errors import TrainingDiverged
 from zoo.tasks import Arrays
+from zoo.tasks.base import rows_at_once
 
 CHECKPOINT_SECONDS = 10.0  # between checkpoints; writing one takes milliseconds
 DIVERGED = 1e4  # a loss this many times the first one does not come back
-VALIDATION_BATCH = 1024
 
 Points = dict[str, list[tuple[int, float]]]
 """(step, value) by metric."""
@@ -114,8 +114,9 @@ def validate(objective: Objective, split: Tensors) -> dict[str, float]:
     objective.network.eval()
     rows = len(split["target"])
     sums: Tensors = {}
-    for start in range(0, rows, VALIDATION_BATCH):
-        batch = {name: tensor[start : start + VALIDATION_BATCH] for name, tensor in split.items()}
+    size = rows_at_once(tensor.shape for tensor in split.values())
+    for start in range(0, rows, size):
+        batch = {name: tensor[start : start + size] for name, tensor in split.items()}
         weight = len(batch["target"]) / rows
         for name, value in objective.validate(batch).items():
             sums[name] = sums[name] + weight * value if name in sums else weight * value

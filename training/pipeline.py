@@ -21,8 +21,8 @@ from torch import nn
 
 from training import figures, promotion, tracking
 from training.datasets import Data, hold_out
-from training.export import Parity, examples, export, parity
-from training.loop import Observer, Plan, Points, Progress, fit, seed_of, to_tensors, validate
+from training.export import Parity, as_run, examples, export, parity
+from training.loop import Observer, Plan, Points, Progress, fit, seed_of
 from training.memory import keep_freed_memory
 from training.objectives.base import Objective
 from training.probe import fastest
@@ -107,8 +107,7 @@ def train(recipe: Recipe, watch: Observer | None = None, resume: str | None = No
                     watch(progress, points)
 
             progress = train_prepared(prepared, observe, tracking.scratch(log.run_id) / tracking.CHECKPOINT)
-            compared = _compare(log, prepared, watch)
-            return _publish(log, prepared, progress, compared)
+            return _publish(log, prepared, progress, _rival(log, prepared, watch))
 
 
 def prepare(recipe: Recipe) -> Prepared:
@@ -204,11 +203,11 @@ def warn(log: tracking.RunLog, prepared: Prepared, progress: Progress, points: P
         log.tags({"failure_sign": message})
 
 
-def _compare(log: tracking.RunLog, prepared: Prepared, watch: Observer | None) -> dict[str, float]:
-    """Trains what the recipe is to be compared with, in a nested run; test metrics of both, and the gain."""
+def _rival(log: tracking.RunLog, prepared: Prepared, watch: Observer | None) -> float | None:
+    """The primary test metric of what the recipe is to be compared with, trained in a nested run."""
     rival = prepared.recipe.rival()
     if rival is None:
-        return {}
+        return None
     name = f"{run_name(rival)} for comparison"
     with tracking.run(name, rival.dataset_name, log.run_id, system_metrics=False) as nested:
         other = prepare(rival)
@@ -220,16 +219,14 @@ def _compare(log: tracking.RunLog, prepared: Prepared, watch: Observer | None) -
                 watch(progress, points)
 
         train_prepared(other, observe)
-        theirs, ours = (
-            validate(p.objective, to_tensors(p.data.test, p.fabric))["accuracy"] for p in (other, prepared)
-        )
-        nested.points({"test_accuracy": [(0, theirs)]})
-    return {"from_scratch_accuracy": theirs, "gain_over_scratch": ours - theirs}
+        # Not through a graph of its own: nobody will ask it.
+        run = as_run(other.objective.export_module(), other.task)
+        metrics = rival.evaluate(other.task, run, other.data)
+        nested.points({f"test_{name}": [(0, value)] for name, value in metrics.items()})
+    return metrics[other.task.primary_metric]
 
 
-def _publish(
-    log: tracking.RunLog, prepared: Prepared, progress: Progress, compared: dict[str, float]
-) -> RunResult:
+def _publish(log: tracking.RunLog, prepared: Prepared, progress: Progress, rival: float | None) -> RunResult:
     """Exports, measures, bundles, logs, registers and promotes what was trained."""
     recipe, data, task = prepared.recipe, prepared.data, prepared.task
     module = prepared.objective.export_module()
@@ -251,7 +248,13 @@ def _publish(
     )
     example = examples(task, data.test, 1)
     latency = latency_ms(run, task)
-    test_metrics = {f"test_{name}": value for name, value in (metrics | report.metrics | compared).items()}
+    test_metrics = {f"test_{name}": value for name, value in (metrics | report.metrics).items()}
+    if rival is not None:
+        name = task.primary_metric
+        test_metrics |= {
+            f"test_from_scratch_{name}": rival,
+            "test_gain_over_scratch": metrics[name] - rival,
+        }
     costs = {
         "train_seconds": progress.seconds,
         "tracking_seconds": log.seconds,

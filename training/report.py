@@ -66,7 +66,7 @@ def report(trained: Trained) -> Report:
     drawn = {"learning_curves": figures.learning_curves(trained.progress.history)}
     task, test = trained.task, trained.data.test
     inputs = {name: test[name].astype(a.dtype) for name, a in task.example_inputs(1).items()}
-    output = run_in_batches(trained.run, inputs, 256)[task.outputs[0]]
+    output = run_in_batches(trained.run, inputs)[task.outputs[0]]
     match task:
         case TabularRegression():
             drawn["predictions"] = figures.predicted_against_actual(

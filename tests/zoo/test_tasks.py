@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from zoo.errors import InputTooLarge, InvalidInput
 from zoo.tasks import TASKS, Arrays, Schema, Task, any_task
-from zoo.tasks.base import MAX_BATCH
+from zoo.tasks.base import MAX_BATCH, rows_at_once, run_in_batches
 from zoo.tasks.image_classification import ClassifyImageRequest, ImageClassification
 from zoo.tasks.image_generation import ImageGeneration
 from zoo.tasks.labels import label_index
@@ -214,3 +214,23 @@ def test_a_label_of_digits_goes_before_an_index() -> None:
 
 def test_a_bomb_is_too_large_not_unreadable() -> None:
     assert issubclass(InputTooLarge, InvalidInput)
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows"),
+    [((9, 10), 1024), ((9, 28, 28, 1), 1024), ((9, 224, 224, 3), 6), ((9, 2000, 2000, 3), 1)],
+)
+def test_large_images_are_run_a_few_at_a_time(shape: tuple[int, ...], rows: int) -> None:
+    assert rows_at_once([shape, (9,)]) == rows
+
+
+def test_batches_are_joined_in_order() -> None:
+    features = np.arange(3000.0)[:, None]
+    sizes = []
+
+    def run(inputs: Arrays) -> Arrays:
+        sizes.append(len(inputs["features"]))
+        return {"value": 2 * inputs["features"][:, 0]}
+
+    np.testing.assert_array_equal(run_in_batches(run, {"features": features})["value"], 2 * features[:, 0])
+    assert sizes == [1024, 1024, 952]

@@ -4,8 +4,9 @@ A task turns a request into the arrays that a graph takes and the graph's arrays
 measures any callable that runs such a graph. Training and serving share it, so they cannot disagree.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
@@ -25,6 +26,7 @@ Draw = Callable[[Any, Any, Arrays, Arrays], bytes]
 """A PNG file of a task, a request, and the graph's inputs and outputs for it."""
 
 MAX_BATCH = 4096  # rows or images in one request
+MOST_ROWS, NUMBERS_AT_ONCE = 1024, 1 << 20  # in one run, where there are many to be run
 MAX_NAME = 128  # characters in a model's name
 
 
@@ -128,8 +130,18 @@ class Task(BaseModel, ABC):
         return value > than if cls.higher_is_better else value < than
 
 
-def run_in_batches(run: Run, inputs: Arrays, batch: int = 1024) -> Arrays:
-    """Runs [N, ...] inputs in slices of at most `batch` rows and joins the outputs."""
+def run_in_batches(run: Run, inputs: Arrays, batch: int | None = None) -> Arrays:
+    """Runs [N, ...] inputs in slices of `batch` rows, or of `rows_at_once`, and joins the outputs."""
     rows = len(next(iter(inputs.values())))
-    parts = [run({name: a[i : i + batch] for name, a in inputs.items()}) for i in range(0, rows, batch)]
+    size = batch or rows_at_once(array.shape for array in inputs.values())
+    parts = [run({name: a[i : i + size] for name, a in inputs.items()}) for i in range(0, rows, size)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def rows_at_once(shapes: Iterable[tuple[int, ...]]) -> int:
+    """How many rows of inputs of these shapes [N, ...] a network takes without filling the memory.
+
+    What it computes on the way is up to a hundred times as large as its input.
+    """
+    largest = max(math.prod(shape[1:]) for shape in shapes)
+    return max(1, min(MOST_ROWS, NUMBERS_AT_ONCE // largest))

@@ -101,7 +101,7 @@ class ImageClassification(Task):
         return {"image": np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)}
 
     def evaluate(self, run: Run, split: Arrays) -> dict[str, float]:
-        outputs = run_in_batches(run, {"image": split["image"]}, batch=256)
+        outputs = run_in_batches(run, {"image": split["image"]})
         return classification_metrics(split["target"], outputs["probabilities"])
 
     def baseline(self, train: Arrays) -> dict[str, Any]:

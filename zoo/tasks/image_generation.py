@@ -126,7 +126,7 @@ class ImageGeneration(Task):
         """
         target, real = split["target"].astype(np.int64), split["features"]
         inputs: Arrays = {"latent": self._latents(EXAMPLE_SEED, len(target)), "class": target}
-        outputs = run_in_batches(run, inputs, batch=256)
+        outputs = run_in_batches(run, inputs)
         made = outputs["features"]
         points = min(len(target), MANIFOLD_POINTS)
         some = np.random.default_rng(0).choice(len(target), points, replace=False)

@@ -27,6 +27,7 @@ from training.report import Report, Trained
 from zoo.tasks.tabular_regression import TabularRegression
 
 ALPHA = 0.05  # a true assumption is called violated once in twenty
+EXACT = 1e-20  # share of the target's variation that rounding leaves, and no real data
 DURBIN_WATSON = (1.5, 2.5)  # the usual bounds of "no worrying autocorrelation"
 
 
@@ -53,8 +54,7 @@ def _tests(ols: Any, design: NDArray[Any], residual: NDArray[Any]) -> dict[str, 
     jarque_bera = stattools.jarque_bera(residual)
     breusch_pagan = diagnostic.het_breuschpagan(residual, design)
     metrics = {
-        "rainbow_p": diagnostic.linear_rainbow(ols)[1],
-        "reset_p": diagnostic.linear_reset(ols, power=2, use_f=True).pvalue,
+        **_linearity(ols),
         "durbin_watson": stattools.durbin_watson(residual),
         "breusch_pagan_p": breusch_pagan[1],
         "white_p": _white_p(residual, design),
@@ -62,6 +62,19 @@ def _tests(ols: Any, design: NDArray[Any], residual: NDArray[Any]) -> dict[str, 
         "shapiro_p": shapiro.pvalue,
     }
     return {name: float(value) for name, value in metrics.items()}
+
+
+def _linearity(ols: Any) -> dict[str, float]:
+    """P of the rainbow test and of RESET; both 1 where the data lie on a plane, rounding aside.
+
+    Both tests divide by what the fit leaves of the target, which is then nothing or noise.
+    """
+    if ols.ssr <= EXACT * ols.centered_tss:
+        return {"rainbow_p": 1.0, "reset_p": 1.0}
+    return {
+        "rainbow_p": diagnostic.linear_rainbow(ols)[1],
+        "reset_p": diagnostic.linear_reset(ols, power=2, use_f=True).pvalue,
+    }
 
 
 def _white_p(residual: NDArray[Any], design: NDArray[Any]) -> float:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import scipy.stats
 import statsmodels.api as sm
@@ -12,7 +13,7 @@ from sklearn.linear_model import LinearRegression
 from statsmodels.stats import diagnostic, stattools
 
 from training import datasets, promotion
-from training.diagnostics import assumptions
+from training.diagnostics import _linearity, assumptions
 from training.loop import Progress
 from training.recipes import recipe_for
 from training.report import Trained
@@ -100,3 +101,13 @@ def test_the_card_has_both_kinds_of_errors(card: str, ols) -> None:
     for i, name in enumerate(names):
         expected = [ols.params[i + 1] * scale[i], ols.bse[i + 1] * scale[i], robust[i + 1] * scale[i]]
         assert table[name] == pytest.approx(expected, rel=6e-3), name
+
+
+def test_data_on_a_plane_are_linear() -> None:
+    """Whole numbers, which some processors fit without any residual."""
+    rooms = np.arange(40) % 7
+    area = np.arange(40)
+    exact = sm.OLS(3.0 * area + 20 * rooms + 5, sm.add_constant(np.column_stack([area, rooms]))).fit()
+    assert _linearity(exact) == {"rainbow_p": 1.0, "reset_p": 1.0}
+    noisy = sm.OLS(3.0 * area + 1e-6 * np.sin(area) + 5, sm.add_constant(area)).fit()
+    assert 0 < _linearity(noisy)["rainbow_p"] < 1

@@ -23,9 +23,10 @@ from zoo.tasks import Arrays, Run, Task
 OPSET = 20  # every operator the zoo needs, and still read by ONNX Runtime 1.17 and browsers
 PARITY_BATCHES = (1, 2, 7, 64)
 PARITY_TOLERANCE = 1e-5  # float32 rounding gives 1e-6 or less in most networks
-# Fifty layers round more than that, and the graph and torch each in an order of their own: such a graph may
-# be as far from the exact answer as twice the distance of torch's, but never as far as the second number.
-ROUNDINGS, MOST_TOLERANCE = 2, 5e-5
+# Fifty layers round more than that, and a graph, into whose convolutions normalisation is folded, more than
+# torch: three times as much was seen. So it may be as far from the exact answer as four times the distance of
+# torch's, but never as far as the second number.
+ROUNDINGS, MOST_TOLERANCE = 4, 1e-4
 
 
 @dataclass(frozen=True)

@@ -146,9 +146,9 @@ def test_parity_of_the_same_function_is_its_rounding() -> None:
 
 @pytest.mark.parametrize(
     ("rounding", "tolerance"),
-    [(0.0, PARITY_TOLERANCE), (5e-6, PARITY_TOLERANCE), (1e-5, 2e-5), (1.0, MOST_TOLERANCE)],
+    [(0.0, PARITY_TOLERANCE), (2e-6, PARITY_TOLERANCE), (1e-5, 4e-5), (1.0, MOST_TOLERANCE)],
 )
-def test_a_graph_may_round_as_torch_does_and_no_worse(rounding: float, tolerance: float) -> None:
+def test_a_graph_may_round_a_few_times_as_much_as_torch(rounding: float, tolerance: float) -> None:
     assert Parity(tolerance, rounding).holds
     assert not Parity(tolerance * 1.01, rounding).holds
 

@@ -69,7 +69,7 @@ def progress_bars() -> Bars:
     """Bars on stderr that count epochs; each task has a field `figures`."""
     return Bars(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TextColumn("{task.fields[figures]}"),
         TimeElapsedColumn(),
@@ -78,9 +78,9 @@ def progress_bars() -> Bars:
 
 
 def losses(points: Points) -> str:
-    """The latest losses in words."""
-    shown = {name: points[name][-1][1] for name in ("train_loss", "validation_loss") if name in points}
-    return "loss: " + " ".join(f"{name.removesuffix('_loss')} {value:.4f}" for name, value in shown.items())
+    """The latest training loss, and behind it that of the validation split where there is one."""
+    shown = [points[name][-1][1] for name in ("train_loss", "validation_loss") if name in points]
+    return "loss " + " / ".join(f"{value:.4f}" for value in shown)
 
 
 def _parse(words: Sequence[str]) -> tuple[Recipe, bool]:

@@ -42,16 +42,18 @@ class EfficientNetLite0Recipe(ImageRecipe):
         return efficientnet_lite0_weights()
 
 
+TUNING = Optimizer("adamw", 1e-3, weight_decay=1e-2, schedule="cosine", warmup=0.1)
+FROM_IMAGENET = Transfer(IMAGENET, head_learning_rate=1e-2)
 FOLDER_RECIPE = EfficientNetLite0Recipe(
     dataset="images:PATH",
     epochs=10,
     batch_size=32,
     image_size=224,
     model=EfficientNetLite0Config(size=224),
-    optimizer=Optimizer("adamw", 1e-3, weight_decay=1e-2, schedule="cosine", warmup=0.1),
+    optimizer=TUNING,
     label_smoothing=0.1,
     augmentation=Augmentation(flip=True, crop=16, colour=0.2),
-    transfer=Transfer(IMAGENET, head_learning_rate=1e-2),
+    transfer=FROM_IMAGENET,
 )
 RECIPES = (
     EfficientNetLite0Recipe(
@@ -73,10 +75,10 @@ RECIPES = (
         # A linear classifier on the ImageNet features is right as often as 0.725 at 128 pixels, 0.752 at 160
         # and 0.762 at 192 and 224; a step costs as the square.
         model=EfficientNetLite0Config(size=160),
-        optimizer=Optimizer("adamw", 1e-3, weight_decay=1e-2, schedule="cosine", warmup=0.1),
+        optimizer=TUNING,
         label_smoothing=0.1,
         augmentation=Augmentation(flip=True, crop=4, colour=0.2),
-        transfer=Transfer(IMAGENET, head_learning_rate=1e-2),
+        transfer=FROM_IMAGENET,
         bar=0.80,
     ),
 )

@@ -16,16 +16,15 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from numpy.typing import NDArray
 
+from training.export import as_run
 from training.figures import COLOURS, show_image
 from training.laboratory import Laboratory, Trial
 from training.recipes import gan, lenet5
 from training.study import Findings
-from zoo.models.gan import GANConfig
 from zoo.tasks import Arrays
 from zoo.tasks.image_generation import pixels
 
@@ -41,9 +40,7 @@ POINTS = 10  # logged epochs of a GAN
 CLASSIFIER = dataclasses.replace(
     lenet5.RECIPES[0], batch_size=CLASSIFIER_BATCH, log_steps=10, validation_share=0.0, bar=None
 )
-GENERATOR = dataclasses.replace(
-    gan.RECIPES[0], model=GANConfig(width=16), log_steps=10, validation_share=0.0, bar=None
-)
+GENERATOR = dataclasses.replace(gan.RECIPES[0], log_steps=10, validation_share=0.0, bar=None)
 
 
 @dataclass(frozen=True)
@@ -94,10 +91,10 @@ def _generate(laboratory: Laboratory, count: int, seed: int) -> Arrays:
     )
     with laboratory.trial(f"GAN on {count}, seed {seed}", recipe) as trial:
         trial.train()
-        inputs = trial.prepared.task.example_inputs(CLASSES * count * GENERATED)
-        with torch.no_grad():
-            made = trial.prepared.objective.export_module()(*map(torch.from_numpy, inputs.values()))
-        return {"image": pixels({"image": made.numpy()}), "target": inputs["class"]}
+        task = trial.prepared.task
+        inputs = task.example_inputs(CLASSES * count * GENERATED)
+        made = as_run(trial.prepared.objective.export_module(), task)(inputs)
+        return {"image": pixels(made), "target": inputs["class"]}
 
 
 def _with(trial: Trial, generated: Arrays, epochs: int) -> Trial:

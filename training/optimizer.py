@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from training.muon import Muon, hidden_matrices
 from zoo.errors import ZooError
 
 
@@ -15,18 +16,20 @@ from zoo.errors import ZooError
 class Optimizer:
     """A gradient-based update rule."""
 
-    name: Literal["sgd", "adam", "adamw", "rmsprop"] = "adam"
+    name: Literal["sgd", "adam", "adamw", "rmsprop", "muon"] = "adam"
     """Update rule; sgd with momentum 0 is plain gradient descent."""
     learning_rate: float = 1e-3
     """Step size, at its peak where there is a schedule."""
     momentum: float = 0.0
-    """Share of the last step that is kept (sgd and rmsprop)."""
+    """Share of the last step that is kept (sgd, rmsprop and muon)."""
     nesterov: bool = False
     """Takes the gradient where the momentum leads to (sgd; Nesterov 1983)."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Shares of the mean gradient and of its mean square that are kept (adam and adamw)."""
+    """Shares of the mean gradient and of its mean square that are kept (adam, adamw, and muon's adamw)."""
     weight_decay: float = 0.0
-    """L2 penalty; decoupled from the gradient in adamw."""
+    """L2 penalty; decoupled from the gradient in adamw and muon."""
+    other_learning_rate: float = 3e-3
+    """Of what muon leaves to adamw: vectors, embeddings and the last affine layer."""
     schedule: Literal["constant", "cosine"] = "constant"
     """How the learning rate falls over the run: not at all, or along half a cosine to 0
     (Loshchilov & Hutter 2016, arXiv:1608.03983, without restarts)."""
@@ -42,7 +45,7 @@ class Optimizer:
         would have no effect.
         """
         if self.momentum and self.name in ("adam", "adamw"):
-            raise ZooError(f"{self.name} keeps its own moments: momentum is for sgd and rmsprop")
+            raise ZooError(f"{self.name} keeps its own moments: momentum is for sgd, rmsprop and muon")
         if self.nesterov and (self.name != "sgd" or not self.momentum):
             raise ZooError("nesterov is a kind of momentum: give sgd with a momentum above 0")
         if not 0 <= self.warmup < 1:
@@ -51,6 +54,10 @@ class Optimizer:
         groups: list[dict[str, Any]] = [
             {"params": list(part.parameters()), "lr": rate} for part, rate in rates
         ]
+        if self.name == "muon":
+            matrices = [p for p in hidden_matrices(module) if p not in own]
+            groups.append({"params": matrices, "orthogonal": True})
+            own.update(matrices)
         groups.append({"params": [p for p in module.parameters() if p not in own]})
         optimizer = self._rule(groups)
         rise = self.warmup * steps
@@ -83,3 +90,5 @@ class Optimizer:
                 return torch.optim.Adam(groups, rate, betas, weight_decay=decay, fused=True)
             case "adamw":
                 return torch.optim.AdamW(groups, rate, betas, weight_decay=decay, fused=True)
+            case "muon":
+                return Muon(groups, rate, self.other_learning_rate, self.momentum, betas, decay)

@@ -16,6 +16,7 @@ FIRST_STEP = {  # change of a weight of 1 at a gradient of 2
     "rmsprop": -RATE * GRADIENT / (math.sqrt(0.01 * GRADIENT**2) + 1e-8),
     "adam": -RATE,  # both moments, corrected for their start at zero, are the gradient's own
     "adamw": -RATE,
+    "muon": -0.003,  # the last affine layer is AdamW's
 }
 
 
@@ -62,5 +63,5 @@ def test_cosine_falls_from_the_peak_to_zero() -> None:
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_a_setting_without_effect_is_refused(name: str) -> None:
-    with pytest.raises(ZooError, match="momentum is for sgd and rmsprop"):
+    with pytest.raises(ZooError, match="momentum is for sgd, rmsprop and muon"):
         Optimizer(name, momentum=0.9).build(nn.Linear(1, 1), 1)  # type: ignore[arg-type]

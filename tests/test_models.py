@@ -15,10 +15,13 @@ from training import recipes
 from zoo.models.alexnet import SMALL, AlexNet, AlexNetConfig
 from zoo.models.efficientnet_lite0 import EfficientNetLite0, EfficientNetLite0Config
 from zoo.models.gan import GAN, GANConfig
+from zoo.models.gru import GRU, GRUCell, GRUConfig
 from zoo.models.lenet5 import LeNet5, LeNet5Config
 from zoo.models.linear_regression import LinearRegression, LinearRegressionConfig
+from zoo.models.lstm import LSTM, LSTMCell, LSTMConfig
 from zoo.models.mlp import ACTIVATIONS, MLP, MLPConfig
 from zoo.models.perceptron import Perceptron, PerceptronConfig
+from zoo.models.rnn import RNN, RNNCell, RNNConfig
 from zoo.models.vgg16 import VGG16, VGG16Config
 
 
@@ -62,6 +65,9 @@ MODELS = {
     "gan": Row(
         GANConfig, lambda: GAN(GANConfig(width=8), 1, 28, 10), (3, 64), (3,), 71_098, torch.tensor([0, 3, 9])
     ),
+    "rnn": Row(RNNConfig, lambda: RNN(RNNConfig(width=8), 4), (3, 7, 4), (3, 7, 8), 112),
+    "lstm": Row(LSTMConfig, lambda: LSTM(LSTMConfig(width=8), 4), (3, 7, 4), (3, 7, 8), 448),
+    "gru": Row(GRUConfig, lambda: GRU(GRUConfig(width=8), 4), (3, 7, 4), (3, 7, 8), 336),
 }
 FILES = sorted(module.name for module in pkgutil.iter_modules(zoo.models.__path__))
 
@@ -286,3 +292,40 @@ def test_efficientnet_lite0_takes_grey_as_colour() -> None:
 def test_efficientnet_lite0_refuses(channels: int, size: int) -> None:
     with pytest.raises(ValueError, match=r"1 or 3 channels, not|at least 1, not 0"):
         EfficientNetLite0(EfficientNetLite0Config(size), channels, 10)
+
+
+# Recurrent networks
+
+
+@pytest.mark.parametrize(
+    ("network", "cell"),
+    [
+        (RNN(RNNConfig(width=8), 4), RNNCell(4, 8)),
+        (LSTM(LSTMConfig(width=8), 4), LSTMCell(4, 8)),
+        (GRU(GRUConfig(width=8), 4), GRUCell(4, 8)),
+    ],
+    ids=["rnn", "lstm", "gru"],
+)
+def test_a_fused_layer_is_its_cell_step_by_step(network: RNN | LSTM | GRU, cell: nn.Module) -> None:
+    names = ("input.weight", "hidden.weight", "input.bias", "hidden.bias")
+    cell.load_state_dict(dict(zip(names, network.layers.fused.parameters(), strict=True)))
+    sequence = torch.randn(3, 7, 4)
+    outputs, after = network.run(sequence)
+    state = network.layers.initial(sequence)
+    for step in range(7):
+        stepped = cell(sequence[:, step], *(part[0] for part in state))
+        state = tuple(part[None] for part in (stepped if isinstance(stepped, tuple) else (stepped,)))
+        torch.testing.assert_close(state[0][0], outputs[:, step])
+    torch.testing.assert_close(after, state)
+
+
+@pytest.mark.parametrize(
+    "network", [RNN(RNNConfig(8, 2), 4), LSTM(LSTMConfig(8, 2), 4), GRU(GRUConfig(8, 2), 4)]
+)
+def test_a_sequence_may_be_read_in_parts(network: RNN | LSTM | GRU) -> None:
+    sequence = torch.randn(3, 7, 4)
+    whole, after = network.run(sequence)
+    first, between = network.run(sequence[:, :3])
+    second, ended = network.run(sequence[:, 3:], between)
+    torch.testing.assert_close(torch.cat([first, second], dim=1), whole)
+    torch.testing.assert_close(ended, after)

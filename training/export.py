@@ -1,13 +1,16 @@
 """torch module -> ONNX graph, with the parity check that cannot be skipped.
 
-One-shot kinds (rows, images) take the plain route: `torch.onnx.export` with dynamo and a named batch
-axis. Kinds with state or several graphs will add their routes here, each with its reason.
+One-shot kinds (rows, images, windows of series) take the plain route: `torch.onnx.export` with dynamo and a
+named batch axis, and a named time axis where there is one. Recurrent layers become ONNX's own operators
+(see `zoo.layers.recurrence`): the exporter would write an Elman layer out for one length. Kinds with state
+or several graphs will add their routes here, each with its reason.
 """
 
 import copy
 import io
 import logging
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +60,10 @@ def export(module: nn.Module, task: Task) -> bytes:
     # Example sizes must be at least 2: an axis of 1 would be baked into the graph.
     inputs = tuple(torch.from_numpy(array) for array in task.example_inputs(2).values())
     batch = torch.export.Dim("batch", min=1, max=1 << 20)
+    axes: list[dict[int, Any]] = [{0: batch} for _ in inputs]
+    for name, (axis, multiple) in task.varying_axes().items():
+        length = torch.export.Dim(f"{name}_length", min=1, max=1 << 20)
+        axes[task.inputs.index(name)][axis] = multiple * length if multiple > 1 else length
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
@@ -65,7 +72,7 @@ def export(module: nn.Module, task: Task) -> bytes:
             inputs,
             input_names=list(task.inputs),
             output_names=list(task.outputs),
-            dynamic_shapes=tuple({0: batch} for _ in inputs),
+            dynamic_shapes=tuple(axes),
             opset_version=OPSET,
             dynamo=True,
             external_data=False,
@@ -82,24 +89,39 @@ def export(module: nn.Module, task: Task) -> bytes:
 
 
 def parity(module: nn.Module, run: Run, task: Task, split: Arrays) -> Parity:
-    """Compares a run with its module at several batch sizes, on a split's inputs.
+    """Compares a run with its module at several batch sizes and lengths, on a split's inputs.
 
     `ExportError` where the shapes differ.
     """
-    inputs = examples(task, split, max(PARITY_BATCHES))
-    exact = as_run(copy.deepcopy(module).double(), task, torch.float64)(inputs)
-    own = as_run(module, task)(inputs)
-    rounding = [_deviation(own[name], exact[name]) for name in task.outputs]
-    deviations = []
-    for size in PARITY_BATCHES:  # the first rows each time, whose answers owe nothing to the others
-        outputs = run({name: array[:size] for name, array in inputs.items()})
-        for name in task.outputs:
-            answer, expected = outputs[name], exact[name][:size]
-            if answer.shape != expected.shape:
-                raise ExportError(f"{name} has shape {answer.shape} at batch {size}, not {expected.shape}")
-            deviations.append(_deviation(answer, expected))
+    exact_run, own_run = as_run(copy.deepcopy(module).double(), task, torch.float64), as_run(module, task)
+    deviations, roundings = [], []
+    for inputs, sizes in _parity_inputs(task, split):
+        exact, own = exact_run(inputs), own_run(inputs)
+        roundings += [_deviation(own[name], exact[name]) for name in task.outputs]
+        for size in sizes:  # the first rows each time, whose answers owe nothing to the others
+            outputs = run({name: array[:size] for name, array in inputs.items()})
+            for name in task.outputs:
+                answer, expected = outputs[name], exact[name][:size]
+                if answer.shape != expected.shape:
+                    raise ExportError(
+                        f"{name} has shape {answer.shape} at batch {size}, not {expected.shape}"
+                    )
+                deviations.append(_deviation(answer, expected))
     # Unlike Python's `max`, numpy's is not a number if one of them is not.
-    return Parity(float(np.max(deviations)), float(np.max(rounding)))
+    return Parity(float(np.max(deviations)), float(np.max(roundings)))
+
+
+def _parity_inputs(task: Task, split: Arrays) -> Iterator[tuple[Arrays, tuple[int, ...]]]:
+    """Inputs as they are, and with axes that vary at other lengths; and how many of their rows to compare."""
+    inputs = examples(task, split, max(PARITY_BATCHES))
+    yield inputs, PARITY_BATCHES
+    for name, (axis, multiple) in task.varying_axes().items():
+        usual = inputs[name].shape[axis]
+        for length in (multiple, 2 * usual):
+            places = (
+                np.arange(usual - length, usual) % usual
+            )  # the last ones, from the start again where too few
+            yield {**inputs, name: inputs[name].take(places, axis)}, PARITY_BATCHES[1:2]
 
 
 def _deviation(answer: NDArray[Any], exact: NDArray[Any]) -> float:

@@ -115,6 +115,36 @@ def predicted_against_actual(target: Array, value: Array, name: str, unit: str) 
     return figure
 
 
+def forecasts(
+    truth: Array, forecast: Array, radius: Array, names: Sequence[str], unit: str, level: float
+) -> Figure:
+    """Truth and forecast [T, V] with half the interval's width [T, V], a panel for each of the names."""
+    figure, axes = new_figure(len(names), 1, 9.0, 2.6)
+    steps = np.arange(len(truth))
+    for axis, name, true, ahead, half in zip(axes[:, 0], names, truth.T, forecast.T, radius.T, strict=False):
+        label = f"{level:.0%} interval"
+        axis.fill_between(
+            steps, ahead - half, ahead + half, color=COLOURS[0], alpha=0.2, linewidth=0, label=label
+        )
+        axis.plot(steps, true, color="black", linewidth=1, label="truth")
+        axis.plot(steps, ahead, color=COLOURS[0], linewidth=1.2, label="forecast")
+        axis.set(title=name, ylabel=unit)
+        axis.margins(x=0)
+    axes[0, 0].legend(ncols=3, loc="upper left")
+    axes[-1, 0].set_xlabel("steps of the test split")
+    return figure
+
+
+def error_by_step(errors: dict[str, Array]) -> Figure:
+    """Root mean squared error [H] of each forecast by steps ahead, in standard deviations."""
+    figure, ((axis,),) = new_figure(1, 1, 6.0, 3.6)
+    for place, (name, error) in enumerate(errors.items()):
+        axis.plot(np.arange(1, len(error) + 1), error, color=COLOURS[place % len(COLOURS)], label=name)
+    axis.set(xlabel="steps ahead", ylabel="RMSE in standard deviations", ylim=(0, None))
+    axis.legend()
+    return figure
+
+
 def feature_weights(weight: Array, names: tuple[str, ...], most: int = 30) -> Figure:
     """The largest weights of a linear unit, in standardised units, by feature."""
     largest = np.argsort(-np.abs(weight))[:most][::-1]

@@ -233,6 +233,8 @@ def _publish(log: tracking.RunLog, prepared: Prepared, progress: Progress, rival
     graph = export(module, task)
     run = Graph(graph)
     agreement = parity(module, run, task, data.test)
+    if data.validation is not None:
+        task = task.calibrated(run, data.validation)
     metrics = recipe.evaluate(task, run, data)
     trained = Trained(recipe, data, task, progress, module, run, metrics, prepared.parameters)
     report = recipe.report(trained)

@@ -183,7 +183,8 @@ class Predict:
     name: Name
     """Registered model, or a data set's name."""
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Image files for image models; otherwise rows, or files that hold them."""
+    """Image files for image models; for forecasts the steps of a series, oldest first, or a file with one a
+    line; otherwise rows, or files that hold them."""
     url: str = SERVICE_URL
     """Where the service listens."""
     local: bool = False
@@ -202,6 +203,8 @@ class Predict:
         payload = task.payload
         if payload is None:
             raise InvalidInput(f"{self.name} takes no inputs; zoo generate {self.name} asks it")
+        if payload == "history":
+            return {payload: [step for text in self.inputs for step in steps_of(text)]}
         return {payload: [value_of(text, payload) for text in self.inputs]}
 
 
@@ -354,6 +357,16 @@ def value_of(text: str, payload: str) -> Any:
         return json.loads(text) if text.lstrip()[:1] in ("[", "{") else [float(x) for x in text.split(",")]
     except (ValueError, OSError) as error:
         raise InvalidInput(f"{text[:60]!r} is neither a file, nor JSON, nor numbers with commas") from error
+
+
+def steps_of(text: str) -> list[list[float]]:
+    """Steps of a series, each the values of its variables: a file's lines, or numbers separated by commas."""
+    path = Path(text)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else [text]
+        return [[float(number) for number in line.split(",")] for line in lines if line.strip()]
+    except (ValueError, OSError) as error:
+        raise InvalidInput(f"{text[:60]!r} is neither a number nor a file with numbers: {error}") from error
 
 
 def execute(command: list[str], environment: Mapping[str, str]) -> NoReturn:

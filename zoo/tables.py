@@ -40,16 +40,33 @@ def show_record(record: Mapping[str, Any]) -> None:
 
 
 def show_predictions(answer: Mapping[str, Any]) -> None:
-    """One line a prediction: its label with the largest probabilities, or its value with the unit."""
-    for prediction in answer["predictions"]:
-        if "label" in prediction:
-            likeliest = sorted(prediction["probabilities"].items(), key=lambda item: -item[1])[:3]
-            others = ", ".join(f"{label} {probability:.3f}" for label, probability in likeliest)
-            Console().print(f"[bold]{prediction['label']}[/]  ({others})", highlight=False)
-        else:
-            Console().print(f"[bold]{prediction['value']:.6g}[/] {prediction['unit']}", highlight=False)
+    """One line a prediction: its label with the largest probabilities, or its value with the unit.
+
+    Of a forecast one line a step ahead: the value of each variable, and its interval.
+    """
+    forecast = "forecast" in answer
+    lines = _steps_ahead(answer) if forecast else [_prediction(p) for p in answer["predictions"]]
+    for line in lines:
+        Console().print(line, highlight=False)
     lineage = answer["lineage"]
     Console().print(f"{lineage['model']} version {lineage['version']}", style="dim", highlight=False)
+
+
+def _prediction(prediction: Mapping[str, Any]) -> str:
+    if "label" not in prediction:
+        return f"[bold]{prediction['value']:.6g}[/] {prediction['unit']}"
+    likeliest = sorted(prediction["probabilities"].items(), key=lambda item: -item[1])[:3]
+    others = ", ".join(f"{label} {probability:.3f}" for label, probability in likeliest)
+    return f"[bold]{prediction['label']}[/]  ({others})"
+
+
+def _steps_ahead(answer: Mapping[str, Any]) -> list[str]:
+    """Of an answer in rows, as the command line asks for it."""
+    steps = zip(answer["forecast"], answer["lower"], answer["upper"], strict=True)
+    return [
+        "   ".join(f"[bold]{v:.6g}[/] ({low:.6g} to {high:.6g})" for v, low, high in zip(*step, strict=True))
+        for step in steps
+    ]
 
 
 def show_architectures(rows: Rows) -> None:

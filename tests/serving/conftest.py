@@ -10,6 +10,7 @@ from tiny_zoo import (
     TinyRegistry,
     write_classification,
     write_corner,
+    write_forecaster,
     write_generator,
     write_images,
     write_photos,
@@ -35,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> TinyRegistry:
-    """Seven models, one version of which failed its gate; the data set `mnist` has its champion's name."""
+    """Eight models, one version of which failed its gate; the data set `mnist` has its champion's name."""
     scratch: Path = tmp_path_factory.mktemp("bundles")
     registry = TinyRegistry(tmp_path_factory.mktemp("home"))
     for made in (
@@ -46,6 +47,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> TinyRegistry:
         write_generator(scratch / "generator"),
         write_corner(scratch / "corner"),
         write_photos(scratch / "photos"),
+        write_forecaster(scratch / "forecaster"),
     ):
         registry.promote(made.manifest.model, registry.register(made))
     registry.copy_to_data_set("lenet5-mnist", "1", "mnist")

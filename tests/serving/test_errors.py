@@ -90,6 +90,7 @@ def test_a_union_is_explained_by_what_is_wrong_inside(client: httpx.Client) -> N
         ("/regress", {"model": "iris", "rows": [[1, 2]]}),
         ("/classify", {"model": "mnist", "image": "aaaa"}),
         ("/classify_image", {"model": "iris", "rows": [[1, 2]]}),
+        ("/forecast", {"model": "iris", "history": [1, 2]}),
     ],
 )
 def test_another_kinds_endpoint_names_the_right_one(client: httpx.Client, path: str, body: dict) -> None:

@@ -18,8 +18,10 @@ NAMES = {
     "gan-mnist": None,
     "mlp-corner": None,
     "alexnet-photos": None,
+    "lstm-sales": None,
     "diabetes": "linear_regression-diabetes",
     "iris": "perceptron-iris",
+    "sales": "lstm-sales",
     "mnist": "lenet5-mnist",
 }
 

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from zoo import bundle
 from zoo.bundle import Bundle, Identity
+from zoo.graph import Graph
 from zoo.tasks import (
     Arrays,
     ImageClassification,
@@ -20,6 +21,7 @@ from zoo.tasks import (
     TabularRegression,
     Task,
 )
+from zoo.tasks.forecasting import Forecasting
 from zoo.version import COPY_OF_MODEL, COPY_OF_VERSION, VersionRecord
 
 FEATURES = ("age", "mass")
@@ -183,6 +185,23 @@ def write_generator(directory: Path, name: str = "gan-mnist", distance: float = 
     rows = np.kron(np.eye(len(DIGITS), SIDE), np.ones((1, SIDE)))  # [K, 64]; classes 8 and 9 have none
     graph = generator_graph(random.normal(size=(4, SIDE * SIDE)), 12 * rows - 3)
     return _write(directory, name, task, graph, {}, distance)
+
+
+def write_forecaster(directory: Path, name: str = "lstm-sales", mase: float = 0.8) -> Bundle:
+    """A model of monthly sales, whose two steps ahead are the last value and the one before."""
+    series = np.random.default_rng(5).normal(100, 10, (60, 1)).astype(np.float32)
+    views = np.lib.stride_tricks.sliding_window_view(series, 6, axis=0).transpose(0, 2, 1)  # [N, W + H, V]
+    train = {"history": views[:, :4], "target": views[:, 4:]}
+    node = helper.make_node("Gather", ["history", "places"], ["forecast"], axis=1)
+    graph = _graph(
+        [node],
+        {"places": np.array([-1, -2])},
+        ("forecast", TensorProto.FLOAT, ["batch", 2, 1]),
+        ("history", TensorProto.FLOAT, ["batch", "time", 1]),
+    )
+    schema = Schema(feature_names=("sales",), unit="EUR", period="M", season=12)
+    task = Forecasting.fit(train, schema).calibrated(Graph(graph), train)
+    return _write(directory, name, task, graph, train, mase)
 
 
 def record_of(made: Bundle, gate: str = "passed", reason: str = "better than before") -> VersionRecord:

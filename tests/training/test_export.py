@@ -20,7 +20,12 @@ from training.recipes import recipe_for
 from training.recipes.mlp import MLPRecipe
 from zoo.errors import ExportError, PromotionRefused
 from zoo.graph import Graph
+from zoo.layers.forecaster import Forecaster
+from zoo.models.gru import GRU, GRUConfig
+from zoo.models.lstm import LSTM, LSTMConfig
+from zoo.models.rnn import RNN, RNNConfig
 from zoo.tasks import TASKS, Arrays, Task
+from zoo.tasks.forecasting import Forecasting
 from zoo.tasks.tabular_classification import TabularClassification
 
 KINDS: dict[str, list[Key]] = {  # one recipe for each architecture and kind
@@ -34,6 +39,7 @@ KINDS: dict[str, list[Key]] = {  # one recipe for each architecture and kind
         ("efficientnet-lite0", "mnist-5k"),
     ],
     "image_generation": [("gan", "mnist-5k")],
+    "forecasting": [("rnn", "sunspots"), ("lstm", "sunspots"), ("gru", "sunspots")],
 }
 FORMATS = {  # ONNX type and shape behind the batch axis
     "tabular_regression": {"features": ("tensor(float)", 1), "value": ("tensor(float)", 0)},
@@ -44,6 +50,7 @@ FORMATS = {  # ONNX type and shape behind the batch axis
         "class": ("tensor(int64)", 0),
         "image": ("tensor(float)", 3),
     },
+    "forecasting": {"history": ("tensor(float)", 2), "forecast": ("tensor(float)", 2)},
 }
 
 
@@ -70,7 +77,8 @@ def test_names_types_and_axes(exported: tuple[Prepared, nn.Module, bytes]) -> No
     for name, kind, shape in run.inputs + run.outputs:
         assert (kind, len(shape) - 1) == expected[name]
         assert isinstance(shape[0], str), "the batch axis is fixed"
-        assert all(isinstance(size, int) for size in shape[1:])
+        axis, _ = prepared.task.varying_axes().get(name, (0, 1))
+        assert [i for i, size in enumerate(shape) if not isinstance(size, int)] == sorted({0, axis})
     onnx.checker.check_model(graph, full_check=True)
 
 
@@ -88,6 +96,34 @@ def test_any_batch_gives_the_modules_answer(exported: tuple[Prepared, nn.Module,
         got = run(inputs)[task.outputs[0]]
         assert got.shape == expected.shape
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=agreement.tolerance)
+
+
+def test_any_length_of_segments_gives_the_modules_answer() -> None:
+    """Two layers, several variables, several steps read at once."""
+    for network in (RNN(RNNConfig(8, 2), 3), LSTM(LSTMConfig(8, 2), 3), GRU(GRUConfig(8, 2), 3)):
+        module = Forecaster(network, 8, segment=3, horizon=5, relative=True, dropout=0.0).eval()
+        fields = {"variables": ("a", "b"), "unit": "", "every": 1, "period": "", "season": 1, "window": 12}
+        scale = {"mean": (0, 0), "std": (1, 1), "naive_error": (1, 1)}
+        task = Forecasting(horizon=5, multiple=3, **fields, **scale)  # type: ignore[arg-type]
+        run = Graph(export(module, task))
+        assert parity(module, run, task, {}).holds
+        for shape in ((1, 3, 2), (4, 99, 2)):
+            history = torch.randn(shape)
+            with torch.no_grad():
+                expected = module(history)
+            np.testing.assert_allclose(run({"history": history.numpy()})["forecast"], expected, atol=1e-5)
+
+
+def test_parity_sees_other_lengths(exported: tuple[Prepared, nn.Module, bytes]) -> None:
+    prepared, module, graph = exported
+    for name, (axis, _) in prepared.task.varying_axes().items():
+        run, usual = Graph(graph), prepared.data.test[name].shape[axis]
+
+        def only_the_usual_length(inputs: Arrays) -> Arrays:
+            outputs = run(inputs)  # noqa: B023
+            return outputs if inputs[name].shape[axis] == usual else {k: v + 1 for k, v in outputs.items()}  # noqa: B023
+
+        assert not parity(module, only_the_usual_length, prepared.task, prepared.data.test).holds
 
 
 def test_a_mirrored_graph_answers_an_image_and_its_mirror_image_alike() -> None:
@@ -111,6 +147,9 @@ def test_answers_are_readable(exported: tuple[Prepared, nn.Module, bytes]) -> No
     if prepared.kind == "tabular_regression":
         target = prepared.data.train["target"]
         assert abs(outputs["value"].mean() - target.mean()) < target.std()
+    elif prepared.kind == "forecasting":
+        target = prepared.data.train["target"]
+        assert abs(outputs["forecast"].mean() - target.mean()) < target.std()
     elif prepared.kind == "image_generation":
         assert 0 <= outputs["image"].min() < outputs["image"].max() <= 1
     else:

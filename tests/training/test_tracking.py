@@ -42,6 +42,7 @@ FIGURES = {  # by architecture and kind, beyond the learning curves
         "interpolation",
         "recognised",
     },
+    **{(name, "forecasting"): {"forecast"} for name in ("rnn", "lstm", "gru")},
 }
 
 

@@ -190,6 +190,20 @@ def test_predict_rows(zoo: QuickZoo, capsys: Captured, tmp_path: Path) -> None:
     assert "mlp-xor version 1" in capsys.readouterr().out
 
 
+def test_predict_the_next_steps(zoo: QuickZoo, capsys: Captured, tmp_path: Path) -> None:
+    steps = [str(10.5 + year % 11) for year in range(22)]
+    (tmp_path / "years.csv").write_text("\n".join(steps) + "\n")
+    words = one_document(capsys, "predict", "lstm-sunspots", *steps, "--local")
+    file = one_document(capsys, "predict", "lstm-sunspots", str(tmp_path / "years.csv"), "--local")
+    assert words == file
+    ((low,),), ((value,),), ((high,),) = (file[side] for side in ("lower", "forecast", "upper"))
+    assert low < value < high
+    assert run("predict", "lstm-sunspots", *steps, "--local") == 0
+    assert f"{value:.6g} ({low:.6g} to {high:.6g})" in capsys.readouterr().out
+    assert run("predict", "lstm-sunspots", "many", "--local") == 1
+    assert "neither a number nor a file" in capsys.readouterr().err
+
+
 def test_predict_images(zoo: QuickZoo, capsys: Captured, tmp_path: Path) -> None:
     test = datasets.find("digits").load().test
     files = []

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from zoo.errors import InputTooLarge, InvalidInput
 from zoo.tasks import TASKS, Arrays, Schema, Task, any_task
 from zoo.tasks.base import MAX_BATCH, rows_at_once, run_in_batches
+from zoo.tasks.forecasting import Forecasting
 from zoo.tasks.image_classification import ClassifyImageRequest, ImageClassification
 from zoo.tasks.image_generation import ImageGeneration
 from zoo.tasks.labels import label_index
@@ -21,6 +22,16 @@ from zoo.tasks.tabular_regression import TabularRegression
 RANDOM = np.random.default_rng(0)
 FEATURES = {"features": RANDOM.normal(3, 2, (40, 2)).astype(np.float32)}
 ROWS = Schema(feature_names=("age", "mass"), labels=("no", "yes"), target="risk", unit="%")
+
+STEPS = np.cumsum(RANDOM.normal(size=(40, 2)), axis=0).astype(np.float32)
+CUT = np.lib.stride_tricks.sliding_window_view(STEPS, 8, axis=0).transpose(0, 2, 1)  # [N, W + H, V]
+WINDOWS = {"history": CUT[:, :5], "target": CUT[:, 5:]}
+SERIES = Schema(feature_names=("load", "heat"), unit="K", period="M", season=4)
+
+
+def persistence(inputs: Arrays) -> Arrays:
+    return {"forecast": inputs["history"][:, -1:].repeat(3, axis=1)}
+
 
 FITTED: dict[str, tuple[Task, Arrays, Arrays]] = {
     # kind: fitted task, training split, graph outputs for two examples
@@ -47,8 +58,15 @@ FITTED: dict[str, tuple[Task, Arrays, Arrays]] = {
         {},
         {"image": RANDOM.random((2, 4, 5, 3)).astype(np.float32)},
     ),
+    "forecasting": (
+        Forecasting.fit(WINDOWS, SERIES).calibrated(persistence, WINDOWS),
+        WINDOWS,
+        {"forecast": np.float32([[[1, 2], [3, 4], [5, 6]]])},
+    ),
 }
 KINDS = pytest.mark.parametrize("kind", TASKS)
+SINGLE = {"forecasting"}  # kinds of which a request asks for one answer
+ANSWERS = {"image_generation": "images", "forecasting": "forecast"}  # where not predictions
 
 
 def test_every_kind_is_tested() -> None:
@@ -66,6 +84,10 @@ def test_a_task_survives_json(kind: str) -> None:
 def test_request_for_is_the_inverse_of_encode(kind: str, batch: int) -> None:
     task = FITTED[kind][0]
     examples = task.example_inputs(batch)
+    if kind in SINGLE and batch > 1:
+        with pytest.raises(InvalidInput, match="one history"):
+            task.request_for(examples, "name")
+        return
     request = task.request_type.model_validate(task.request_for(examples, "name"))
     encoded = task.encode(request)
     assert encoded.keys() == examples.keys() == set(task.inputs)
@@ -77,11 +99,12 @@ def test_request_for_is_the_inverse_of_encode(kind: str, batch: int) -> None:
 @KINDS
 def test_the_answer_fits_the_response_type(kind: str) -> None:
     task, _, outputs = FITTED[kind]
-    request = task.request_type.model_validate(task.request_for(task.example_inputs(2), "name"))
+    count = 1 if kind in SINGLE else 2
+    request = task.request_type.model_validate(task.request_for(task.example_inputs(count), "name"))
     answer = task.decode(request, outputs)
     lineage = {"model": "m", "version": "1", "run_id": "r", "digest": "d", "provider": "p"}
     checked = task.response_type.model_validate({**answer, "lineage": lineage}).model_dump()
-    assert len(checked["images" if kind == "image_generation" else "predictions"]) == 2
+    assert len(checked[ANSWERS.get(kind, "predictions")]) == (3 if kind in SINGLE else 2)
 
 
 @KINDS

@@ -7,7 +7,7 @@ from typing import Any
 from training.datasets.base import Data, DataSet, few_per_class, hold_out
 from zoo.errors import NotFound
 
-_OTHER_FILES = {"base", "csv_file", "idx", "image_cache", "image_folder"}
+_OTHER_FILES = {"base", "csv_file", "idx", "image_cache", "image_folder", "time_series"}
 
 
 def names() -> list[str]:

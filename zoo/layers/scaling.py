@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class FeatureScaling(nn.Module):
-    """Standardises each feature: [B, F] in natural units -> [B, F] with mean 0 and variance 1."""
+    """Standardises each feature: [..., F] in natural units -> [..., F] with mean 0 and variance 1."""
 
     mean: Tensor
     std: Tensor
@@ -24,6 +24,21 @@ class FeatureScaling(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return (features - self.mean) / self.std
+
+
+class FeatureUnscaling(nn.Module):
+    """Undoes `FeatureScaling`: [..., F] with mean 0 and variance 1 -> [..., F] in natural units."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+
+    def forward(self, scaled: Tensor) -> Tensor:
+        return scaled * self.std + self.mean
 
 
 class PixelScaling(nn.Module):

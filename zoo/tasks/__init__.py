@@ -5,6 +5,7 @@ from typing import Annotated, get_args
 from pydantic import Field, TypeAdapter
 
 from zoo.tasks.base import Arrays, Run, Schema, Task
+from zoo.tasks.forecasting import Forecasting
 from zoo.tasks.image_classification import ImageClassification
 from zoo.tasks.image_explanation import EXPLAIN_IMAGE
 from zoo.tasks.image_generation import ImageGeneration
@@ -13,7 +14,7 @@ from zoo.tasks.tabular_classification import TabularClassification
 from zoo.tasks.tabular_regression import TabularRegression
 
 AnyTask = Annotated[
-    TabularRegression | TabularClassification | ImageClassification | ImageGeneration,
+    TabularRegression | TabularClassification | ImageClassification | ImageGeneration | Forecasting,
     Field(discriminator="kind"),
 ]
 any_task: TypeAdapter[Task] = TypeAdapter(AnyTask)

@@ -38,6 +38,12 @@ class Schema:
     labels: tuple[str, ...] = ()
     target: str = ""
     unit: str = ""
+    every: int = 1
+    """Time between two steps of a series, in units of `period`."""
+    period: str = ""
+    """numpy's code of a unit of time, such as h; empty where the steps have no times."""
+    season: int = 1
+    """Steps after which a series is most alike."""
 
 
 class Request(BaseModel):
@@ -96,6 +102,10 @@ class Task(BaseModel, ABC):
     def fit(cls, train: Arrays, schema: Schema) -> Self:
         """Fits scaling, labels and the like on the training split alone."""
 
+    def calibrated(self, run: Run, held_out: Arrays) -> Self:
+        """With what can be fitted only to a trained model's answers, on the validation split."""
+        return self
+
     @abstractmethod
     def encode(self, request: Any) -> Arrays:
         """Graph inputs for a request of `request_type`; `InvalidInput` where it does not fit."""
@@ -111,6 +121,10 @@ class Task(BaseModel, ABC):
     @abstractmethod
     def example_inputs(self, batch: int) -> Arrays:
         """Valid graph inputs of the given batch size, the same at every call."""
+
+    def varying_axes(self) -> dict[str, tuple[int, int]]:
+        """Of inputs with a second axis of any length: that axis, and what its length is a multiple of."""
+        return {}
 
     @abstractmethod
     def evaluate(self, run: Run, split: Arrays) -> dict[str, float]:

@@ -1,0 +1,47 @@
+"""`/forecast` through the real service."""
+
+import httpx
+import pytest
+
+HISTORY = [90.0, 100.0, 110.0, 120.0]
+MONTHS = ["2026-01-01", "2026-02-01", "2026-03-01", "2026-04-01"]
+
+
+def forecast(client: httpx.Client, **fields: object) -> httpx.Response:
+    return client.post("/forecast", json={"model": "lstm-sales", **fields})
+
+
+def test_history_and_timestamped_values_are_answered_alike(client: httpx.Client) -> None:
+    body = forecast(client, history=HISTORY).json()
+    assert body.keys() == {"forecast", "lower", "upper", "lineage"}
+    assert body["forecast"] == [120.0, 110.0]
+    assert body["lineage"]["model"] == "lstm-sales"
+    assert body == forecast(client, timestamps=MONTHS, values=HISTORY).json()
+    assert body["forecast"] == forecast(client, history=[1.0, *HISTORY]).json()["forecast"]
+
+
+def test_horizon_and_interval(client: httpx.Client) -> None:
+    narrow, wide = (forecast(client, history=HISTORY, horizon=1, interval=p).json() for p in (0.5, 0.99))
+    assert narrow["forecast"] == wide["forecast"] == [120.0]
+    assert wide["lower"][0] < narrow["lower"][0] < 120 < narrow["upper"][0] < wide["upper"][0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"history": HISTORY[:3]}, "needs the last 4"),
+        ({"history": HISTORY, "horizon": 3}, "at most 2 steps"),
+        ({"history": [1.0] * 65_537}, "65536"),
+        ({"history": HISTORY, "interval": 0.2}, "interval"),
+        ({"history": HISTORY, "values": HISTORY}, "either history, or timestamps and values"),
+        ({"timestamps": MONTHS[::-1], "values": HISTORY}, "oldest first"),
+        ({"timestamps": MONTHS, "values": HISTORY[:3]}, "4 timestamps for 3 values"),
+        ({"history": ["a"]}, "history"),
+        ({}, "either history"),
+    ],
+)
+def test_what_does_not_fit(client: httpx.Client, fields: dict, words: str) -> None:
+    response = forecast(client, **fields)
+    assert response.status_code == 422
+    assert words in response.json()["error"]
+    assert len(response.json()["error"]) < 500

@@ -1,0 +1,98 @@
+"""What a forecast has to beat: rules without training, autoregression, and a linear map of the window.
+
+Each is a run, as a graph is, fitted on all that lies before the test split, so that one evaluation measures
+them all.
+
+Sources: Box & Jenkins (1970) for autoregression, its order by Akaike's criterion (1974,
+doi:10.1109/TAC.1974.1100705); Zeng et al. (2023), "Are Transformers Effective for Time Series Forecasting?",
+arXiv:2205.13504, for the linear map: their DLinear splits the window into a moving average and the rest and
+maps both linearly, which is one linear map of the window; here it is the best by least squares, with a ridge.
+
+Shape legend: T time, N windows, W window, H horizon, V variables, P order.
+"""
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from training.datasets import Data
+from zoo.tasks import Arrays, Run
+from zoo.tasks.forecasting import Forecasting, series_of
+
+MOST_ORDER = 30
+RIDGE = 1e-3  # of the mean squared input: enough to keep the least squares of a long window well posed
+
+Floats = NDArray[np.float64]
+
+
+def baselines(task: Forecasting, data: Data) -> dict[str, Run]:
+    """By name. Seasonal naive only where the window holds a season."""
+    known = np.concatenate([series_of(split) for split in (data.train, data.validation) if split])
+    found: dict[str, Run] = {"persistence": lambda inputs: _repeat(inputs, 1, task.horizon)}
+    if 1 < task.season <= task.window:
+        found["seasonal_naive"] = lambda inputs: _repeat(inputs, task.season, task.horizon)
+    order, coefficients = autoregression(known.astype(np.float64), min(MOST_ORDER, task.window))
+    found[f"ar{order}"] = lambda inputs: _autoregress(inputs, coefficients, task.horizon)
+    weights = linear_map(known.astype(np.float64), task.window, task.horizon)
+    found["linear"] = lambda inputs: _map(inputs, weights)
+    return found
+
+
+def autoregression(series: Floats, most: int) -> tuple[int, Floats]:
+    """Order P of at most `most` with the least AIC, and coefficients [V, 1 + P], intercept first, of [T, V].
+
+    The order is one for all variables; each is regressed on its own past, the last value first.
+    """
+
+    def fit(order: int) -> tuple[float, Floats]:
+        score, rows = 0.0, []
+        for column in series.T:
+            lags = sliding_window_view(column[:-1], order)[
+                most - order :, ::-1
+            ]  # the same rows for each order
+            inputs = np.column_stack([np.ones(len(lags)), lags])
+            target = column[most:]
+            solved, *_ = np.linalg.lstsq(inputs, target, rcond=None)
+            score += len(target) * np.log(np.mean((target - inputs @ solved) ** 2) + 1e-300) + 2 * order
+            rows.append(solved)
+        return score, np.array(rows)
+
+    fits = {order: fit(order) for order in range(1, most + 1)}
+    best = min(fits, key=lambda order: fits[order][0])
+    return best, fits[best][1]
+
+
+def linear_map(series: Floats, window: int, horizon: int) -> Floats:
+    """[W, H] from a window's distances from its last value to those of the steps ahead, for all variables."""
+    squares, products = np.zeros((window, window)), np.zeros((window, horizon))
+    scale = series.std(axis=0)
+    for column in (series / np.where(scale > 0, scale, 1)).T:
+        views = sliding_window_view(column, window + horizon)
+        level = views[:, window - 1 : window]
+        past, ahead = views[:, :window] - level, views[:, window:] - level
+        squares += past.T @ past
+        products += past.T @ ahead
+    ridge = RIDGE * np.trace(squares) / window
+    return np.linalg.solve(squares + ridge * np.eye(window), products)
+
+
+def _repeat(inputs: Arrays, season: int, horizon: int) -> Arrays:
+    last = inputs["history"][:, -season:]  # [N, season, V]
+    return {"forecast": last[:, np.arange(horizon) % season]}
+
+
+def _autoregress(inputs: Arrays, coefficients: Floats, horizon: int) -> Arrays:
+    """Each forecast is part of the past of the next one."""
+    order = coefficients.shape[1] - 1
+    past = inputs["history"][:, -order:].astype(np.float64)  # [N, P, V]
+    for _ in range(horizon):
+        lags = past[:, : -order - 1 : -1]  # the last value first
+        ahead = coefficients[:, 0] + np.einsum("npv,vp->nv", lags, coefficients[:, 1:])
+        past = np.concatenate([past, ahead[:, None]], axis=1)
+    return {"forecast": past[:, -horizon:]}
+
+
+def _map(inputs: Arrays, weights: Floats) -> Arrays:
+    level = inputs["history"][:, -1:]
+    distances = inputs["history"] - level
+    return {"forecast": level + np.einsum("nwv,wh->nhv", distances, weights, optimize=True)}

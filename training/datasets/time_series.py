@@ -1,0 +1,147 @@
+"""Series in order of time: splits, missing values, windows, and any CSV file with a column of times.
+
+Of a series a split holds `target` [T, V], its values; `windows` makes a graph's `history` and `target` of
+them. Splits follow one another in time, and what is fitted sees the first one only.
+
+Shape legend: T time, V variables, N windows, W window, H horizon.
+"""
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from training import datasets
+from training.datasets.base import Data, slug
+from training.datasets.csv_file import PREFIX
+from zoo.errors import InvalidInput, NotFound
+from zoo.tasks import Arrays, Schema
+
+log = logging.getLogger(__name__)
+KIND = "forecasting"
+TEST_SHARE = 0.2  # of a CSV file, its end
+MIN_STEPS = 30  # in a CSV file: fewer leave nothing to learn, calibrate and measure on
+USUAL = 0.5  # share of the steps between times that must be the shortest one: the others are gaps
+SEASONS = {"M": 12, "W": 52, "D": 7, "h": 24, "m": 1440, "s": 1}  # in steps of one unit of time
+
+
+def split_series(name: str, schema: Schema, source: str, values: NDArray[Any], sizes: Sequence[int]) -> Data:
+    """A series [T, V] cut into training, validation (where there are three sizes) and test, in that order."""
+    filled = fill_gaps(name, values)
+    ends = np.cumsum(sizes)
+    train, *between, test = (
+        {"target": part} for part in np.split(filled.astype(np.float32)[: ends[-1]], ends[:-1])
+    )
+    return Data(name, KIND, schema, source, train, test, between[0] if between else None)
+
+
+def fill_gaps(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
+    """[T, V] with missing values on the straight line between their neighbours; the log says how many."""
+    filled = values.astype(np.float64)
+    missing = np.isnan(filled)
+    if missing.any():
+        log.warning("%s: %d of %d values are missing, and interpolated", name, missing.sum(), missing.size)
+        steps = np.arange(len(filled))
+        for column, gone in zip(filled.T, missing.T, strict=True):
+            if gone.all():
+                raise InvalidInput(f"{name} has a column without any value")
+            column[gone] = np.interp(steps[gone], steps[~gone], column[~gone])
+    return filled
+
+
+def windows(data: Data, window: int, horizon: int, validation_share: float) -> Data:
+    """Every window of each split: `history` [N, W, V] and the `target` [N, H, V] that follows it.
+
+    Targets lie wholly within their split; the history of the first ones reaches back into the split before.
+    Where the data have no validation split, the end of the training split is held out. The arrays are views.
+    """
+    if window < 1 or horizon < 1:
+        raise InvalidInput("a window and a horizon have at least one step each")
+    train, validation = data.train["target"], (data.validation or {}).get("target")
+    if validation is None:
+        held = round(len(train) * validation_share)
+        train, validation = train[: len(train) - held], train[len(train) - held :]
+    parts = [part for part in (train, validation, data.test["target"]) if len(part)]
+    ends = np.cumsum([len(part) for part in parts])
+    series = np.concatenate(parts)
+    views = sliding_window_view(series, window + horizon, axis=0, writeable=True)  # [N, V, W + H]
+    views = views.transpose(0, 2, 1)
+    cut: list[Arrays] = []
+    for start, end in zip([window, *ends[:-1]], ends, strict=True):
+        first, last = start - window, end - horizon - window + 1  # of the histories
+        if last <= max(first, 0):
+            raise InvalidInput(
+                f"a split of {data.name} has {end - start} steps, too few for a window of {window} and a "
+                f"horizon of {horizon}: take shorter ones"
+            )
+        part = views[max(first, 0) : last]
+        cut.append({"history": part[:, :window], "target": part[:, window:]})
+    train_windows, *between, test_windows = cut
+    held_out = between[0] if between else None
+    return replace(data, train=train_windows, validation=held_out, test=test_windows, held_out_of=data.digest)
+
+
+def load_series(reference: str, time: str | None, value: str | None) -> Data:
+    """The data set of that name, or `csv:PATH` with its columns of times and of values (comma-separated)."""
+    if not reference.startswith(PREFIX):
+        return datasets.find(reference).load()
+    import pandas as pd
+
+    path = Path(reference.removeprefix(PREFIX)).expanduser()
+    if not path.is_file():
+        raise NotFound(f"there is no file {path}")
+    try:
+        table = pd.read_csv(path)
+    except ValueError as error:  # pandas' parser errors, and bytes that are no text
+        raise InvalidInput(f"{path.name} is not a CSV file with a header: {error}") from error
+    names = [] if value is None else value.split(",")
+    columns = list(table.columns)
+    if time not in columns or not names or any(name not in columns for name in names):
+        raise InvalidInput(f"name the columns with --time and --value; {path.name} has {columns}")
+    if words := [name for name in names if table[name].dtype.kind not in "iuf"]:
+        raise InvalidInput(f"these columns of {path.name} are not numeric: {words}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that each time is parsed by itself
+            times = pd.to_datetime(table[time].astype(str), utc=True).dt.tz_localize(None)
+    except ValueError as error:
+        raise InvalidInput(f"{time!r} of {path.name} holds something that is no time: {error}") from error
+    name = slug(path.stem, "csv")
+    values = table[names].to_numpy(dtype=np.float64)
+    order = np.argsort(times.to_numpy(), kind="stable")
+    period, every, places = spacing(times.to_numpy()[order].astype("datetime64[s]"), path.name)
+    complete = np.full((places[-1] + 1, len(names)), np.nan)
+    complete[places] = values[order]
+    if len(complete) < MIN_STEPS:
+        raise InvalidInput(f"{path.name} has {len(complete)} steps; at least {MIN_STEPS} are needed")
+    season = max(1, SEASONS.get(period, 1) // every)
+    schema = Schema(feature_names=tuple(names), every=every, period=period, season=season)
+    test = round(len(complete) * TEST_SHARE)
+    return split_series(name, schema, path.name, complete, (len(complete) - test, test))
+
+
+def spacing(times: NDArray[np.datetime64], name: str) -> tuple[str, int, NDArray[np.int64]]:
+    """The unit of time and how many of it lie between steps, and each time's place [T] among the steps.
+
+    The coarsest unit in which the times are steps, but for gaps. `InvalidInput` where there is none.
+    """
+    for period in ("Y", "M", "W", "D", "h", "m", "s"):
+        places = times.astype(f"datetime64[{period}]").astype(np.int64)
+        steps = np.diff(places)
+        every = int(steps.min()) if len(steps) else 0
+        if every > 0 and not (steps % every).any() and np.mean(steps == every) >= USUAL:
+            return period, every, (places - places[0]) // every
+    raise InvalidInput(f"the times of {name} are not evenly spaced, or some come twice")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,54 @@
+"""The gated recurrent unit, on series."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from training.optimizer import Optimizer
+from training.recurrent_recipe import RecurrentRecipe
+from zoo.models.gru import GRU, GRUConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRURecipe(RecurrentRecipe):
+    """The gated recurrent unit (Cho et al. 2014)."""
+
+    model: GRUConfig = GRUConfig()
+
+    architecture: ClassVar[str] = "gru"
+    paper: ClassVar[str] = "Cho et al. 2014"
+
+    def build_network(self, inputs: int) -> tuple[nn.Module, int]:
+        return GRU(self.model, inputs), self.model.width
+
+
+RECIPES = (
+    GRURecipe(
+        dataset="sunspots",
+        epochs=200,
+        batch_size=32,
+        threads=1,
+        window=22,
+        horizon=1,
+        patience=40,
+        log_every=5,
+        model=GRUConfig(width=32),
+        optimizer=Optimizer("adam", 3e-3),
+        bar=0.7,
+    ),
+    # Two days are read at once: the month before becomes 15 steps.
+    GRURecipe(
+        dataset="etth1",
+        epochs=8,
+        batch_size=256,
+        window=720,
+        horizon=96,
+        segment=48,
+        patience=8,
+        output_dropout=0.5,
+        model=GRUConfig(width=128),
+        optimizer=Optimizer("adamw", 2e-3, weight_decay=1e-2, schedule="cosine"),
+        bar=1.0,
+    ),
+)

@@ -1,0 +1,54 @@
+"""The long short-term memory, on series."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from training.optimizer import Optimizer
+from training.recurrent_recipe import RecurrentRecipe
+from zoo.models.lstm import LSTM, LSTMConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class LSTMRecipe(RecurrentRecipe):
+    """The long short-term memory (Hochreiter & Schmidhuber 1997)."""
+
+    model: LSTMConfig = LSTMConfig()
+
+    architecture: ClassVar[str] = "lstm"
+    paper: ClassVar[str] = "Hochreiter & Schmidhuber 1997"
+
+    def build_network(self, inputs: int) -> tuple[nn.Module, int]:
+        return LSTM(self.model, inputs), self.model.width
+
+
+RECIPES = (
+    LSTMRecipe(
+        dataset="sunspots",
+        epochs=200,
+        batch_size=32,
+        threads=1,
+        window=22,
+        horizon=1,
+        patience=40,
+        log_every=5,
+        model=LSTMConfig(width=32),
+        optimizer=Optimizer("adam", 3e-3),
+        bar=0.7,
+    ),
+    # The coming year from the last two, four weeks read at once.
+    LSTMRecipe(
+        dataset="co2",
+        epochs=30,
+        batch_size=64,
+        threads=1,
+        window=104,
+        horizon=52,
+        segment=4,
+        patience=30,
+        model=LSTMConfig(width=64),
+        optimizer=Optimizer("adamw", 3e-3, weight_decay=1e-2, schedule="cosine"),
+        bar=0.5,  # of the linear map
+    ),
+)

@@ -1,0 +1,39 @@
+"""Forecasts of a recurrent network: what it makes of the past, once read, is mapped to all steps ahead.
+
+Several steps may be read at once, as a segment, which keeps a long past short for the network, and each
+variable by itself with the same weights. Source: Lin et al. (2023), "SegRNN: Segment Recurrent Neural Network
+for Long-Term Time Series Forecasting", arXiv:2308.11200; deviation: one affine layer gives all steps ahead,
+where the paper decodes a segment at a time.
+
+Shape legend: B batch, W window, V variables, S segment, H horizon, D width.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class Forecaster(nn.Module):
+    """Standardised [B, W, V] -> [B, H, V]; W is a multiple of the segment."""
+
+    def __init__(
+        self, recurrent: nn.Module, width: int, segment: int, horizon: int, relative: bool, dropout: float
+    ) -> None:
+        """`recurrent` maps [B, T, S] to [B, T, D].
+
+        `relative` has it read and forecast distances from the last value: no level is then new to it.
+        """
+        super().__init__()
+        self.recurrent = recurrent
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(width, horizon)
+        self.segment, self.horizon, self.relative = segment, horizon, relative
+
+    def forward(self, history: Tensor) -> Tensor:
+        level = history[:, -1:] if self.relative else torch.zeros_like(history[:, -1:])  # [B, 1, V]
+        alone = (history - level).transpose(1, 2)  # [B, W, V] -> [B, V, W]
+        batch, variables, _ = alone.shape
+        segments = alone.reshape(batch * variables, -1, self.segment)  # [B, V, W] -> [B V, W / S, S]
+        read = self.recurrent(segments)[:, -1]  # [B V, W / S, D] -> [B V, D]
+        ahead = self.output(self.dropout(read)).view(batch, variables, self.horizon)
+        forecast: Tensor = ahead.transpose(1, 2) + level  # [B, V, H] -> [B, H, V]
+        return forecast

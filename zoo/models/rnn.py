@@ -1,0 +1,59 @@
+"""The simple recurrent network: a layer that reads a sequence step by step and hears its own last output.
+
+Source: Elman (1990), "Finding Structure in Time", doi:10.1207/s15516709cog1402_1. Deviations: tanh for the
+logistic function, two biases as in torch's fused layer, any number of layers; trained through the whole
+sequence (back-propagation through time), where the paper went one step back.
+
+Shape legend: B batch, T time, I inputs, H hidden width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from zoo.layers.recurrence import Recurrence, State
+
+
+@dataclass(frozen=True)
+class RNNConfig:
+    """What the network leaves open."""
+
+    width: int = 128
+    """Hidden units of a layer."""
+    layers: int = 1
+    """Layers, each reading the outputs of the one below."""
+    dropout: float = 0.0
+    """Share of outputs silenced between layers while training."""
+
+
+class RNNCell(nn.Module):
+    """One step, written out: inputs [B, I] and hidden state [B, H] -> the next hidden state [B, H]."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.input = nn.Linear(inputs, width)
+        self.hidden = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(self.input(x) + self.hidden(h))
+
+
+class RNN(nn.Module):
+    """[B, T, I] -> [B, T, H]."""
+
+    def __init__(self, config: RNNConfig, inputs: int) -> None:
+        super().__init__()
+        self.config = config
+        self.layers = Recurrence(
+            nn.RNN(inputs, config.width, config.layers, batch_first=True, dropout=config.dropout)
+        )
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        outputs, _ = self.run(sequence)
+        return outputs
+
+    def run(self, sequence: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Outputs [B, T, H] and the state after the sequence; from zeros where no state is given."""
+        outputs, after = self.layers(sequence, state)
+        return outputs, after

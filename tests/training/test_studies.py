@@ -65,6 +65,7 @@ def test_the_studies_are_those_of_the_course() -> None:
         "convolution",
         "gan-augmentation",
         "learning-rate",
+        "memory",
         "minima",
         "optimizers",
         "pooling",

@@ -67,6 +67,8 @@ class RecurrentRecipe(Recipe, ABC):
 
     def load_data(self) -> Data:
         data = load_series(self.dataset, self.time, self.value)
+        if data.kind not in self.kinds:
+            return data  # of which no task can be fitted
         if data.validation is None and not self.validation_share:
             raise ZooError("intervals are measured on validation windows: raise --validation-share above 0")
         return windows(data, self.window, self.horizon, self.validation_share)

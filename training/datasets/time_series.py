@@ -70,19 +70,21 @@ def windows(data: Data, window: int, horizon: int, validation_share: float) -> D
         train, validation = train[: len(train) - held], train[len(train) - held :]
     parts = [part for part in (train, validation, data.test["target"]) if len(part)]
     ends = np.cumsum([len(part) for part in parts])
-    series = np.concatenate(parts)
-    views = sliding_window_view(series, window + horizon, axis=0, writeable=True)  # [N, V, W + H]
-    views = views.transpose(0, 2, 1)
-    cut: list[Arrays] = []
-    for start, end in zip([window, *ends[:-1]], ends, strict=True):
-        first, last = start - window, end - horizon - window + 1  # of the histories
-        if last <= max(first, 0):
+    spans = [
+        (max(start - window, 0), end - horizon - window + 1)  # of the histories' first steps
+        for start, end in zip([window, *ends[:-1]], ends, strict=True)
+    ]
+    for part, (first, last) in zip(parts, spans, strict=True):
+        if last <= first:
             raise InvalidInput(
-                f"a split of {data.name} has {end - start} steps, too few for a window of {window} and a "
+                f"a split of {data.name} has {len(part)} steps, too few for a window of {window} and a "
                 f"horizon of {horizon}: take shorter ones"
             )
-        part = views[max(first, 0) : last]
-        cut.append({"history": part[:, :window], "target": part[:, window:]})
+    views = sliding_window_view(np.concatenate(parts), window + horizon, axis=0, writeable=True)
+    views = views.transpose(0, 2, 1)  # [N, V, W + H] -> [N, W + H, V]
+    cut: list[Arrays] = [
+        {"history": views[first:last, :window], "target": views[first:last, window:]} for first, last in spans
+    ]
     train_windows, *between, test_windows = cut
     held_out = between[0] if between else None
     return replace(data, train=train_windows, validation=held_out, test=test_windows, held_out_of=data.digest)

@@ -42,6 +42,8 @@ def test_windows_that_no_split_holds() -> None:
         windows(TWO, 70, 3, 0.25)
     with pytest.raises(InvalidInput, match="horizon of 21"):
         windows(TWO, 7, 21, 0.25)
+    with pytest.raises(InvalidInput, match="window of 500"):
+        windows(TWO, 500, 1, 0.25)
 
 
 def test_gaps_are_bridged_and_said(caplog: pytest.LogCaptureFixture) -> None:

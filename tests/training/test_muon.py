@@ -89,3 +89,27 @@ def test_a_part_with_its_own_rate_keeps_it() -> None:
         (0.01, False),
     ]
     assert sum(len(group["params"]) for group in rule.param_groups) == len(list(network.parameters()))
+
+
+def test_it_goes_on_from_its_state() -> None:
+    def steps(network: nn.Linear, rule: torch.optim.Optimizer, count: int) -> None:
+        for step in range(count):
+            for parameter in network.parameters():
+                seed = torch.Generator().manual_seed(step)
+                parameter.grad = torch.randn(parameter.shape, generator=seed)
+            rule.step()
+
+    def fresh() -> tuple[nn.Linear, Muon]:
+        torch.manual_seed(0)
+        network = nn.Linear(3, 3)
+        groups = [{"params": [network.weight], "orthogonal": True}, {"params": [network.bias]}]
+        return network, Muon(groups, 0.1, 0.01, 0.9, (0.9, 0.99), 0.1)
+
+    (whole, rule), (parts, first), (resumed, second) = fresh(), fresh(), fresh()
+    steps(whole, rule, 2)
+    steps(whole, rule, 3)
+    steps(parts, first, 2)
+    resumed.load_state_dict(parts.state_dict())
+    second.load_state_dict(first.state_dict())
+    steps(resumed, second, 3)
+    torch.testing.assert_close(list(resumed.parameters()), list(whole.parameters()), rtol=0, atol=0)

@@ -185,8 +185,10 @@ class Forecasting(Task):
         """Of one window: a request has one past."""
         if len(examples["history"]) != 1:
             raise InvalidInput("a request asks for the future of one history")
-        history = examples["history"][0]
-        return {"model": model, "history": (history if len(self.variables) > 1 else history[:, 0]).tolist()}
+        # The shortest decimals of each float32: 5.827, not 5.827000141143799.
+        rows = [[float(str(value)) for value in row] for row in examples["history"][0].astype(np.float32)]
+        single = len(self.variables) == 1
+        return {"model": model, "history": [row[0] for row in rows] if single else rows}
 
     def example_inputs(self, batch: int) -> Arrays:
         noise = np.random.default_rng(0).standard_normal((batch, self.window, len(self.variables)))

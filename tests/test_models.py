@@ -308,10 +308,10 @@ def test_efficientnet_lite0_refuses(channels: int, size: int) -> None:
 )
 def test_a_fused_layer_is_its_cell_step_by_step(network: RNN | LSTM | GRU, cell: nn.Module) -> None:
     names = ("input.weight", "hidden.weight", "input.bias", "hidden.bias")
-    cell.load_state_dict(dict(zip(names, network.layers.fused.parameters(), strict=True)))
+    cell.load_state_dict(dict(zip(names, network.fused.parameters(), strict=True)))
     sequence = torch.randn(3, 7, 4)
     outputs, after = network.run(sequence)
-    state = network.layers.initial(sequence)
+    state = network.initial(sequence)
     for step in range(7):
         stepped = cell(sequence[:, step], *(part[0] for part in state))
         state = tuple(part[None] for part in (stepped if isinstance(stepped, tuple) else (stepped,)))

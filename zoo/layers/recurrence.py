@@ -22,19 +22,24 @@ State = tuple[Tensor, ...]
 
 
 class Recurrence(nn.Module):
-    """A stack of layers: sequence [B, T, I] -> outputs of the last layer [B, T, H] and the state after T."""
+    """A stack of layers: sequence [B, T, I] -> outputs of the last layer [B, T, H]. Subclasses are final."""
 
     def __init__(self, fused: nn.RNNBase) -> None:
         """`fused` takes the batch first."""
         super().__init__()
         self.fused = fused
 
+    def forward(self, sequence: Tensor) -> Tensor:
+        outputs, _ = self.run(sequence)
+        return outputs
+
     def initial(self, sequence: Tensor) -> State:
         """Zeros, as a sequence [B, T, I] needs them."""
         shape = (self.fused.num_layers, sequence.shape[0], self.fused.hidden_size)
         return tuple(sequence.new_zeros(shape) for _ in range(2 if isinstance(self.fused, nn.LSTM) else 1))
 
-    def forward(self, sequence: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def run(self, sequence: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Outputs [B, T, H] and the state after the sequence; from zeros where no state is given."""
         given = self.initial(sequence) if state is None else state
         if torch.onnx.is_in_onnx_export():
             return self._operators(sequence, given)

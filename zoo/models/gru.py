@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from zoo.layers.recurrence import Recurrence, State
+from zoo.layers.recurrence import Recurrence
 
 
 @dataclass(frozen=True)
@@ -43,21 +43,11 @@ class GRUCell(nn.Module):
         return (1 - z) * n + z * h
 
 
-class GRU(nn.Module):
+class GRU(Recurrence):
     """[B, T, I] -> [B, T, H]."""
 
     def __init__(self, config: GRUConfig, inputs: int) -> None:
-        super().__init__()
-        self.config = config
-        self.layers = Recurrence(
+        super().__init__(
             nn.GRU(inputs, config.width, config.layers, batch_first=True, dropout=config.dropout)
         )
-
-    def forward(self, sequence: Tensor) -> Tensor:
-        outputs, _ = self.run(sequence)
-        return outputs
-
-    def run(self, sequence: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Outputs [B, T, H] and the state after the sequence; from zeros where no state is given."""
-        outputs, after = self.layers(sequence, state)
-        return outputs, after
+        self.config = config

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from zoo.layers.recurrence import Recurrence, State
+from zoo.layers.recurrence import Recurrence
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,11 @@ class LSTMCell(nn.Module):
         return h, c
 
 
-class LSTM(nn.Module):
+class LSTM(Recurrence):
     """[B, T, I] -> [B, T, H]."""
 
     def __init__(self, config: LSTMConfig, inputs: int) -> None:
-        super().__init__()
-        self.config = config
-        self.layers = Recurrence(
+        super().__init__(
             nn.LSTM(inputs, config.width, config.layers, batch_first=True, dropout=config.dropout)
         )
-
-    def forward(self, sequence: Tensor) -> Tensor:
-        outputs, _ = self.run(sequence)
-        return outputs
-
-    def run(self, sequence: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Outputs [B, T, H] and the states after the sequence; from zeros where no states are given."""
-        outputs, after = self.layers(sequence, state)
-        return outputs, after
+        self.config = config

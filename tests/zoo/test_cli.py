@@ -92,7 +92,7 @@ def test_wrong_command_lines(words: tuple[str, ...], capsys: Captured) -> None:
         (("train", "lenet5", "--dataset", "digits"), "28, 30 or 32 pixels"),
         (("train", "mlp", "--epochs", "0"), "epochs must be at least 1"),
         (("train", "--resume", "0" * 32), "cannot be resumed"),
-        (("train", "mlp", "--optimizer.momentum", "0.9"), "momentum is for sgd and rmsprop"),
+        (("train", "mlp", "--optimizer.momentum", "0.9"), "momentum is for sgd, rmsprop and muon"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -22,7 +22,7 @@ READY_SECONDS = 60
 
 
 def quickstart(ui_port: int, serve_port: int) -> None:
-    """Trains what has no champion yet, starts both servers, and waits for Ctrl-C."""
+    """Trains what has no champion yet, starts both servers, and waits for Ctrl-C or SIGTERM."""
     client = connect()
     quick = [recipe_for(name) for name in names()]
     untrained = [recipe for recipe in quick if promotion.champion_of(client, recipe.model_name) is None]
@@ -33,6 +33,7 @@ def quickstart(ui_port: int, serve_port: int) -> None:
             raise ZooError(f"{name} was not promoted: {outcome.reason}")
     show_leaderboard(leaderboard(None))
     service = f"http://127.0.0.1:{serve_port}"
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the servers end with this process
     servers = [
         subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True

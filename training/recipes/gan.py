@@ -117,7 +117,7 @@ RECIPES = (
     ),
     GANRecipe(
         dataset="mnist",
-        epochs=6,
+        epochs=10,
         batch_size=64,
         validation_share=1 / 12,
         precision="auto",
@@ -126,7 +126,7 @@ RECIPES = (
     ),
     GANRecipe(
         dataset="fashion-mnist",
-        epochs=4,
+        epochs=10,
         batch_size=64,
         validation_share=1 / 12,
         precision="auto",

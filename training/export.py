@@ -118,9 +118,8 @@ def _parity_inputs(task: Task, split: Arrays) -> Iterator[tuple[Arrays, tuple[in
     for name, (axis, multiple) in task.varying_axes().items():
         usual = inputs[name].shape[axis]
         for length in (multiple, 2 * usual):
-            places = (
-                np.arange(usual - length, usual) % usual
-            )  # the last ones, from the start again where too few
+            # The last places; all of them twice where more are wanted than there are.
+            places = np.arange(usual - length, usual) % usual
             yield {**inputs, name: inputs[name].take(places, axis)}, PARITY_BATCHES[1:2]
 
 

@@ -6,6 +6,7 @@ classification. Rows with missing values are left out, and the log says how many
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from training import datasets
 from training.datasets.base import Data, slug, split_examples
 from zoo.errors import InvalidInput, NotFound
 from zoo.tasks import Schema
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 log = logging.getLogger(__name__)
 PREFIX = "csv:"
@@ -27,19 +31,24 @@ def dataset_name(reference: str) -> str:
     return slug(Path(reference.removeprefix(PREFIX)).stem, "csv")
 
 
-def load_table(reference: str, target: str | None) -> Data:
-    """The data set of that name, or the file; `InvalidInput` says which column does not fit."""
-    if not reference.startswith(PREFIX):
-        return datasets.find(reference).load()
+def read_table(reference: str) -> "tuple[Path, DataFrame]":
+    """The file of csv:PATH and its table; `NotFound` or `InvalidInput` where there is none."""
     import pandas as pd
 
     path = Path(reference.removeprefix(PREFIX)).expanduser()
     if not path.is_file():
         raise NotFound(f"there is no file {path}")
     try:
-        table = pd.read_csv(path)
+        return path, pd.read_csv(path)
     except ValueError as error:  # pandas' parser errors, and bytes that are no text
         raise InvalidInput(f"{path.name} is not a CSV file with a header: {error}") from error
+
+
+def load_table(reference: str, target: str | None) -> Data:
+    """The data set of that name, or the file; `InvalidInput` says which column does not fit."""
+    if not reference.startswith(PREFIX):
+        return datasets.find(reference).load()
+    path, table = read_table(reference)
     if target is None or target not in table.columns:
         raise InvalidInput(f"name the column to predict with --target; {path.name} has {list(table.columns)}")
     rows = len(table)

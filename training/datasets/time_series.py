@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from training import datasets
 from training.datasets.base import Data, slug
-from training.datasets.csv_file import PREFIX
-from zoo.errors import InvalidInput, NotFound
+from training.datasets.csv_file import PREFIX, read_table
+from zoo.errors import InvalidInput
 from zoo.tasks import Arrays, Schema
 
 log = logging.getLogger(__name__)
@@ -96,13 +96,7 @@ def load_series(reference: str, time: str | None, value: str | None) -> Data:
         return datasets.find(reference).load()
     import pandas as pd
 
-    path = Path(reference.removeprefix(PREFIX)).expanduser()
-    if not path.is_file():
-        raise NotFound(f"there is no file {path}")
-    try:
-        table = pd.read_csv(path)
-    except ValueError as error:  # pandas' parser errors, and bytes that are no text
-        raise InvalidInput(f"{path.name} is not a CSV file with a header: {error}") from error
+    path, table = read_table(reference)
     names = [] if value is None else value.split(",")
     columns = list(table.columns)
     if time not in columns or not names or any(name not in columns for name in names):

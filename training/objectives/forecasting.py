@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from training.objectives.base import Objective, Tensors, exportable
 from training.optimizer import Optimizer
-from zoo.layers.scaling import FeatureScaling, FeatureUnscaling
+from zoo.layers.scaling import FeatureScaling, ValueUnscaling
 from zoo.tasks.forecasting import Forecasting
 
 LOSSES = {"mse": F.mse_loss, "mae": F.l1_loss}
@@ -32,7 +32,7 @@ class Forecast(Objective):
     ) -> None:
         """Gradients of a larger norm than `clip` are shortened to it."""
         self.scaling = FeatureScaling(task.mean, task.std)
-        self.unscaling = FeatureUnscaling(task.mean, task.std)
+        self.unscaling = ValueUnscaling(task.mean, task.std)
         self.loss, self.clip = LOSSES[loss], clip
         network = nn.Sequential(self.scaling, model)
         rule, schedule = optimizer.build(network, steps)

@@ -26,21 +26,6 @@ class FeatureScaling(nn.Module):
         return (features - self.mean) / self.std
 
 
-class FeatureUnscaling(nn.Module):
-    """Undoes `FeatureScaling`: [..., F] with mean 0 and variance 1 -> [..., F] in natural units."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("std", torch.tensor(std))
-
-    def forward(self, scaled: Tensor) -> Tensor:
-        return scaled * self.std + self.mean
-
-
 class PixelScaling(nn.Module):
     """Standardises each channel: [B, H, W, C] of 0 to 255 -> float [B, C, H, W]."""
 
@@ -65,12 +50,12 @@ class PixelScaling(nn.Module):
 
 
 class ValueUnscaling(nn.Module):
-    """Undoes the target's standardisation: [B] with variance 1 -> [B] in the target's unit."""
+    """Undoes standardisation: [B] or [..., V] with variance 1 -> the same in natural units."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: float, std: float) -> None:
+    def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))

@@ -1,0 +1,264 @@
+"""The Transformer: an encoder reads a sequence and a decoder writes another, with attention for recurrence.
+
+Source: Vaswani et al. (2017), "Attention Is All You Need", arXiv:1706.03762. By default half the layers,
+heads and width of its base model, and a quarter of its hidden units. One embedding serves source, target and
+output (section 3.4).
+
+Deviations: each sublayer normalises what it reads (`norm_first`), and not its sum with what it adds to, as
+in Xiong et al. (2020), "On Layer Normalization in the Transformer Architecture", arXiv:2002.04745. Where
+sums are normalised, gradients near the output are large at first, and only a careful warm-up of the learning
+rate bears them; where they are not, a last norm follows each stack. `dropout` silences attention weights and
+hidden units of feed-forward networks as well, as `transformer_base_v2` of the authors' tensor2tensor does.
+The paper is silent on initial weights: here Glorot & Bengio's uniform ones (2010, "Understanding the
+difficulty of training deep feedforward neural networks"), biases 0, and embeddings from N(0, 1 / D): scaled
+by √D they are about as large as the positions added to them; unscaled, as the output's weights, they give
+logits with a variance of 1.
+
+Shape legend: B batch, S source places, T target places, P target places written before, D width,
+V vocabulary, L layers, H heads, K width of a head (D / H).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from zoo.layers.attention import MultiHeadAttention, hidden_future, sinusoidal_positions
+
+KeysValues = tuple[Tensor, Tensor]
+"""Of the memory, each [B, L, H, S, K], or of the past, each [B, L, H, P, K]."""
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes, and where to normalise."""
+
+    width: int = 256
+    """Numbers that stand for a token, in every layer; a multiple of `heads`."""
+    heads: int = 4
+    """Attention heads, which share the width."""
+    layers: int = 3
+    """Layers of the encoder, and as many of the decoder."""
+    hidden: int = 512
+    """Units of a feed-forward network's hidden layer."""
+    dropout: float = 0.1
+    """Share of units silenced while training."""
+    norm_first: bool = True
+    """Normalise what a sublayer reads, which trains without a careful warm-up, or else its sum with what it
+    adds to, as in the paper."""
+
+
+class FeedForward(nn.Sequential):
+    """[B, T, D] -> [B, T, D], each place by itself."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__(
+            nn.Linear(config.width, config.hidden),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.hidden, config.width),
+        )
+
+
+class Residual(nn.Module):
+    """The way around a sublayer, which reads `enter(x)` and whose answer `leave` adds to x; all [B, T, D]."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.norm_first = config.norm_first
+
+    def enter(self, x: Tensor) -> Tensor:
+        """What the sublayer reads."""
+        read: Tensor = self.norm(x) if self.norm_first else x
+        return read
+
+    def leave(self, x: Tensor, change: Tensor) -> Tensor:
+        """What the next sublayer gets."""
+        changed: Tensor = x + self.dropout(change)
+        return changed if self.norm_first else self.norm(changed)
+
+
+class EncoderLayer(nn.Module):
+    """[B, S, D] -> [B, S, D]."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.attention = MultiHeadAttention(config.width, config.heads, config.dropout)
+        self.feed = FeedForward(config)
+        self.around_attention, self.around_feed = Residual(config), Residual(config)
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+        """`padding` [B, 1, 1, S] is true where there is none to attend to."""
+        seen = self.around_attention.enter(x)
+        mixed, _ = self.attention(seen, *self.attention.project(seen), padding)
+        x = self.around_attention.leave(x, mixed)
+        return self.around_feed.leave(x, self.feed(self.around_feed.enter(x)))
+
+
+class DecoderLayer(nn.Module):
+    """[B, T, D] -> [B, T, D], beside what it keeps for the tokens to come, and where it looked."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.attention = MultiHeadAttention(config.width, config.heads, config.dropout)
+        self.cross_attention = MultiHeadAttention(config.width, config.heads, config.dropout)
+        self.feed = FeedForward(config)
+        self.around_attention, self.around_cross_attention = Residual(config), Residual(config)
+        self.around_feed = Residual(config)
+
+    def forward(
+        self,
+        x: Tensor,
+        padding: Tensor,
+        memory_keys: Tensor,
+        memory_values: Tensor,
+        past_keys: Tensor,
+        past_values: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`padding` [B, 1, 1, S]; of the memory [B, H, S, K] and of the past [B, H, P, K].
+
+        Returns x, keys and values [B, H, P + T, K], and the weights of the memory [B, H, T, S].
+        """
+        seen = self.around_attention.enter(x)
+        new_keys, new_values = self.attention.project(seen)
+        keys = torch.cat([past_keys, new_keys], dim=2)
+        values = torch.cat([past_values, new_values], dim=2)
+        future = hidden_future(x.shape[1], past_keys.shape[2], x.device)
+        mixed, _ = self.attention(seen, keys, values, future)
+        x = self.around_attention.leave(x, mixed)
+        asking = self.around_cross_attention.enter(x)
+        found, weights = self.cross_attention(asking, memory_keys, memory_values, padding)
+        x = self.around_cross_attention.leave(x, found)
+        x = self.around_feed.leave(x, self.feed(self.around_feed.enter(x)))
+        return x, keys, values, weights
+
+
+class Transformer(nn.Module):
+    """Source [B, S] and target [B, T], int64 -> logits [B, T, V] of the token after each of the target."""
+
+    def __init__(self, config: TransformerConfig, vocabulary: int, padding: int = 0) -> None:
+        """`padding` is the token that fills sources up; `ValueError` where heads do not divide the width."""
+        super().__init__()
+        self.config, self.padding = config, padding
+        self.embedding = nn.Embedding(vocabulary, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
+        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
+        self.encoder_norm, self.decoder_norm = (
+            nn.LayerNorm(config.width) if config.norm_first else nn.Identity() for _ in range(2)
+        )
+        self.apply(_initialize)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        memory, past = self.project(self.read(source)), self.nothing(source)
+        logits, *_ = self.write(target, source, *memory, *past)
+        return logits
+
+    def read(self, source: Tensor) -> Tensor:
+        """[B, S] -> memory [B, S, D]."""
+        x, padding = self._embed(source, past=0), self._padding(source)
+        for layer in self.encoder:
+            x = layer(x, padding)
+        memory: Tensor = self.encoder_norm(x)
+        return memory
+
+    def project(self, memory: Tensor) -> KeysValues:
+        """[B, S, D] -> the decoder layers' keys and values of the memory, each [B, L, H, S, K]."""
+        layers: Any = self.decoder  # a `ModuleList` forgets what its modules are
+        keys, values = zip(*(layer.cross_attention.project(memory) for layer in layers), strict=True)
+        return torch.stack(keys, dim=1), torch.stack(values, dim=1)
+
+    def nothing(self, source: Tensor) -> KeysValues:
+        """Keys and values of the past, each [B, L, H, 0, K], before the first token."""
+        config = self.config
+        shape = (len(source), config.layers, config.heads, 0, config.width // config.heads)
+        empty = self.embedding.weight.new_zeros(shape)
+        return empty, empty
+
+    def write(
+        self,
+        tokens: Tensor,
+        source: Tensor,
+        memory_keys: Tensor,
+        memory_values: Tensor,
+        past_keys: Tensor,
+        past_values: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Reads the next target tokens [B, T] after a past [B, L, H, P, K], which may be `nothing`.
+
+        Returns logits [B, T, V], and keys and values [B, L, H, P + T, K], the past of the tokens to come.
+        """
+        memory, past = (memory_keys, memory_values), (past_keys, past_values)
+        logits, keys, values, _ = self._decode(tokens, source, memory, past)
+        return logits, keys, values
+
+    def alignment(self, source: Tensor, target: Tensor) -> Tensor:
+        """Where each head looks in the source [B, S], at each token of a target [B, T]: [B, L, H, T, S]."""
+        memory, past = self.project(self.read(source)), self.nothing(source)
+        *_, weights = self._decode(target, source, memory, past)
+        return weights
+
+    def _decode(
+        self, tokens: Tensor, source: Tensor, memory: KeysValues, past: KeysValues
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        x, padding = self._embed(tokens, past[0].shape[3]), self._padding(source)
+        kept = []
+        # Each layer's own, by `unbind`: the gradient of an index would be as large as all layers' together.
+        for layer, *given in zip(self.decoder, *(t.unbind(1) for t in (*memory, *past)), strict=True):
+            x, *outputs = layer(x, padding, *given)
+            kept.append(outputs)
+        keys, values, weights = (torch.stack(layers, dim=1) for layers in zip(*kept, strict=True))
+        logits = functional.linear(self.decoder_norm(x), self.embedding.weight)
+        return logits, keys, values, weights
+
+    def _embed(self, tokens: Tensor, past: int) -> Tensor:
+        x = self.embedding(tokens) * math.sqrt(self.config.width)  # [B, T, D]
+        positions = sinusoidal_positions(tokens.shape[1], past, self.config.width, tokens.device)
+        embedded: Tensor = self.dropout(x + positions.to(x.dtype))
+        return embedded
+
+    def _padding(self, source: Tensor) -> Tensor:
+        return (source == self.padding)[:, None, None]  # [B, S] -> [B, 1, 1, S]
+
+
+class Encoder(nn.Module):
+    """What becomes one graph: source [B, S] -> keys and values of the memory, each [B, L, H, S, K]."""
+
+    def __init__(self, transformer: Transformer) -> None:
+        super().__init__()
+        self.transformer = transformer
+
+    def forward(self, source: Tensor) -> KeysValues:
+        return self.transformer.project(self.transformer.read(source))
+
+
+class DecoderStep(nn.Module):
+    """What becomes the other graph: `Transformer.write`, which of the source needs the padding alone."""
+
+    def __init__(self, transformer: Transformer) -> None:
+        super().__init__()
+        self.transformer = transformer
+
+    def forward(
+        self,
+        tokens: Tensor,
+        source: Tensor,
+        memory_keys: Tensor,
+        memory_values: Tensor,
+        past_keys: Tensor,
+        past_values: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return self.transformer.write(tokens, source, memory_keys, memory_values, past_keys, past_values)
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, 0, module.embedding_dim**-0.5)

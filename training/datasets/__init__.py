@@ -7,7 +7,18 @@ from typing import Any
 from training.datasets.base import Data, DataSet, few_per_class, hold_out
 from zoo.errors import NotFound
 
-_OTHER_FILES = {"base", "csv_file", "idx", "image_cache", "image_folder", "time_series"}
+_OTHER_FILES = {
+    "base",
+    "csv_file",
+    "idx",
+    "image_cache",
+    "image_folder",
+    "multi30k",
+    "number_words",
+    "pairs",
+    "text_file",
+    "time_series",
+}
 
 
 def names() -> list[str]:
@@ -20,7 +31,10 @@ def find(name: str) -> DataSet:
     """The data set of that name; `NotFound` lists those there are."""
     if name not in names():
         known = ", ".join(names())
-        raise NotFound(f"there is no data set {name!r}; choose one of {known}, images:PATH or csv:PATH")
+        raise NotFound(
+            f"there is no data set {name!r}; choose one of {known}, images:PATH, text:PATH, tsv:PATH "
+            "or csv:PATH"
+        )
     module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
     dataset: DataSet = module.DATASET
     return dataset

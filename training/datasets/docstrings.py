@@ -1,0 +1,122 @@
+"""Docstrings: the first line of a Python docstring, to be written from the rest of it.
+
+Made of the standard library and of what is installed beside it: public modules, classes and functions, tests
+left out, parsed and never imported. So the pairs, and the digest, are those of an environment: runs compare
+only where the same versions are installed. All docstrings of a package are on one side of the split.
+"""
+
+import ast
+import hashlib
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+
+import numpy as np
+
+from training.datasets.base import Data, DataSet
+from training.datasets.image_cache import cached, file_identity, identity
+from training.datasets.pairs import KIND, Pair, cut, pair_arrays, split_by_group
+from zoo.tasks import Arrays, Schema
+
+NAME = "docstrings"
+SOURCE = "made here, of installed packages' docstrings"
+TEST_SHARE = 0.1  # of the packages
+MOST_PAIRS = 60_000
+PACKAGE_PAIRS = 1000  # at most, lest a few packages be most of it
+PACKAGE_FILES = 200  # at most: parsing them takes half a minute, all there are several
+SHORTEST, LONGEST = 40, 600  # characters of a source; longer ones are cut
+SHORTEST_TARGET, LONGEST_TARGET = 10, 120
+LEFT_OUT = {"test", "tests", "testing", "site-packages", "dist-packages"}  # folders in a folder of packages
+Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def load() -> Data:
+    """A tenth of the packages for testing; parsed once, then kept in `$ZOO_HOME/cache`."""
+    folders = sysconfig.get_paths()
+    files = python_files([Path(folders[key]) for key in ("stdlib", "purelib", "platlib")])
+    listed = [file_identity(path, str(path)) for paths in files.values() for path in paths]
+    limits = (MOST_PAIRS, PACKAGE_PAIRS, PACKAGE_FILES, SHORTEST, LONGEST, SHORTEST_TARGET, LONGEST_TARGET)
+    pairs = cached(f"{NAME}-{identity([str(limits), *listed])}", lambda: read_packages(files))
+    groups = [package.decode() for package in pairs.pop("package").tolist()]
+    return split_by_group(NAME, Schema(metric="rouge_l"), SOURCE, pairs, groups, TEST_SHARE)
+
+
+def python_files(roots: list[Path]) -> dict[str, list[Path]]:
+    """Public modules of each package in these folders, at most PACKAGE_FILES, in a random but fixed order."""
+    files: dict[str, dict[PurePath, Path]] = {}
+    for root in roots:
+        for path in root.rglob("*.py"):
+            module = path.relative_to(root)
+            if not LEFT_OUT & set(module.parts) and all(map(_is_public, module.parts)):
+                files.setdefault(module.parts[0].removesuffix(".py"), {})[module] = path
+    return {
+        package: [files[package][module] for module in sorted(files[package], key=_order)[:PACKAGE_FILES]]
+        for package in sorted(files)
+    }
+
+
+def _is_public(name: str) -> bool:
+    return name == "__init__.py" or not name.startswith("_")
+
+
+def _order(module: PurePath) -> bytes:
+    return hashlib.sha256(module.as_posix().encode(errors="surrogateescape")).digest()
+
+
+def read_packages(files: dict[str, list[Path]]) -> Arrays:
+    """`source`, `target` and `package` of the pairs of these packages; no source comes twice."""
+    known: set[str] = set()  # packages carry copies of one another
+    packages: dict[str, list[Pair]] = {}
+    for package, paths in files.items():
+        pairs = packages.setdefault(package, [])
+        for path in paths:
+            for source, target in read_docstrings(path.read_bytes()):
+                if source not in known and len(pairs) < PACKAGE_PAIRS:
+                    known.add(source)
+                    pairs.append((source, target))
+            if len(pairs) == PACKAGE_PAIRS:
+                break
+    most = PACKAGE_PAIRS
+    while sum(min(len(pairs), most) for pairs in packages.values()) > MOST_PAIRS:
+        most -= 1
+    kept = {package: pairs[:most] for package, pairs in packages.items()}
+    names = [package.encode() for package, pairs in kept.items() for _ in pairs]
+    return {**pair_arrays(pair for pairs in kept.values() for pair in pairs), "package": np.array(names)}
+
+
+def read_docstrings(module: bytes) -> Iterator[Pair]:
+    """The pairs of one file's source code; none where Python cannot read it."""
+    if b'"""' not in module and b"'''" not in module:  # parsing is what takes time
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # other people's backslashes
+            warnings.simplefilter("ignore", DeprecationWarning)
+            tree = ast.parse(module)
+    except (SyntaxError, ValueError):  # templates and other versions' Python; text that is not UTF-8
+        return
+    for docstring in _docstrings(tree):
+        first, _, rest = docstring.partition("\n")
+        if not first.rstrip().endswith((".", "!", "?")) and rest.partition("\n")[0].strip():
+            continue  # the first line goes on in the second
+        target, source = " ".join(first.split()), " ".join(rest.split())
+        if (
+            len(source) >= SHORTEST
+            and SHORTEST_TARGET <= len(target) <= LONGEST_TARGET
+            and (source + target).isprintable()  # no NUL, nothing that UTF-8 has no bytes for
+        ):
+            yield cut(source, LONGEST), target
+
+
+def _docstrings(node: ast.Module | Definition) -> Iterator[str]:
+    """Those of a module or class and of all that is public in it, or of a function."""
+    if docstring := ast.get_docstring(node):
+        yield docstring
+    if isinstance(node, ast.Module | ast.ClassDef):
+        for child in node.body:
+            if isinstance(child, Definition) and _is_public(child.name):
+                yield from _docstrings(child)
+
+
+DATASET = DataSet(NAME, KIND, "about 20,000 docstrings", "each package's own", SOURCE, load)

@@ -1,0 +1,41 @@
+"""Whole numbers below a million in words: what its data sets share. Made here, with num2words.
+
+Nothing about them is ambiguous, so a model's answers are right or wrong: the metric is exact. Words are as
+num2words has them, which now and then is not what people write: "einhunderteinstausend".
+"""
+
+import random
+from collections.abc import Iterable
+
+from training.datasets.base import Data
+from training.datasets.pairs import KIND, Pair, pair_arrays
+from zoo.tasks import Schema
+
+SIZE = "13,000 numbers in words"
+LICENCE = "none needed"
+SOURCE = "made here, seed 0, with num2words"
+LARGEST = 999_999
+SMALL = 1000  # all numbers below are for training: the parts that larger ones are made of
+LARGE, TEST = 12_000, 1000  # random numbers from there on, and how many of them are for testing
+
+
+def load_numbers(name: str, language: str) -> Data:
+    """12,000 training and 1,000 test pairs, English to `language`, no number in both."""
+    drawn = random.Random(0).sample(range(SMALL, LARGEST + 1), LARGE)
+    train, test = [*range(SMALL), *drawn[TEST:]], drawn[:TEST]
+    schema = Schema(metric="exact")
+    return Data(
+        name,
+        KIND,
+        schema,
+        SOURCE,
+        pair_arrays(in_words(train, language)),
+        pair_arrays(in_words(test, language)),
+    )
+
+
+def in_words(numbers: Iterable[int], language: str) -> list[Pair]:
+    """Each number in English and in the language of that code, such as fr."""
+    from num2words import num2words
+
+    return [(num2words(number, lang="en"), num2words(number, lang=language)) for number in numbers]

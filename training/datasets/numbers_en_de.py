@@ -1,0 +1,15 @@
+"""Numbers in words, from English into German: see `number_words`."""
+
+from training.datasets.base import Data, DataSet
+from training.datasets.number_words import LICENCE, SIZE, SOURCE, load_numbers
+from training.datasets.pairs import KIND
+
+NAME = "numbers-en-de"
+
+
+def load() -> Data:
+    """See `load_numbers`."""
+    return load_numbers(NAME, "de")
+
+
+DATASET = DataSet(NAME, KIND, SIZE, LICENCE, SOURCE, load)

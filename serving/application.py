@@ -29,7 +29,7 @@ class Application:
     def __init__(self, page: ASGIApp, settings: Settings) -> None:
         """`page` answers what is BentoML's."""
         self._page = page
-        self._engine = Engine(settings.device, settings.threads, settings.queue)
+        self._engine = Engine(settings.device, settings.threads, settings.queue, settings.generations)
         self._follower = Follower(_source(settings), self._engine, settings.poll)
         self._zoo = ZooProtocol(self._engine, lambda: self._follower.catalogue, settings.deadline)
 

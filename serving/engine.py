@@ -5,10 +5,11 @@ computation goes to a pool of one thread a core behind a bounded queue.
 """
 
 import asyncio
+import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -20,9 +21,9 @@ from typing import TypeVar
 from zoo import bundle
 from zoo.bundle import Bundle
 from zoo.errors import BundleError, ZooError
-from zoo.graph import Graph
+from zoo.graph import Graph, GraphSet
 from zoo.tasks import Arrays
-from zoo.tasks.base import run_in_batches
+from zoo.tasks.base import Generation, run_in_batches
 
 T = TypeVar("T")
 
@@ -30,6 +31,8 @@ INLINE_SECONDS = 0.001
 """Longest computation on the event loop; a hop to a thread and back costs about 0.1 ms."""
 BATCH = 64
 """Rows that a thread computes at a time: bounds the memory that a request of many rows takes."""
+SLICE_SECONDS = 0.02
+"""How long a generation computes until other work has its turn."""
 WARM_UP_RUNS = 7
 WARM_UP_SECONDS = 0.5  # enough of a warm-up where a single run takes long
 
@@ -53,10 +56,10 @@ class LoadedModel:
     """A bundle that passed its checks, open and warm."""
 
     bundle: Bundle
-    graph: Graph
+    graph: Graph | GraphSet
     card: str
     row_seconds: float
-    """Median time of a batch of one."""
+    """Median time of a batch of one; infinite where an answer takes many runs."""
 
 
 class Engine:
@@ -65,13 +68,14 @@ class Engine:
     Deadlines are points on `time.monotonic()`; a computation that has not begun by then never begins.
     """
 
-    def __init__(self, device: str, threads: int, queue: int) -> None:
-        """`threads` CPU threads a computation, at most `queue` computations waiting."""
+    def __init__(self, device: str, threads: int, queue: int, generations: int) -> None:
+        """`threads` CPU threads a computation; at most `queue` of them waiting, and so many `generations`."""
         self.device = device
         self.threads = threads
         workers = max(1, len(os.sched_getaffinity(0)) // threads)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="engine")
         self._places = threading.BoundedSemaphore(workers + queue)
+        self._generations = threading.BoundedSemaphore(generations)
 
     def load(self, directory: Path) -> LoadedModel:
         """A bundle, its digests and golden answer checked, on the engine's device, warmed up.
@@ -82,7 +86,8 @@ class Engine:
         graph = loaded.open(self.device, self.threads)
         try:
             loaded.replay(graph)
-            seconds = _warm_up(graph, loaded.task.example_inputs(1))
+            once = loaded.task.generate is None
+            seconds = _warm_up(graph, loaded.task.example_inputs(1)) if once else math.inf
         except ZooError:
             raise
         except Exception as error:  # whatever a foreign graph makes ONNX Runtime or numpy raise
@@ -110,11 +115,23 @@ class Engine:
             raise Overloaded("every core is busy and the queue is full; try again later")
         future: Future[T] = self._pool.submit(_in_time, work, deadline)
         future.add_done_callback(lambda _: self._places.release())
+        return await _result(future, deadline)
+
+    async def pieces(self, generation: Generation, deadline: float) -> AsyncGenerator[str, None]:
+        """What a generation writes, in slices between which other work has its turn; errors as of `offload`.
+
+        Nothing more is computed once the iterator is closed.
+        """
+        if not self._generations.acquire(blocking=False):
+            raise Overloaded("as many texts as may be are being written; try again later")
         try:
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                return await asyncio.wrap_future(future)
-        except TimeoutError:
-            raise DeadlineExceeded("the request was not answered within its deadline") from None
+            ended = False
+            while not ended:
+                work = partial(_slice, generation)
+                piece, ended = await _result(self._pool.submit(_in_time, work, deadline), deadline)
+                yield piece
+        finally:
+            self._generations.release()
 
     def close(self) -> None:
         """Ends the threads once they are done."""
@@ -132,13 +149,31 @@ def _open_on(device: str) -> None:
     Graph(IDENTITY, device)
 
 
+async def _result(future: "Future[T]", deadline: float) -> T:
+    try:
+        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            return await asyncio.wrap_future(future)
+    except TimeoutError:
+        raise DeadlineExceeded("the request was not answered within its deadline") from None
+
+
+def _slice(generation: Generation) -> tuple[str, bool]:
+    """What is written in a slice of time, and whether that was the end."""
+    written, until = [], time.monotonic() + SLICE_SECONDS
+    for piece in generation:
+        written.append(piece)
+        if time.monotonic() >= until:
+            return "".join(written), False
+    return "".join(written), True
+
+
 def _in_time(work: Callable[[], T], deadline: float) -> T:
     if time.monotonic() >= deadline:
         raise DeadlineExceeded("the request was not answered within its deadline")
     return work()
 
 
-def _warm_up(graph: Graph, inputs: Arrays) -> float:
+def _warm_up(graph: Graph | GraphSet, inputs: Arrays) -> float:
     """Median seconds of a run, the first one left out."""
     graph(inputs)
     start = time.monotonic()

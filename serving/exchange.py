@@ -112,6 +112,11 @@ class Exchange:
         await self.send({"type": "http.response.start", "status": status, "headers": fields})
         await self.send({"type": "http.response.body", "body": body})
 
+    async def client_left(self) -> None:
+        """Returns once the client has gone; to be called after `body`."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
     async def pass_on(self, app: ASGIApp) -> None:
         """Lets another application answer; the answer still carries the request id."""
 

@@ -19,6 +19,8 @@ class Settings(BaseModel):
     """CPU threads of one model's computation; requests are computed side by side on the other cores."""
     queue: Annotated[int, Field(ge=0)] = 64
     """Requests that may wait for a core; the next one is answered 503."""
+    generations: Annotated[int, Field(ge=1)] = 16
+    """Texts that may be written at the same time; the next request for one is answered 503."""
     deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
     """Seconds after which a request is answered 504; a request's `X-Request-Timeout` may only shorten it."""
     poll: Annotated[float, Field(gt=0, le=5)] = 1.0

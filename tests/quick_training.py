@@ -6,12 +6,27 @@ from pathlib import Path
 
 from training import datasets, pipeline, recipes
 from training.datasets import Data
+from training.datasets.text_file import load_text
 from training.loop import Points, Progress
 from training.pipeline import Prepared, RunResult
 from training.recipe import Recipe
 
-FETCHED = {"cifar10", "mnist", "fashion-mnist", "etth1"}  # data sets that no package carries
-LEFT_OUT = {("mlp", "breast-cancer")}  # its kind is trained on another data set
+FETCHED = {  # data sets that no package carries
+    "cifar10",
+    "mnist",
+    "fashion-mnist",
+    "etth1",
+    "tiny-shakespeare",
+    "shakespeare",
+    "multi30k-de-en",
+    "multi30k-en-fr",
+    "debian-summaries",
+}
+TEXT = f"text:{Path(__file__).parents[1] / 'README.md'}"  # what the recurrent networks learn to write
+LEFT_OUT = {  # their kinds are trained on other data sets
+    ("mlp", "breast-cancer"),
+    ("transformer", "numbers-en-de"),
+}
 Key = tuple[str, str]  # architecture, data set
 
 SHORTER = {
@@ -21,6 +36,7 @@ SHORTER = {
     ("vgg16", "mnist-5k"): {"epochs": 1, "bar": 0.5},
     ("efficientnet-lite0", "mnist-5k"): {"epochs": 1, "bar": 0.5},
     ("gan", "mnist-5k"): {"epochs": 2, "bar": None},
+    ("transformer", "numbers-en-fr"): {"epochs": 1, "bar": None},
     ("lstm", "co2"): {"epochs": 2, "bar": None},
     **{(name, "sunspots"): {"epochs": 20, "bar": 1.0} for name in ("rnn", "lstm", "gru")},
 }
@@ -30,6 +46,15 @@ _ALL = {
     for dataset, recipe in recipes.recipes(name).items()
     if dataset not in FETCHED and (name, dataset) not in LEFT_OUT
 }
+for name in ("rnn", "lstm", "gru"):
+    _ALL[name, TEXT] = replace(
+        recipes.recipe_for(name, TEXT),
+        epochs=2,
+        batch_size=8,
+        precision="32-true",
+        model=replace(recipes.recipe_for(name).model, width=32),  # type: ignore[attr-defined]
+        bar=6.5,
+    )
 # What others need comes before them.
 QUICK: dict[Key, Recipe] = dict(sorted(_ALL.items(), key=lambda item: len(item[1].prerequisites())))
 UNLEARNABLE = ("perceptron", "xor")
@@ -46,7 +71,7 @@ class QuickZoo:
 @cache
 def raw(dataset: str) -> Data:
     """A data set, read once: some are text files that take a second."""
-    return datasets.find(dataset).load()
+    return load_text(dataset) if dataset == TEXT else datasets.find(dataset).load()
 
 
 def fitted(recipe: Recipe) -> tuple[Prepared, Progress]:

@@ -2,8 +2,10 @@
 
 One-shot kinds (rows, images, windows of series) take the plain route: `torch.onnx.export` with dynamo and a
 named batch axis, and a named time axis where there is one. Recurrent layers become ONNX's own operators
-(see `zoo.layers.recurrence`): the exporter would write an Elman layer out for one length. Kinds with state
-or several graphs will add their routes here, each with its reason.
+(see `zoo.layers.recurrence`): the exporter would write an Elman layer out for one length. A recurrent
+language model has its state as an input and an output of the graph, so that the next token costs one step
+however long the text before it is; the same graph reads a prompt in one run. Kinds with several graphs will
+add their routes here, each with its reason.
 """
 
 import copy
@@ -22,8 +24,10 @@ from torch import nn
 
 from zoo.errors import ExportError
 from zoo.tasks import Arrays, Run, Task
+from zoo.tasks.base import Signature
 
 OPSET = 20  # every operator the zoo needs, and still read by ONNX Runtime 1.17 and browsers
+LONGEST = 1 << 20  # of an axis
 PARITY_BATCHES = (1, 2, 7, 64)
 PARITY_TOLERANCE = 1e-5  # float32 rounding gives 1e-6 or less in most networks
 # Fifty layers round more than that, and a graph, into whose convolutions normalisation is folded, more than
@@ -55,23 +59,40 @@ class Parity:
         return self.deviation <= self.tolerance
 
 
-def export(module: nn.Module, task: Task) -> bytes:
-    """The graph of a module in evaluation mode; `ExportError` where the ONNX checker refuses it."""
+def export(module: nn.Module, task: Task) -> dict[str, bytes]:
+    """The graphs, by name, of a module in evaluation mode; `ExportError` where the ONNX checker refuses one.
+
+    Of a kind with several graphs the module is a `ModuleDict` of theirs.
+    """
+    return {
+        signature.name: _export(_part(module, signature), task, signature) for signature in task.signatures()
+    }
+
+
+def _part(module: nn.Module, signature: Signature) -> nn.Module:
+    return module[signature.name] if isinstance(module, nn.ModuleDict) else module
+
+
+def _export(module: nn.Module, task: Task, signature: Signature) -> bytes:
     # Example sizes must be at least 2: an axis of 1 would be baked into the graph.
-    inputs = tuple(torch.from_numpy(array) for array in task.example_inputs(2).values())
-    batch = torch.export.Dim("batch", min=1, max=1 << 20)
+    examples = task.examples_for(signature, 2)
+    inputs = tuple(torch.from_numpy(examples[name]) for name in signature.inputs)
+    batch = torch.export.Dim("batch", min=1, max=LONGEST)
+    varying = task.varying_axes()
+    lengths = {axis.length: torch.export.Dim(axis.length, min=1, max=LONGEST) for axis in varying.values()}
     axes: list[dict[int, Any]] = [{0: batch} for _ in inputs]
-    for name, (axis, multiple) in task.varying_axes().items():
-        length = torch.export.Dim(f"{name}_length", min=1, max=1 << 20)
-        axes[task.inputs.index(name)][axis] = multiple * length if multiple > 1 else length
+    for name, sizes in zip(signature.inputs, axes, strict=True):
+        if (axis := varying.get(name)) is not None:
+            length = lengths[axis.length]
+            sizes[axis.place] = axis.multiple * length if axis.multiple > 1 else length
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program: Any = torch.onnx.export(
             module,
             inputs,
-            input_names=list(task.inputs),
-            output_names=list(task.outputs),
+            input_names=list(signature.inputs),
+            output_names=list(signature.outputs),
             dynamic_shapes=tuple(axes),
             opset_version=OPSET,
             dynamo=True,
@@ -97,10 +118,10 @@ def parity(module: nn.Module, run: Run, task: Task, split: Arrays) -> Parity:
     deviations, roundings = [], []
     for inputs, sizes in _parity_inputs(task, split):
         exact, own = exact_run(inputs), own_run(inputs)
-        roundings += [_deviation(own[name], exact[name]) for name in task.outputs]
+        roundings += [_deviation(own[name], exact[name]) for name in exact]
         for size in sizes:  # the first rows each time, whose answers owe nothing to the others
             outputs = run({name: array[:size] for name, array in inputs.items()})
-            for name in task.outputs:
+            for name in exact:
                 answer, expected = outputs[name], exact[name][:size]
                 if answer.shape != expected.shape:
                     raise ExportError(
@@ -111,20 +132,31 @@ def parity(module: nn.Module, run: Run, task: Task, split: Arrays) -> Parity:
     return Parity(float(np.max(deviations)), float(np.max(roundings)))
 
 
+def same_tokens(module: nn.Module, run: Run, task: Task, split: Arrays) -> bool:
+    """Whether greedy decoding writes the tokens that it writes with the module; true of one-shot kinds."""
+    written, expected = (task.transcripts(each, split) for each in (run, as_run(module, task)))
+    return written is None or expected is None or np.array_equal(written, expected)
+
+
 def _parity_inputs(task: Task, split: Arrays) -> Iterator[tuple[Arrays, tuple[int, ...]]]:
     """Inputs as they are, and with axes that vary at other lengths; and how many of their rows to compare."""
-    inputs = examples(task, split, max(PARITY_BATCHES))
-    yield inputs, PARITY_BATCHES
-    for name, (axis, multiple) in task.varying_axes().items():
-        usual = inputs[name].shape[axis]
-        for length in (multiple, 2 * usual):
-            # The last places; all of them twice where more are wanted than there are.
-            places = np.arange(usual - length, usual) % usual
-            yield {**inputs, name: inputs[name].take(places, axis)}, PARITY_BATCHES[1:2]
+    for signature in task.signatures():
+        inputs = examples(task, signature, split, max(PARITY_BATCHES))
+        yield inputs, PARITY_BATCHES
+        varying = {name: axis for name, axis in task.varying_axes().items() if name in inputs}
+        for changed in dict.fromkeys(axis.length for axis in varying.values()):
+            alike = {name: axis for name, axis in varying.items() if axis.length == changed}
+            name, axis = next(iter(alike.items()))
+            usual = inputs[name].shape[axis.place]
+            for length in (axis.least, 2 * usual):
+                # The last places; all of them twice where more are wanted than there are.
+                places = np.arange(usual - length, usual) % usual
+                other = {name: inputs[name].take(places, axis.place) for name, axis in alike.items()}
+                yield inputs | other, PARITY_BATCHES[1:2]
 
 
 def _deviation(answer: NDArray[Any], exact: NDArray[Any]) -> float:
-    return float((np.abs(answer - exact) / np.maximum(1, np.abs(exact))).max())
+    return float((np.abs(answer - exact) / np.maximum(1, np.abs(exact))).max(initial=0))
 
 
 def as_run(module: nn.Module, task: Task, floating: torch.dtype = torch.float32) -> Run:
@@ -132,23 +164,25 @@ def as_run(module: nn.Module, task: Task, floating: torch.dtype = torch.float32)
 
     @torch.no_grad()
     def run(inputs: Arrays) -> Arrays:
-        tensors = [torch.from_numpy(inputs[name]) for name in task.inputs]
-        answer = module(*(t.to(floating) if t.is_floating_point() else t for t in tensors))
+        fitting = [s for s in task.signatures() if inputs.keys() >= set(s.inputs)]
+        signature = max(fitting, key=lambda s: len(s.inputs))
+        tensors = [torch.from_numpy(inputs[name]) for name in signature.inputs]
+        answer = _part(module, signature)(*(t.to(floating) if t.is_floating_point() else t for t in tensors))
         answers = answer if isinstance(answer, tuple) else (answer,)
-        return {name: a.numpy() for name, a in zip(task.outputs, answers, strict=True)}
+        return {name: a.numpy() for name, a in zip(signature.outputs, answers, strict=True)}
 
     return run
 
 
-def examples(task: Task, split: Arrays, size: int) -> Arrays:
-    """`size` rows of real inputs, repeated where there are too few, in the graph's number formats.
+def examples(task: Task, signature: Signature, split: Arrays, size: int) -> Arrays:
+    """`size` rows of real inputs of a graph, repeated where there are too few, in the graph's number formats.
 
     The task's own where the split has none, as a generator's are drawn and not measured.
     """
-    own = task.example_inputs(size)
-    if not set(task.inputs) <= set(split):
+    own = task.examples_for(signature, size)
+    if not set(signature.inputs) <= set(split):
         return own
     return {
         name: np.resize(split[name], (size, *split[name].shape[1:])).astype(own[name].dtype)
-        for name in task.inputs
+        for name in signature.inputs
     }

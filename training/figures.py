@@ -213,3 +213,16 @@ def adversarial_curves(history: Points) -> Figure:
         axis.legend()
     axes[0, -1].set_yscale("log")
     return figure
+
+
+def attention(weights: Array, source: Sequence[str], target: Sequence[str]) -> Figure:
+    """Where in the source each target token was found: weights [T, S], dark where they are large."""
+    rows, columns = weights.shape
+    figure, axes = new_figure(1, 1, 1.6 + 0.28 * columns, 1.2 + 0.24 * rows)
+    axis = axes[0, 0]
+    axis.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axis.set_xticks(range(columns), source, rotation=90)
+    axis.set_yticks(range(rows), target)
+    axis.grid(visible=False)
+    axis.set(xlabel="read", ylabel="written")
+    return figure

@@ -12,8 +12,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor
 
 from training.objectives.base import Objective, Tensors
 from zoo.errors import TrainingDiverged
@@ -21,6 +24,7 @@ from zoo.tasks import Arrays
 from zoo.tasks.base import rows_at_once
 
 CHECKPOINT_SECONDS = 10.0  # between checkpoints; writing one takes milliseconds
+POOL = 50  # batches whose examples are sorted by length: some padding is saved, and much chance is left
 DIVERGED = 1e4  # a loss this many times the first one does not come back
 
 Points = dict[str, list[tuple[int, float]]]
@@ -64,14 +68,18 @@ def fit(
     fabric: Fabric,
     observe: Observer,
     checkpoint: Path | None = None,
+    lengths: NDArray[np.int64] | None = None,
 ) -> Progress:
     """Trains in place and returns how it went; continues from `checkpoint` where that file exists.
+
+    Training examples [N] of which the `lengths` are given share a batch with those of like length.
 
     The best weights are restored where `plan.patience` asks for early stopping; without it the last ones
     stay. `TrainingDiverged` names the step at which the loss left all bounds.
     """
     data = to_tensors(train, fabric)
     held_out = to_tensors(validation, fabric) if validation else None
+    like = None if lengths is None else torch.from_numpy(lengths)
     progress, best = Progress(), None
     if checkpoint is not None and checkpoint.exists():
         progress, best = _load(checkpoint, objective)
@@ -81,7 +89,7 @@ def fit(
     while progress.epoch < plan.epochs and not _out_of_patience(progress, plan):
         started = time.perf_counter()
         objective.network.train()
-        steps += _epoch(objective, data, plan, fabric, progress.epoch)
+        steps += _epoch(objective, data, plan, fabric, progress.epoch, like)
         progress.epoch += 1
         logged = progress.epoch % plan.log_every == 0 or progress.epoch == plan.epochs
         if not logged:
@@ -138,20 +146,32 @@ def seed_of(*parts: int) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
-def _epoch(objective: Objective, data: Tensors, plan: Plan, fabric: Fabric, epoch: int) -> list[Tensors]:
+def _epoch(
+    objective: Objective, data: Tensors, plan: Plan, fabric: Fabric, epoch: int, lengths: Tensor | None
+) -> list[Tensors]:
     """One pass over the training split; what each step returned, still on the device."""
     rows = len(data["target"])
     torch.manual_seed(seed_of(plan.seed, epoch, fabric.global_rank))  # dropout
     if not 0 < plan.batch_size < rows and fabric.world_size == 1:
         return [objective.step(data)]
-    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed_of(plan.seed, epoch)))
+    generator = torch.Generator().manual_seed(seed_of(plan.seed, epoch))
+    order = torch.randperm(rows, generator=generator)
     share = rows // fabric.world_size  # the same number of steps on each device
-    order = order[fabric.global_rank * share : (fabric.global_rank + 1) * share].to(fabric.device)
+    order = order[fabric.global_rank * share : (fabric.global_rank + 1) * share]
     size = max(1, (plan.batch_size or rows) // fabric.world_size)
+    batches = torch.split(order, size) if lengths is None else by_length(order, lengths, size, generator)
     return [
-        objective.step({name: tensor[index] for name, tensor in data.items()})
-        for index in torch.split(order, size)
+        objective.step({name: tensor[index.to(fabric.device)] for name, tensor in data.items()})
+        for index in batches
     ]
+
+
+def by_length(order: Tensor, lengths: Tensor, size: int, generator: torch.Generator) -> list[Tensor]:
+    """Batches of `size`, in random order, of examples that were near in `order` and are of like length."""
+    pools = torch.split(order, POOL * size)
+    ranked = [pool[lengths[pool].argsort(stable=True)] for pool in pools]
+    batches = [batch for pool in ranked for batch in torch.split(pool, size)]
+    return [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
 
 
 def _points_of(steps: list[Tensors], progress: Progress, plan: Plan) -> Points:

@@ -12,7 +12,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from torch import nn
 
 from training import figures, promotion, tracking
 from training.datasets import Data, hold_out
-from training.export import Parity, as_run, examples, export, parity
+from training.export import Parity, as_run, examples, export, parity, same_tokens
 from training.loop import Observer, Plan, Points, Progress, fit, seed_of
 from training.memory import keep_freed_memory
 from training.objectives.base import Objective
@@ -31,13 +32,14 @@ from training.recipes import recipe_for
 from training.report import Trained, card
 from zoo import bundle
 from zoo.errors import ProviderUnavailable, ZooError
-from zoo.graph import Graph
+from zoo.graph import open_graphs
 from zoo.tasks import Run, Task
 from zoo.version import VersionRecord
 
 logger = logging.getLogger(__name__)
 
 LATENCY_RUNS = 50
+OTHER_TOKENS = "greedy decoding through the graph writes other tokens than through torch"
 EXHIBITIONS = 8  # of an objective's exhibits, in a run
 
 
@@ -117,6 +119,13 @@ def prepare(recipe: Recipe) -> Prepared:
         raise ProviderUnavailable("torch sees no CUDA device; train with --device cpu")
     data = hold_out(recipe.load_data(), recipe.validation_share, recipe.seed)
     task = recipe.fit_task(data)
+    data = replace(
+        data,
+        train=task.examples(data.train),
+        test=task.examples(data.test),
+        validation=None if data.validation is None else task.examples(data.validation),
+        held_out_of=data.digest,  # of the raw data
+    )
     if recipe.patience is not None and data.validation is None:
         raise ZooError(
             "early stopping (--patience) needs a validation split: raise --validation-share above 0"
@@ -164,7 +173,14 @@ def train_prepared(prepared: Prepared, observe: Observer, checkpoint: Path | Non
     """Runs the loop over what `prepare` made."""
     data = prepared.data
     return fit(
-        prepared.objective, data.train, data.validation, prepared.plan, prepared.fabric, observe, checkpoint
+        prepared.objective,
+        data.train,
+        data.validation,
+        prepared.plan,
+        prepared.fabric,
+        observe,
+        checkpoint,
+        prepared.task.lengths(data.train),
     )
 
 
@@ -185,8 +201,12 @@ def _exhibit(log: tracking.RunLog, prepared: Prepared, progress: Progress) -> No
     """Stores what an objective has to show, a few times on the way."""
     every = max(1, prepared.recipe.epochs // EXHIBITIONS)
     if progress.epoch % every == 0:
-        for name, images in prepared.objective.exhibits().items():
-            log.figures({f"{name}_epoch_{progress.epoch:03d}": figures.image_table(images, name)})
+        for name, shown in prepared.objective.exhibits().items():
+            stem = f"{name}_epoch_{progress.epoch:03d}"
+            if isinstance(shown, str):
+                log.text(shown, f"samples/{stem}.txt")
+            else:
+                log.figures({stem: figures.image_table(shown, name)})
 
 
 def warn(log: tracking.RunLog, prepared: Prepared, progress: Progress, points: Points) -> None:
@@ -230,9 +250,10 @@ def _publish(log: tracking.RunLog, prepared: Prepared, progress: Progress, rival
     """Exports, measures, bundles, logs, registers and promotes what was trained."""
     recipe, data, task = prepared.recipe, prepared.data, prepared.task
     module = prepared.objective.export_module()
-    graph = export(module, task)
-    run = Graph(graph)
+    graphs = export(module, task)
+    run = open_graphs(list(graphs.values()))
     agreement = parity(module, run, task, data.test)
+    reasons = [] if same_tokens(module, run, task, data.test) else [OTHER_TOKENS]
     if data.validation is not None:
         task = task.calibrated(run, data.validation)
     metrics = recipe.evaluate(task, run, data)
@@ -248,8 +269,9 @@ def _publish(log: tracking.RunLog, prepared: Prepared, progress: Progress, rival
         parameters=prepared.parameters,
         metrics=metrics,
     )
-    example = examples(task, data.test, 1)
+    example = examples(task, task.signatures()[0], data.test, 1)
     latency = latency_ms(run, task)
+    onnx_bytes = sum(map(len, graphs.values()))
     test_metrics = {f"test_{name}": value for name, value in (metrics | report.metrics).items()}
     if rival is not None:
         name = task.primary_metric
@@ -261,19 +283,19 @@ def _publish(log: tracking.RunLog, prepared: Prepared, progress: Progress, rival
         "train_seconds": progress.seconds,
         "tracking_seconds": log.seconds,
         "latency_ms": latency,
-        "onnx_bytes": float(len(graph)),
+        "onnx_bytes": float(onnx_bytes),
         "export_deviation": agreement.deviation,
         "export_tolerance": agreement.tolerance,
     }
     with tempfile.TemporaryDirectory() as folder:
         text = card(trained, report.sections)
-        written = bundle.write(Path(folder) / "bundle", identity, task, graph, example, data.train, text)
+        written = bundle.write(Path(folder) / "bundle", identity, task, graphs, example, data.train, text)
         log.flush()
         log.figures(report.figures)
         log.text(text, "card.md")
         log.weights(prepared.model.state_dict())
         model_id = log.model(written, example, test_metrics | costs, data)
-    reasons = _gate(recipe, task, agreement, metrics)
+    reasons += _gate(recipe, task, agreement, metrics)
     record = VersionRecord(
         architecture=recipe.architecture,
         dataset=recipe.dataset_name,
@@ -288,7 +310,7 @@ def _publish(log: tracking.RunLog, prepared: Prepared, progress: Progress, rival
         seed=recipe.seed,
         parameters=prepared.parameters,
         train_seconds=progress.seconds,
-        onnx_bytes=len(graph),
+        onnx_bytes=onnx_bytes,
         latency_ms=latency,
     )
     version = promotion.register(recipe.model_name, model_id, log.run_id, record)
@@ -321,12 +343,15 @@ def _gate(recipe: Recipe, task: Task, agreement: Parity, metrics: dict[str, floa
 
 
 def latency_ms(run: Run, task: Task) -> float:
-    """Median milliseconds of one row through a run."""
+    """Median milliseconds of one row through a run, or of an answer that takes many runs."""
     inputs = task.example_inputs(1)
+    ask = partial(run, inputs)
+    if task.generate is not None:
+        ask = partial(task.answer, run, task.request_type.model_validate(task.request_for(inputs, "-")))
     times = []
     for _ in range(LATENCY_RUNS):
         started = time.perf_counter()
-        run(inputs)
+        ask()
         times.append(time.perf_counter() - started)
     return statistics.median(times) * 1000
 

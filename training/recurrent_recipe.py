@@ -1,25 +1,47 @@
-"""What the recipes of the recurrent networks have in common: they forecast series."""
+"""What the recipes of the recurrent networks have in common: they forecast series, and write texts."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from lightning_fabric import Fabric
 from torch import nn
 
-from training.datasets import Data
-from training.datasets.csv_file import dataset_name
+from training.datasets import Data, csv_file, text_file
 from training.datasets.time_series import load_series, windows
 from training.forecast_report import add_forecasts
 from training.objectives.base import Objective
 from training.objectives.forecasting import Forecast
+from training.objectives.language_modelling import NextToken
 from training.optimizer import Optimizer
 from training.recipe import Recipe
 from training.report import Report, Trained
 from zoo.errors import ZooError
 from zoo.layers.forecaster import Forecaster
+from zoo.layers.recurrence import Recurrence
+from zoo.layers.recurrent_language_model import RecurrentLanguageModel
 from zoo.tasks import Task
 from zoo.tasks.forecasting import Forecasting
+from zoo.tasks.language_modelling import LanguageModelling
+
+# After an epoch of Shakespeare an LSTM is surprised by 1.66 nats a character, and by 1.87 with adamw.
+WRITING = Optimizer(
+    "muon", 0.1, momentum=0.95, other_learning_rate=1e-2, weight_decay=1e-2, schedule="cosine", warmup=0.05
+)
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """How a language model reads; for texts."""
+
+    vocabulary: int = 0
+    """Tokens of a byte-pair encoding; 0 makes each character a token."""
+    context: int = 128
+    """Tokens that training reads at once."""
+    embedding: int = 64
+    """Numbers in the vector of a token."""
+    dropout: float = 0.0
+    """Share of these, and of what the network gives, silenced while training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +72,9 @@ class RecurrentRecipe(Recipe, ABC):
     value: str | None = None
     """Columns to forecast, separated by commas; for csv: data sets."""
 
-    kinds: ClassVar[tuple[str, ...]] = ("forecasting",)
+    text: TextSettings = TextSettings()
+
+    kinds: ClassVar[tuple[str, ...]] = ("forecasting", "language_modelling")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,10 +87,22 @@ class RecurrentRecipe(Recipe, ABC):
 
     @property
     def dataset_name(self) -> str:
-        return dataset_name(self.dataset)
+        if self._is_text_file:
+            return text_file.dataset_name(self.dataset)
+        return csv_file.dataset_name(self.dataset)
+
+    @property
+    def _is_text_file(self) -> bool:
+        return self.dataset.startswith(text_file.PREFIX)
 
     def load_data(self) -> Data:
-        data = load_series(self.dataset, self.time, self.value)
+        if self._is_text_file:
+            data = text_file.load_text(self.dataset)
+        else:
+            data = load_series(self.dataset, self.time, self.value)
+        if data.kind == text_file.KIND:
+            data = text_file.hold_out_end(data, self.validation_share)
+            return replace(data, schema=replace(data.schema, vocabulary=self.text.vocabulary))
         if data.kind not in self.kinds:
             return data  # of which no task can be fitted
         if data.validation is None and not self.validation_share:
@@ -74,22 +110,32 @@ class RecurrentRecipe(Recipe, ABC):
         return windows(data, self.window, self.horizon, self.validation_share)
 
     def fit_task(self, data: Data) -> Task:
-        return super().fit_task(data).model_copy(update={"multiple": self.segment})
+        task = super().fit_task(data)
+        if isinstance(task, LanguageModelling):
+            state = self.build_network(self.text.embedding).state_shape
+            return task.model_copy(update={"context": self.text.context, "state_shape": state})
+        return task.model_copy(update={"multiple": self.segment})
 
     def build_model(self, task: Task) -> nn.Module:
+        if isinstance(task, LanguageModelling):
+            network, text = self.build_network(self.text.embedding), self.text
+            return RecurrentLanguageModel(network, task.vocabulary, text.embedding, text.dropout)
         assert isinstance(task, Forecasting)
-        network, width = self.build_network(self.segment)
-        return Forecaster(network, width, self.segment, task.horizon, self.relative, self.output_dropout)
+        network = self.build_network(self.segment)
+        return Forecaster(network, self.segment, task.horizon, self.relative, self.output_dropout)
 
     @abstractmethod
-    def build_network(self, inputs: int) -> tuple[nn.Module, int]:
-        """The recurrent network over sequences [B, T, inputs], and the width of its outputs."""
+    def build_network(self, inputs: int) -> Recurrence:
+        """The recurrent network over sequences [B, T, inputs]."""
 
     def build_objective(self, model: nn.Module, task: Task, fabric: Fabric, steps: int) -> Objective:
+        if isinstance(task, LanguageModelling):
+            return NextToken(model, task, self.optimizer, fabric, steps, self.clip)
         assert isinstance(task, Forecasting)
         return Forecast(model, task, self.optimizer, fabric, steps, self.loss, self.clip)
 
     def report(self, trained: Trained) -> Report:
         reported = super().report(trained)
-        add_forecasts(reported, trained)
+        if isinstance(trained.task, Forecasting):
+            add_forecasts(reported, trained)
         return reported

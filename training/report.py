@@ -13,11 +13,13 @@ from torch import nn
 from training import figures
 from training.datasets import Data
 from training.loop import Progress
-from zoo.graph import Graph
+from zoo.graph import Graph, GraphSet
 from zoo.tasks import Task
 from zoo.tasks.base import run_in_batches
 from zoo.tasks.image_classification import ImageClassification
 from zoo.tasks.image_generation import ImageGeneration, pixels
+from zoo.tasks.language_modelling import SAMPLE, LanguageModelling
+from zoo.tasks.sequence_to_sequence import SequenceToSequence
 from zoo.tasks.tabular_classification import TabularClassification
 from zoo.tasks.tabular_regression import TabularRegression
 
@@ -40,8 +42,8 @@ class Trained:
     progress: Progress
     module: nn.Module
     """The torch module that was exported."""
-    run: Graph
-    """The exported graph."""
+    run: Graph | GraphSet
+    """The exported graph or graphs."""
     metrics: dict[str, float]
     """Test metrics, measured through the graph."""
     parameters: int
@@ -64,6 +66,13 @@ def report(trained: Trained) -> Report:
     if isinstance(trained.task, ImageGeneration):
         return _generator_report(trained, trained.task)
     drawn = {"learning_curves": figures.learning_curves(trained.progress.history)}
+    if isinstance(trained.task, SequenceToSequence):
+        return Report(drawn)
+    if isinstance(trained.task, LanguageModelling):
+        written = trained.task.answer(trained.run, SAMPLE)["text"]
+        return Report(
+            drawn, sections=["## What it writes", "", *(f"    {s}" for s in written.split("\n")), ""]
+        )
     task, test = trained.task, trained.data.test
     inputs = {name: test[name].astype(a.dtype) for name, a in task.example_inputs(1).items()}
     output = run_in_batches(trained.run, inputs)[task.outputs[0]]

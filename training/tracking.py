@@ -11,13 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
 import onnx
-import onnxruntime
+import pandas as pd
 from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
@@ -28,6 +28,7 @@ from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import zoo
 from training.datasets import Data
 from training.loop import Points
 from training.store import connect, experiment_id
@@ -108,14 +109,20 @@ class RunLog:
 
     def model(self, bundle: Bundle, example: Arrays, metrics: dict[str, float], data: Data) -> str:
         """Logs a bundle as an MLflow model, its metrics linked to it and to the data; returns its id."""
-        outputs = bundle.open()(example)
+        if len(bundle.graph_paths) == 1:
+            given, outputs = example, bundle.open()(example)
+        else:
+            asked = bundle.golden.request
+            given, outputs = (
+                pd.DataFrame({"text": texts}) for texts in ([asked["text"]], bundle.golden.answer["texts"])
+            )
         info = Model.log(
             None,
             _BundleFlavor,
             name=bundle.manifest.model,
             bundle=bundle,
-            signature=infer_signature(example, outputs),
-            input_example=example,
+            signature=infer_signature(given, outputs),
+            input_example=given,
             validate_serving_input=False,  # it would start a scoring server's parser; a test of ours does
         )
         model_id: str = info.model_id
@@ -202,27 +209,40 @@ def _artifact(run_id: str, name: str) -> Path:
 
 
 class _BundleFlavor:
-    """Saves a bundle as MLflow's ONNX flavour: any MLflow can load it, and the zoo finds its own files."""
+    """Saves a bundle as a model that any MLflow can load, and in which the zoo finds its own files.
+
+    One graph is a model of MLflow's ONNX flavour; several are run by `training.text_model`.
+    """
 
     @staticmethod
     def save_model(path: str, mlflow_model: Model, bundle: Bundle, **kwargs: Any) -> None:
         kwargs.pop("validate_serving_input")
-        mlflow.onnx.save_model(
-            onnx.load(bundle.graph_path),
-            path,
-            mlflow_model=mlflow_model,
-            pip_requirements=[
-                f"mlflow=={mlflow.__version__}",
-                f"numpy=={np.__version__}",
-                f"onnx=={onnx.__version__}",
-                f"onnxruntime=={onnxruntime.__version__}",
-            ],
-            onnx_execution_providers=["CPUExecutionProvider"],
-            save_as_external_data=False,
-            **kwargs,
-        )
+        packages = ["mlflow", "numpy", "onnxruntime"]
+        if len(bundle.graph_paths) == 1:
+            mlflow.onnx.save_model(
+                onnx.load(bundle.graph_path),
+                path,
+                mlflow_model=mlflow_model,
+                pip_requirements=_pinned(*packages, "onnx"),
+                onnx_execution_providers=["CPUExecutionProvider"],
+                save_as_external_data=False,
+                **kwargs,
+            )
+        else:
+            mlflow.pyfunc.save_model(
+                path,
+                python_model=str(Path(__file__).with_name("text_model.py")),
+                code_paths=[str(Path(zoo.__file__).parent)],
+                mlflow_model=mlflow_model,
+                pip_requirements=_pinned(*packages, "pillow", "pydantic", "tokenizers"),
+                **kwargs,
+            )
         for name in (*bundle.manifest.files, "manifest.json"):
             shutil.copy(bundle.directory / name, Path(path) / name)
+
+
+def _pinned(*packages: str) -> list[str]:
+    return [f"{name}=={version(name)}" for name in packages]
 
 
 def _mlflow_dataset(data: Data, part: str = "") -> Any:

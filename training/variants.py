@@ -112,7 +112,9 @@ def _publish(
     example = {"image": data.test["image"][:1]}
     card = f"{original.read_text('card.md')}\nThis is the {INT8} variant of version {version}: {reason}\n"
     with tempfile.TemporaryDirectory() as folder:
-        written = bundle.write(Path(folder) / "bundle", identity, task, graph, example, data.train, card)
+        written = bundle.write(
+            Path(folder) / "bundle", identity, task, {"model": graph}, example, data.train, card
+        )
         costs = {"latency_ms": latency, "onnx_bytes": float(len(graph))}
         values = {f"test_{name}": value for name, value in metrics.items()}
         model_id = log.model(written, example, values | costs, data)

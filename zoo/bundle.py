@@ -2,8 +2,10 @@
 
 A bundle is a directory:
 
-    model.onnx     the graph: what a decoder yields in, what a reader understands out
+    model.onnx     the graph: what a decoder yields in, what a reader understands out; several graphs have
+                   other names, see `Task.signatures`
     task.json      the fitted task
+    tokenizer.json its tokenizer, where there is text
     golden.json    a request, and the answer that this very bundle gave to it
     baseline.json  statistics of the training inputs, against which drift is measured
     card.md        the model card
@@ -17,6 +19,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,12 +27,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zoo.errors import BundleError, ZooError
-from zoo.graph import Graph
-from zoo.tasks import Arrays, Run, Task, any_task
+from zoo.graph import Graph, GraphSet, open_graphs
+from zoo.tasks import TASKS, Arrays, Run, Task, any_task
 
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]+\.[a-z]+$")]  # nothing outside the directory
-
-GRAPH = "model.onnx"
 
 
 class Identity(BaseModel):
@@ -76,17 +77,23 @@ class Bundle:
     golden: Golden
 
     @property
+    def graph_paths(self) -> list[Path]:
+        """The ONNX files."""
+        return [self.directory / f"{signature.name}.onnx" for signature in self.task.signatures()]
+
+    @property
     def graph_path(self) -> Path:
-        """The ONNX file."""
-        return self.directory / GRAPH
+        """The ONNX file, of a kind that has one."""
+        (path,) = self.graph_paths
+        return path
 
     def read_text(self, name: str) -> str:
         """Text of one of the bundle's files."""
         return (self.directory / name).read_text(encoding="utf-8")
 
-    def open(self, device: str = "cpu", threads: int = 1) -> Graph:
-        """The graph, opened; see `zoo.graph.Graph` for errors."""
-        return Graph(self.graph_path, device, threads)
+    def open(self, device: str = "cpu", threads: int = 1) -> Graph | GraphSet:
+        """The graph or graphs, opened; see `zoo.graph.Graph` for errors."""
+        return open_graphs(self.graph_paths, device, threads)
 
     def replay(self, run: Run) -> None:
         """Asks the golden request again; `BundleError` where the answer is another."""
@@ -104,24 +111,33 @@ def ask(task: Task, run: Run, request: dict[str, Any]) -> dict[str, Any]:
         valid = task.request_type.model_validate(request)
     except ValidationError as error:
         raise BundleError(f"the request does not fit {task.request_type.__name__}: {error}") from error
-    return task.decode(valid, run(task.encode(valid)))
+    return task.answer(run, valid)
 
 
 def write(
-    directory: Path, identity: Identity, task: Task, graph: bytes, example: Arrays, train: Arrays, card: str
+    directory: Path,
+    identity: Identity,
+    task: Task,
+    graphs: Mapping[str, bytes],
+    example: Arrays,
+    train: Arrays,
+    card: str,
 ) -> Bundle:
     """Writes a bundle and returns it as loaded from disk; the directory appears only when complete.
 
-    `example` holds the graph inputs of the golden request, `train` the training split.
+    `graphs` are by the names of their signatures; `example` holds the graph inputs of the golden request,
+    `train` the training split.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".bundle-", dir=directory.parent))
     try:
         request = task.request_for(example, identity.model)
-        golden = Golden(request=request, answer=ask(task, Graph(graph), request))
+        run = open_graphs(list(graphs.values()))
+        golden = Golden(request=request, answer=ask(task, run, request))
         contents = {
-            GRAPH: graph,
-            "task.json": task.model_dump_json(indent=1).encode(),
+            **{f"{name}.onnx": graph for name, graph in graphs.items()},
+            "task.json": task.model_dump_json(indent=1, exclude=set(task.documents)).encode(),
+            **{f"{name}.json": getattr(task, name).encode() for name in task.documents},
             "golden.json": golden.model_dump_json(indent=1).encode(),
             "baseline.json": json.dumps(task.baseline(train)).encode(),
             "card.md": card.encode(),
@@ -131,7 +147,8 @@ def write(
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
         manifest = Manifest(**identity.model_dump(), files=digests)
         (staging / "manifest.json").write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-        load(staging).replay(Graph(staging / GRAPH))
+        written = load(staging)
+        written.replay(written.open())
         staging.chmod(0o755)
         staging.replace(directory)
     except BaseException:
@@ -148,16 +165,28 @@ def load(directory: Path) -> Bundle:
         for name, expected in manifest.files.items():
             if _sha256(directory / name) != expected:
                 raise BundleError(f"{name} is not the file that the manifest names: altered or cut short")
-        missing = {GRAPH, "task.json", "golden.json", "baseline.json", "card.md"} - set(manifest.files)
-        if missing:
+        if manifest.kind not in TASKS:
+            raise BundleError(f"there is no kind of task {manifest.kind!r}: the bundle is of a newer zoo")
+        kind = TASKS[manifest.kind]
+        needed = {"task.json", "golden.json", "baseline.json", "card.md"}
+        needed |= {f"{name}.json" for name in kind.documents} | {f"{s.name}.onnx" for s in kind.signatures()}
+        if missing := needed - set(manifest.files):
             raise BundleError(f"the manifest does not name {sorted(missing)}")
-        task = any_task.validate_json((directory / "task.json").read_bytes())
+        task = _read_task(directory, kind.documents)
         golden = Golden.model_validate_json((directory / "golden.json").read_bytes())
     except ZooError:
         raise
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError) as error:  # pydantic's and json's are value errors
         raise BundleError(f"{directory.name} is not a complete bundle: {error}") from error
     return Bundle(directory, hashlib.sha256(raw).hexdigest(), manifest, task, golden)
+
+
+def _read_task(directory: Path, documents: tuple[str, ...]) -> Task:
+    """The task of `task.json`, with the fields that have files of their own."""
+    fields: dict[str, Any] = json.loads((directory / "task.json").read_text(encoding="utf-8"))
+    for name in documents:
+        fields[name] = (directory / f"{name}.json").read_text(encoding="utf-8")
+    return any_task.validate_json(json.dumps(fields))
 
 
 def _sha256(path: Path) -> str:

@@ -9,7 +9,8 @@ import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -251,6 +252,59 @@ class Generate:
 
 
 @dataclass(frozen=True)
+class Write:
+    """Have a language model go on with a text, and print what it writes as it does."""
+
+    name: Name
+    """Registered model, or a data set's name."""
+    prompt: Annotated[str, tyro.conf.Positional] = ""
+    """The text so far."""
+    max_tokens: int = 256
+    """Tokens to write at most."""
+    temperature: float = 0.8
+    """0 always takes the likeliest token; above 1 is bolder."""
+    top_k: int = 0
+    """Choose among so many tokens; 0 for all."""
+    top_p: float = 1.0
+    """Choose among the likeliest tokens that have this probability together."""
+    seed: int | None = None
+    """The same seed gives the same text."""
+    stop: tuple[str, ...] = ()
+    """Strings before which the text ends."""
+    url: str = SERVICE_URL
+    """Where the service listens."""
+    local: bool = False
+    """Run the champion's bundle in this process instead of asking the service."""
+
+    def __call__(self) -> None:
+        print(self.prompt, end="", flush=True)
+        if self.local:
+            print(ask(self.name, self._fields, self.url, self.local)["text"])
+            return
+        from zoo.tasks import TASKS
+
+        fields = self._fields(TASKS[fetch(f"{self.url}/models/{self.name}")["kind"]])
+        for event in events(f"{self.url}/generate_text", {"model": self.name, "stream": True, **fields}):
+            print(event["text"], end="", flush=True)
+        print()
+
+    def _fields(self, task: "type[Task]") -> dict[str, Any]:
+        from zoo.tasks.language_modelling import LanguageModelling
+
+        if task is not LanguageModelling:
+            raise InvalidInput(f"{self.name} is no language model; zoo predict {self.name} asks it")
+        return {
+            "prompt": self.prompt,
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "seed": self.seed,
+            "stop": list(self.stop),
+        }
+
+
+@dataclass(frozen=True)
 class Quickstart:
     """Train one quick recipe per architecture that has none yet, then start the MLflow UI and the service."""
 
@@ -290,6 +344,7 @@ COMMANDS: dict[str, Any] = {
     "serve": Serve,
     "predict": Predict,
     "generate": Generate,
+    "write": Write,
     "quickstart": Quickstart,
 }
 
@@ -329,11 +384,30 @@ def ask(name: str, fields: "Callable[[type[Task]], dict[str, Any]]", url: str, l
 
 def fetch(url: str, body: Mapping[str, Any] | None = None) -> Any:
     """The service's JSON answer; its error message as `ZooError`."""
+    with answering(url, body) as response:
+        return json.load(response)
+
+
+def events(url: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The server-sent events of an answer, as they come; `ZooError` where one says that it went wrong."""
+    with answering(url, body) as response:
+        for line in response:
+            data = line.removeprefix(b"data: ").strip()
+            if data and data != b"[DONE]":
+                event: dict[str, Any] = json.loads(data)
+                if "error" in event:
+                    raise ZooError(event["error"])
+                yield event
+
+
+@contextmanager
+def answering(url: str, body: Mapping[str, Any] | None) -> Iterator[Any]:
+    """The service's answer, opened; its error message as `ZooError`."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request) as response:
-            return json.load(response)
+            yield response
     except urllib.error.HTTPError as error:
         raise ZooError(json.loads(error.read())["error"]) from error
     except (urllib.error.URLError, ValueError) as error:

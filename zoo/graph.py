@@ -1,6 +1,6 @@
 """An ONNX graph opened with ONNX Runtime: the one way that training and serving execute a model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,29 @@ class Graph:
     def __call__(self, inputs: Arrays) -> Arrays:
         """Outputs by name for inputs by name."""
         return dict(zip(self._output_names, self._run(self._output_names, inputs), strict=True))
+
+
+class GraphSet:
+    """A `Run` over several graphs: the one that takes inputs of the given names. Thread-safe."""
+
+    def __init__(self, graphs: Sequence[Graph]) -> None:
+        """Graphs of one provider, no two of which take inputs of the same names."""
+        self._graphs = {frozenset(name for name, _, _ in graph.inputs): graph for graph in graphs}
+        self.provider = graphs[0].provider
+        self.inputs = list({i[0]: i for graph in graphs for i in graph.inputs}.values())
+        self.outputs = list({o[0]: o for graph in graphs for o in graph.outputs}.values())
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        """Outputs by name for inputs by name."""
+        return self._graphs[frozenset(inputs)](inputs)
+
+
+def open_graphs(
+    sources: Sequence[Path] | Sequence[bytes], device: str = "cpu", threads: int = 1
+) -> Graph | GraphSet:
+    """One graph or several; errors as of `Graph`."""
+    graphs = [Graph(source, device, threads) for source in sources]
+    return graphs[0] if len(graphs) == 1 else GraphSet(graphs)
 
 
 def _with_options(provider: str) -> str | tuple[str, dict[str, str]]:

@@ -1,6 +1,8 @@
 """The zoo's own dialect: typed endpoints, one an operation, over flat JSON objects or forms."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -10,6 +12,7 @@ import orjson
 from serving import openapi
 from serving.catalogue import Catalogue, Served
 from serving.engine import Engine
+from serving.event_stream import DONE, EventStream
 from serving.exchange import JSON, SMALL_BODY, Exchange
 from serving.problem import Problem, not_ready, problem_of
 from serving.protocols.zoo_request import (
@@ -21,7 +24,7 @@ from serving.protocols.zoo_request import (
     wrong_endpoint,
 )
 from zoo.tasks import OPERATIONS, Arrays, Operation
-from zoo.tasks.base import Request
+from zoo.tasks.base import Generation, Request
 from zoo.tasks.operation import PNG
 
 SMALL = 8192  # numbers in and out of a graph that the event loop makes an answer of, in about a millisecond
@@ -33,11 +36,11 @@ Handler = Callable[[Exchange], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A valid request with what answers it."""
+    """A valid request with what answers it: the graph's inputs, or an answer that takes many runs."""
 
     request: Request
     served: Served
-    inputs: Arrays
+    begun: Arrays | Generation
 
 
 class ZooProtocol:
@@ -94,16 +97,54 @@ class ZooProtocol:
 
         prepare = partial(_prepare, parse, operation, catalogue)
         prepared = await self._work(prepare, len(body) <= SMALL_BODY, deadline)
-        outputs = await self._engine.run(prepared.served.loaded, prepared.inputs, deadline)
-        size = sum(array.size for array in (*prepared.inputs.values(), *outputs.values()))
+        if isinstance(prepared.begun, Generation):
+            await self._write(operation, prepared, prepared.begun, exchange, deadline)
+            return
+        inputs = prepared.begun
+        outputs = await self._engine.run(prepared.served.loaded, inputs, deadline)
+        size = sum(array.size for array in (*inputs.values(), *outputs.values()))
         draw = operation.picture
         if draw is not None and exchange.preferred(operation.media_types) == PNG:
-            drawing = partial(draw, prepared.served.task, prepared.request, prepared.inputs, outputs)
+            drawing = partial(draw, prepared.served.task, prepared.request, inputs, outputs)
             picture = await self._work(drawing, size <= SMALL, deadline)
             await exchange.answer(200, picture, PNG.encode(), prepared.served.lineage_headers)
         else:
             answer = await self._work(partial(_answer, operation, prepared, outputs), size <= SMALL, deadline)
             await exchange.answer(200, answer)
+
+    async def _write(
+        self,
+        operation: Operation,
+        prepared: Prepared,
+        generation: Generation,
+        exchange: Exchange,
+        deadline: float,
+    ) -> None:
+        """Answers with what a generation writes, in events or as a whole; ends it where the client leaves."""
+        streamed = prepared.request.streamed
+        events = EventStream(exchange, prepared.served.lineage_headers)
+        left = asyncio.create_task(exchange.client_left())
+        try:
+            async with aclosing(self._engine.pieces(generation, deadline)) as pieces:
+                async for piece in pieces:
+                    if left.done():
+                        return
+                    if streamed and piece:
+                        await events.send(orjson.dumps({"text": piece}))
+            answer = operation.decode(prepared.served.task, prepared.request, generation.outputs)
+            if streamed:  # the text is sent, but for how it ended
+                await events.send(orjson.dumps({**answer, "text": ""}))
+                await events.send(DONE, more=False)
+            else:
+                await exchange.answer(200, orjson.dumps(answer | {"lineage": prepared.served.lineage_json}))
+        except Exception as error:
+            if not events.begun:
+                raise
+            problem = problem_of(error)
+            refusal = {"text": "", "error": problem.message, "code": problem.code}
+            await events.send(orjson.dumps(refusal), more=False)
+        finally:
+            left.cancel()
 
     async def _work(self, work: Callable[[], T], small: bool, deadline: float) -> T:
         return work() if small else await self._engine.offload(work, deadline)
@@ -140,7 +181,11 @@ def _prepare(parse: Parse, operation: Operation, catalogue: Catalogue) -> Prepar
     served = catalogue.find(request.model)
     if type(served.task) is not operation.task_type:
         raise wrong_endpoint(request.model, served.task)
-    return Prepared(request, served, operation.encode(served.task, request))
+    if operation.generate is not None:
+        begun: Arrays | Generation = operation.generate(served.task, served.loaded.graph, request)
+    else:
+        begun = operation.encode(served.task, request)
+    return Prepared(request, served, begun)
 
 
 def _answer(operation: Operation, prepared: Prepared, outputs: Arrays) -> bytes:

@@ -17,6 +17,7 @@ from zoo.tasks.base import MAX_BATCH, Request
 
 MULTIPART = b"multipart/form-data"
 MAX_FIELDS = 32  # a form's fields that are not files
+UNION_MEMBERS = ("str", "int", "float", "constrained-str")  # as pydantic calls them in a place
 REPORTED = 5  # wrong fields that a message names
 COUNTLESS = 1000  # wrong fields whose report alone would take long
 BEYOND_NUMBER = "number out of range"  # an integer of thousands of digits: valid JSON all the same
@@ -133,7 +134,7 @@ def _place(location: tuple[str | int, ...]) -> str:
     for step in location:
         if isinstance(step, int):
             place += f"[{step}]"
-        elif "[" not in step and not (place and step in ("str", "int", "float")):
+        elif "[" not in step and not (place and step in UNION_MEMBERS):
             place += f".{_short(step)}" if place else _short(step)
     return place
 

@@ -15,6 +15,7 @@ from tiny_zoo import (
     write_images,
     write_photos,
     write_regression,
+    write_writer,
 )
 
 EXEMPT = (
@@ -36,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> TinyRegistry:
-    """Eight models, one version of which failed its gate; the data set `mnist` has its champion's name."""
+    """Nine models, one version of which failed its gate; the data set `mnist` has its champion's name."""
     scratch: Path = tmp_path_factory.mktemp("bundles")
     registry = TinyRegistry(tmp_path_factory.mktemp("home"))
     for made in (
@@ -48,6 +49,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> TinyRegistry:
         write_corner(scratch / "corner"),
         write_photos(scratch / "photos"),
         write_forecaster(scratch / "forecaster"),
+        write_writer(scratch / "writer"),
     ):
         registry.promote(made.manifest.model, registry.register(made))
     registry.copy_to_data_set("lenet5-mnist", "1", "mnist")

@@ -14,18 +14,19 @@ import onnx
 import pytest
 from tiny_zoo import image_graph, write_images, write_regression
 
-from serving.engine import BATCH, IDENTITY, DeadlineExceeded, Engine, Overloaded
+from serving.engine import BATCH, IDENTITY, SLICE_SECONDS, DeadlineExceeded, Engine, Overloaded
 from zoo import bundle
 from zoo.errors import BundleError, ProviderUnavailable
 from zoo.graph import Graph
 from zoo.tasks import Arrays
+from zoo.tasks.base import Generation
 
 SOON = 5.0
 
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    engine = Engine("cpu", threads=1, queue=1)
+    engine = Engine("cpu", threads=1, queue=1, generations=2)
     yield engine
     engine.close()
 
@@ -104,7 +105,7 @@ def test_past_the_deadline_work_does_not_begin(engine: Engine) -> None:
 
 
 def test_late_work_keeps_its_place_until_it_is_done() -> None:
-    engine = Engine("cpu", threads=len(os.sched_getaffinity(0)), queue=0)  # one place
+    engine = Engine("cpu", threads=len(os.sched_getaffinity(0)), queue=0, generations=1)  # one place
 
     async def scenario() -> None:
         release = threading.Event()
@@ -152,4 +153,85 @@ def test_a_device_is_not_replaced_by_another(tmp_path: Path) -> None:
         Graph(IDENTITY, "cuda")
     except ProviderUnavailable:
         with pytest.raises(ProviderUnavailable):
-            Engine("cuda", 1, 1).load(write_regression(tmp_path / "made").directory)
+            Engine("cuda", 1, 1, 1).load(write_regression(tmp_path / "made").directory)
+
+
+class Counting(Generation):
+    """Writes the numbers from 1 on, each after some time."""
+
+    def __init__(self, last: int, seconds: float = 0.0) -> None:
+        self.steps, self.last, self.seconds = 0, last, seconds
+
+    @property
+    def outputs(self) -> Arrays:
+        return {}
+
+    def __next__(self) -> str:
+        if self.steps == self.last:
+            raise StopIteration
+        time.sleep(self.seconds)
+        self.steps += 1
+        return f"{self.steps} "
+
+
+async def written(engine: Engine, generation: Generation, seconds: float = SOON) -> list[str]:
+    return [piece async for piece in engine.pieces(generation, time.monotonic() + seconds)]
+
+
+def test_a_generation_is_computed_in_slices(engine: Engine) -> None:
+    assert "".join(asyncio.run(written(engine, Counting(50)))) == "".join(f"{i} " for i in range(1, 51))
+    slow = asyncio.run(written(engine, Counting(6, SLICE_SECONDS)))
+    assert [piece for piece in slow if piece] == [f"{i} " for i in range(1, 7)]
+
+
+def test_generations_and_other_work_take_turns(tmp_path: Path) -> None:
+    engine = Engine("cpu", threads=len(os.sched_getaffinity(0)), queue=1, generations=1)  # one thread
+
+    async def both() -> int:
+        long = Counting(500, 0.01)
+        pieces = engine.pieces(long, time.monotonic() + 2 * SOON)
+        await anext(pieces)
+        following = asyncio.ensure_future(anext(pieces))
+        await engine.offload(lambda: None, time.monotonic() + SOON)
+        await following
+        await pieces.aclose()
+        return long.steps
+
+    assert asyncio.run(both()) < 100
+    engine.close()
+
+
+def test_a_generation_that_nobody_waits_for_is_not_computed_on(engine: Engine) -> None:
+    async def leave() -> int:
+        generation = Counting(1000, 0.005)
+        pieces = engine.pieces(generation, time.monotonic() + SOON)
+        await anext(pieces)
+        await pieces.aclose()
+        steps = generation.steps
+        await asyncio.sleep(10 * SLICE_SECONDS)
+        assert generation.steps == steps
+        return len(await written(engine, Counting(3)))
+
+    assert asyncio.run(leave()) >= 1
+
+
+def test_so_many_generations_at_a_time(engine: Engine) -> None:
+    async def three() -> None:
+        begun = [engine.pieces(Counting(100, 0.01), time.monotonic() + SOON) for _ in range(3)]
+        for pieces in begun[:2]:
+            await anext(pieces)
+        with pytest.raises(Overloaded):
+            await anext(begun[2])
+        await begun[0].aclose()
+        await written(engine, Counting(1))
+        await begun[1].aclose()
+
+    asyncio.run(three())
+
+
+def test_a_generation_ends_at_its_deadline(engine: Engine) -> None:
+    generation = Counting(1000, 0.005)
+    with pytest.raises(DeadlineExceeded):
+        asyncio.run(written(engine, generation, seconds=0.1))
+    assert 1 <= generation.steps < 60
+    assert asyncio.run(written(engine, Counting(1))), "its place is free again"

@@ -22,6 +22,7 @@ from zoo.tasks import (
     Task,
 )
 from zoo.tasks.forecasting import Forecasting
+from zoo.tasks.language_modelling import LanguageModelling
 from zoo.version import COPY_OF_MODEL, COPY_OF_VERSION, VersionRecord
 
 FEATURES = ("age", "mass")
@@ -35,12 +36,14 @@ TypedShape = tuple[str, int, list[str | int]]
 """Name, element type and shape of an input or output."""
 
 
-def _graph(nodes: list[onnx.NodeProto], constants: Arrays, result: TypedShape, *sources: TypedShape) -> bytes:
+def _graph(
+    nodes: list[onnx.NodeProto], constants: Arrays, results: list[TypedShape], *sources: TypedShape
+) -> bytes:
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info(*source) for source in sources],
-        [helper.make_tensor_value_info(*result)],
+        [helper.make_tensor_value_info(*result) for result in results],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
@@ -56,7 +59,7 @@ def regression_graph(weights: list[float], bias: float) -> bytes:
         helper.make_node("Add", ["product", "bias"], ["value"]),
     ]
     features = ("features", TensorProto.FLOAT, ["batch", len(weights)])
-    return _graph(nodes, constants, ("value", TensorProto.FLOAT, ["batch"]), features)
+    return _graph(nodes, constants, [("value", TensorProto.FLOAT, ["batch"])], features)
 
 
 def softmax_graph(weights: np.ndarray) -> bytes:
@@ -69,7 +72,7 @@ def softmax_graph(weights: np.ndarray) -> bytes:
     return _graph(
         nodes,
         {"weights": weights.astype(np.float32)},
-        ("probabilities", TensorProto.FLOAT, ["batch", classes]),
+        [("probabilities", TensorProto.FLOAT, ["batch", classes])],
         ("features", TensorProto.FLOAT, ["batch", inputs]),
     )
 
@@ -86,7 +89,7 @@ def image_graph(weights: np.ndarray, side: int = SIDE, channels: int = 1) -> byt
     return _graph(
         nodes,
         {"weights": weights.astype(np.float32), "white": np.array(255, np.float32)},
-        ("probabilities", TensorProto.FLOAT, ["batch", weights.shape[1]]),
+        [("probabilities", TensorProto.FLOAT, ["batch", weights.shape[1]])],
         ("image", TensorProto.UINT8, ["batch", side, side, channels]),
     )
 
@@ -107,7 +110,7 @@ def generator_graph(weights: np.ndarray, embedding: np.ndarray) -> bytes:
             "embedding": embedding.astype(np.float32),
             "shape": np.array([-1, SIDE, SIDE, 1]),
         },
-        ("image", TensorProto.FLOAT, ["batch", SIDE, SIDE, 1]),
+        [("image", TensorProto.FLOAT, ["batch", SIDE, SIDE, 1])],
         ("latent", TensorProto.FLOAT, ["batch", len(weights)]),
         ("class", TensorProto.INT64, ["batch"]),
     )
@@ -126,7 +129,7 @@ def _write(directory: Path, name: str, task: Task, graph: bytes, train: Arrays, 
         metrics={task.primary_metric: value},
     )
     example = task.example_inputs(1)
-    return bundle.write(directory, identity, task, graph, example, train, f"# {name}\n\nTiny.\n")
+    return bundle.write(directory, identity, task, {"model": graph}, example, train, f"# {name}\n\nTiny.\n")
 
 
 def write_regression(
@@ -196,12 +199,54 @@ def write_forecaster(directory: Path, name: str = "lstm-sales", mase: float = 0.
     graph = _graph(
         [node],
         {"places": np.array([-1, -2])},
-        ("forecast", TensorProto.FLOAT, ["batch", 2, 1]),
+        [("forecast", TensorProto.FLOAT, ["batch", 2, 1])],
         ("history", TensorProto.FLOAT, ["batch", "time", 1]),
     )
     schema = Schema(feature_names=("sales",), unit="EUR", period="M", season=12)
     task = Forecasting.fit(train, schema).calibrated(Graph(graph), train)
     return _write(directory, name, task, graph, train, mase)
+
+
+LETTERS = "abcdefghij\n"
+"""What the tiny language model writes, again and again."""
+
+
+def write_writer(directory: Path, name: str = "rnn-letters", slow: int = 1) -> Bundle:
+    """A model that expects each of LETTERS to be followed by the next; the larger `slow`, the slower."""
+    train = {"text": np.frombuffer(LETTERS.encode() * 20, np.uint8)}
+    task = LanguageModelling.fit(train, Schema())
+    ids = [task.codec.token_to_id(letter) for letter in LETTERS]
+    table = np.zeros((task.vocabulary, task.vocabulary), np.float32)
+    table[ids, np.roll(ids, -1)] = 4
+    nodes = [
+        helper.make_node("Gather", ["table", "tokens"], ["expected"]),
+        # A product of two large matrices of zeros, which come from the state and so cannot be known before.
+        helper.make_node("ReduceSum", ["state"], ["sum"], keepdims=0),
+        helper.make_node("Mul", ["sum", "zero"], ["nothing"]),
+        helper.make_node("Expand", ["nothing", "size"], ["wide"]),
+        helper.make_node("MatMul", ["wide", "wide"], ["product"]),
+        helper.make_node("ReduceSum", ["product"], ["delay"], keepdims=0),
+        helper.make_node("Add", ["expected", "delay"], ["logits"]),
+        helper.make_node("Add", ["state", "one"], ["next_state"]),
+    ]
+    constants = {
+        "table": table,
+        "zero": np.array(0, np.float32),
+        "one": np.array(1, np.float32),
+        "size": np.array([slow, slow]),
+    }
+    state: list[str | int] = ["batch", *task.state_shape]
+    graph = _graph(
+        nodes,
+        constants,
+        [
+            ("logits", TensorProto.FLOAT, ["batch", "time", task.vocabulary]),
+            ("next_state", TensorProto.FLOAT, state),
+        ],
+        ("tokens", TensorProto.INT64, ["batch", "time"]),
+        ("state", TensorProto.FLOAT, state),
+    )
+    return _write(directory, name, task, graph, task.examples(train), 1.5)
 
 
 def record_of(made: Bundle, gate: str = "passed", reason: str = "better than before") -> VersionRecord:

@@ -8,7 +8,7 @@ import onnx
 import pytest
 import torch
 from lightning_fabric import Fabric
-from quick_training import QUICK, Key, fitted
+from quick_training import QUICK, TEXT, Key, fitted
 from torch import Tensor, nn
 
 from training import pipeline, promotion
@@ -25,6 +25,7 @@ from zoo.models.gru import GRU, GRUConfig
 from zoo.models.lstm import LSTM, LSTMConfig
 from zoo.models.rnn import RNN, RNNConfig
 from zoo.tasks import TASKS, Arrays, Task
+from zoo.tasks.base import Axis
 from zoo.tasks.forecasting import Forecasting
 from zoo.tasks.tabular_classification import TabularClassification
 
@@ -40,6 +41,7 @@ KINDS: dict[str, list[Key]] = {  # one recipe for each architecture and kind
     ],
     "image_generation": [("gan", "mnist-5k")],
     "forecasting": [("rnn", "sunspots"), ("lstm", "sunspots"), ("gru", "sunspots")],
+    "language_modelling": [("rnn", TEXT), ("lstm", TEXT), ("gru", TEXT)],
 }
 FORMATS = {  # ONNX type and shape behind the batch axis
     "tabular_regression": {"features": ("tensor(float)", 1), "value": ("tensor(float)", 0)},
@@ -51,6 +53,12 @@ FORMATS = {  # ONNX type and shape behind the batch axis
         "image": ("tensor(float)", 3),
     },
     "forecasting": {"history": ("tensor(float)", 2), "forecast": ("tensor(float)", 2)},
+    "language_modelling": {
+        "tokens": ("tensor(int64)", 1),
+        "state": ("tensor(float)", 3),
+        "logits": ("tensor(float)", 2),
+        "next_state": ("tensor(float)", 3),
+    },
 }
 
 
@@ -59,7 +67,7 @@ def exported(request: pytest.FixtureRequest) -> tuple[Prepared, nn.Module, bytes
     recipe = replace(QUICK[request.param], epochs=1, log_every=1)
     prepared, _ = fitted(recipe)
     module = prepared.objective.export_module()
-    return prepared, module, export(module, prepared.task)
+    return prepared, module, export(module, prepared.task)["model"]
 
 
 def test_tables_are_complete() -> None:
@@ -77,8 +85,9 @@ def test_names_types_and_axes(exported: tuple[Prepared, nn.Module, bytes]) -> No
     for name, kind, shape in run.inputs + run.outputs:
         assert (kind, len(shape) - 1) == expected[name]
         assert isinstance(shape[0], str), "the batch axis is fixed"
-        axis, _ = prepared.task.varying_axes().get(name, (0, 1))
-        assert [i for i, size in enumerate(shape) if not isinstance(size, int)] == sorted({0, axis})
+        varying = prepared.task.varying_axes().get(name)
+        free = {0} if varying is None else {0, varying.place}
+        assert {i for i, size in enumerate(shape) if not isinstance(size, int)} == free
     onnx.checker.check_model(graph, full_check=True)
 
 
@@ -92,7 +101,8 @@ def test_any_batch_gives_the_modules_answer(exported: tuple[Prepared, nn.Module,
         inputs = task.example_inputs(size)
         tensors = [torch.from_numpy(array) for array in inputs.values()]
         with torch.no_grad():
-            expected = exact(*(t.double() if t.is_floating_point() else t for t in tensors)).numpy()
+            answer = exact(*(t.double() if t.is_floating_point() else t for t in tensors))
+        expected = (answer[0] if isinstance(answer, tuple) else answer).numpy()
         got = run(inputs)[task.outputs[0]]
         assert got.shape == expected.shape
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=agreement.tolerance)
@@ -101,11 +111,11 @@ def test_any_batch_gives_the_modules_answer(exported: tuple[Prepared, nn.Module,
 def test_any_length_of_segments_gives_the_modules_answer() -> None:
     """Two layers, several variables, several steps read at once."""
     for network in (RNN(RNNConfig(8, 2), 3), LSTM(LSTMConfig(8, 2), 3), GRU(GRUConfig(8, 2), 3)):
-        module = Forecaster(network, 8, segment=3, horizon=5, relative=True, dropout=0.0).eval()
+        module = Forecaster(network, segment=3, horizon=5, relative=True, dropout=0.0).eval()
         fields = {"variables": ("a", "b"), "unit": "", "every": 1, "period": "", "season": 1, "window": 12}
         scale = {"mean": (0, 0), "std": (1, 1), "naive_error": (1, 1)}
         task = Forecasting(horizon=5, multiple=3, **fields, **scale)  # type: ignore[arg-type]
-        run = Graph(export(module, task))
+        run = Graph(export(module, task)["model"])
         assert parity(module, run, task, {}).holds
         for shape in ((1, 3, 2), (4, 99, 2)):
             history = torch.randn(shape)
@@ -116,12 +126,12 @@ def test_any_length_of_segments_gives_the_modules_answer() -> None:
 
 def test_parity_sees_other_lengths(exported: tuple[Prepared, nn.Module, bytes]) -> None:
     prepared, module, graph = exported
-    for name, (axis, _) in prepared.task.varying_axes().items():
-        run, usual = Graph(graph), prepared.data.test[name].shape[axis]
+    for name, axis in prepared.task.varying_axes().items():
+        run, usual = Graph(graph), prepared.data.test[name].shape[axis.place]
 
-        def only_the_usual_length(inputs: Arrays) -> Arrays:
-            outputs = run(inputs)  # noqa: B023
-            return outputs if inputs[name].shape[axis] == usual else {k: v + 1 for k, v in outputs.items()}  # noqa: B023
+        def only_the_usual_length(inputs: Arrays, name: str = name, axis: Axis = axis) -> Arrays:
+            wrong = inputs[name].shape[axis.place] != usual  # noqa: B023
+            return {key: array + wrong for key, array in run(inputs).items()}  # noqa: B023
 
         assert not parity(module, only_the_usual_length, prepared.task, prepared.data.test).holds
 
@@ -130,7 +140,7 @@ def test_a_mirrored_graph_answers_an_image_and_its_mirror_image_alike() -> None:
     prepared = pipeline.prepare(replace(QUICK["lenet5", "mnist-5k"], mirrored=True))  # type: ignore[call-arg]
     image = prepared.data.test["image"][:5]
     mirror = image[:, :, ::-1].copy()
-    run = Graph(export(prepared.objective.export_module(), prepared.task))
+    run = Graph(export(prepared.objective.export_module(), prepared.task)["model"])
     answer = run({"image": image})["probabilities"]
     np.testing.assert_allclose(run({"image": mirror})["probabilities"], answer, atol=1e-6)
     with torch.no_grad():
@@ -143,7 +153,7 @@ def test_answers_are_readable(exported: tuple[Prepared, nn.Module, bytes]) -> No
     """Raw inputs in; probabilities, values in the target's unit, or intensities out."""
     prepared, _, graph = exported
     test = prepared.data.test
-    outputs = Graph(graph)(examples(prepared.task, test, len(test["target"])))
+    outputs = Graph(graph)(examples(prepared.task, prepared.task.signatures()[0], test, len(test["target"])))
     if prepared.kind == "tabular_regression":
         target = prepared.data.train["target"]
         assert abs(outputs["value"].mean() - target.mean()) < target.std()

@@ -57,7 +57,7 @@ def graph(bias: float = 1.0) -> bytes:
 
 
 def write(directory: Path, graph: bytes, card: str = "# tiny\n") -> Bundle:
-    return bundle.write(directory, IDENTITY, TASK, graph, TASK.example_inputs(1), TRAIN, card)
+    return bundle.write(directory, IDENTITY, TASK, {"model": graph}, TASK.example_inputs(1), TRAIN, card)
 
 
 @pytest.fixture

@@ -14,14 +14,12 @@ import copy
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from training.objectives.base import Objective, Tensors, exportable
+from training.objectives.base import Exhibits, Objective, Tensors, exportable
 from training.optimizer import Optimizer
 from zoo.errors import ZooError
 from zoo.layers.scaling import PixelScaling
@@ -202,7 +200,7 @@ class Adversarial(Objective):
         return exportable(Intensities(self.average))
 
     @torch.no_grad()
-    def exhibits(self) -> dict[str, NDArray[np.uint8]]:
+    def exhibits(self) -> Exhibits:
         """A row a class, a column a latent vector: always the same ones."""
         classes = len(self.task.labels)
         latents = self._latents(EXHIBITED, seed=0).repeat(classes, 1)  # [K · columns, Z]

@@ -16,6 +16,9 @@ from torch.optim.lr_scheduler import LRScheduler
 Tensors = dict[str, Tensor]
 """A batch or split: the graph's inputs by name, and `target`."""
 
+Exhibits = dict[str, NDArray[np.uint8] | str]
+"""What is worth looking at, by name: images uint8 [rows, columns, H, W, C], or a text."""
+
 
 class Objective(ABC):
     """Loss, optimiser(s) and one training step. Subclasses are final."""
@@ -43,8 +46,8 @@ class Objective(ABC):
     def export_module(self) -> nn.Module:
         """The module that becomes ONNX: raw inputs in, readable outputs out; see `exportable`."""
 
-    def exhibits(self) -> dict[str, NDArray[np.uint8]]:
-        """Images worth looking at on the way, by name: uint8 [rows, columns, H, W, C]."""
+    def exhibits(self) -> Exhibits:
+        """What is worth looking at on the way."""
         return {}
 
     def failure_signs(self, means: dict[str, float]) -> list[str]:

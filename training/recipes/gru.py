@@ -1,12 +1,11 @@
-"""The gated recurrent unit, on series."""
+"""The gated recurrent unit, on series and texts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from torch import nn
-
 from training.optimizer import Optimizer
-from training.recurrent_recipe import RecurrentRecipe
+from training.recurrent_recipe import WRITING, RecurrentRecipe, TextSettings
+from zoo.layers.recurrence import Recurrence
 from zoo.models.gru import GRU, GRUConfig
 
 
@@ -19,10 +18,20 @@ class GRURecipe(RecurrentRecipe):
     architecture: ClassVar[str] = "gru"
     paper: ClassVar[str] = "Cho et al. 2014"
 
-    def build_network(self, inputs: int) -> tuple[nn.Module, int]:
-        return GRU(self.model, inputs), self.model.width
+    def build_network(self, inputs: int) -> Recurrence:
+        return GRU(self.model, inputs)
 
 
+TEXT_RECIPE = GRURecipe(
+    dataset="text:PATH",
+    epochs=8,
+    batch_size=32,
+    validation_share=0.05,
+    precision="auto",
+    model=GRUConfig(width=256),
+    optimizer=WRITING,
+    text=TextSettings(context=128),
+)
 RECIPES = (
     GRURecipe(
         dataset="sunspots",
@@ -51,4 +60,5 @@ RECIPES = (
         optimizer=Optimizer("adamw", 2e-3, weight_decay=1e-2, schedule="cosine"),
         bar=1.0,
     ),
+    replace(TEXT_RECIPE, dataset="tiny-shakespeare", bar=3.0),
 )

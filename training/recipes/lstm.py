@@ -1,12 +1,11 @@
-"""The long short-term memory, on series."""
+"""The long short-term memory, on series and texts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from torch import nn
-
 from training.optimizer import Optimizer
-from training.recurrent_recipe import RecurrentRecipe
+from training.recurrent_recipe import WRITING, RecurrentRecipe, TextSettings
+from zoo.layers.recurrence import Recurrence
 from zoo.models.lstm import LSTM, LSTMConfig
 
 
@@ -19,10 +18,20 @@ class LSTMRecipe(RecurrentRecipe):
     architecture: ClassVar[str] = "lstm"
     paper: ClassVar[str] = "Hochreiter & Schmidhuber 1997"
 
-    def build_network(self, inputs: int) -> tuple[nn.Module, int]:
-        return LSTM(self.model, inputs), self.model.width
+    def build_network(self, inputs: int) -> Recurrence:
+        return LSTM(self.model, inputs)
 
 
+TEXT_RECIPE = LSTMRecipe(
+    dataset="text:PATH",
+    epochs=8,
+    batch_size=32,
+    validation_share=0.05,
+    precision="auto",
+    model=LSTMConfig(width=256),
+    optimizer=WRITING,
+    text=TextSettings(context=128),
+)
 RECIPES = (
     LSTMRecipe(
         dataset="sunspots",
@@ -51,4 +60,5 @@ RECIPES = (
         optimizer=Optimizer("adamw", 3e-3, weight_decay=1e-2, schedule="cosine"),
         bar=0.5,  # of the linear map
     ),
+    replace(TEXT_RECIPE, dataset="tiny-shakespeare", bar=3.0),
 )

@@ -1,12 +1,11 @@
-"""The simple recurrent network, on series."""
+"""The simple recurrent network, on series and texts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from torch import nn
-
 from training.optimizer import Optimizer
-from training.recurrent_recipe import RecurrentRecipe
+from training.recurrent_recipe import WRITING, RecurrentRecipe, TextSettings
+from zoo.layers.recurrence import Recurrence
 from zoo.models.rnn import RNN, RNNConfig
 
 
@@ -19,10 +18,20 @@ class RNNRecipe(RecurrentRecipe):
     architecture: ClassVar[str] = "rnn"
     paper: ClassVar[str] = "Elman 1990"
 
-    def build_network(self, inputs: int) -> tuple[nn.Module, int]:
-        return RNN(self.model, inputs), self.model.width
+    def build_network(self, inputs: int) -> Recurrence:
+        return RNN(self.model, inputs)
 
 
+TEXT_RECIPE = RNNRecipe(
+    dataset="text:PATH",
+    epochs=8,
+    batch_size=32,
+    validation_share=0.05,
+    precision="auto",
+    model=RNNConfig(width=256),
+    optimizer=WRITING,
+    text=TextSettings(context=128),
+)
 RECIPES = (
     RNNRecipe(
         dataset="sunspots",
@@ -37,4 +46,5 @@ RECIPES = (
         optimizer=Optimizer("adam", 3e-3),
         bar=0.72,
     ),
+    replace(TEXT_RECIPE, dataset="tiny-shakespeare", bar=3.0),
 )

@@ -11,12 +11,14 @@ Shape legend: B batch, W window, V variables, S segment, H horizon, D width.
 import torch
 from torch import Tensor, nn
 
+from zoo.layers.recurrence import Recurrence
+
 
 class Forecaster(nn.Module):
     """Standardised [B, W, V] -> [B, H, V]; W is a multiple of the segment."""
 
     def __init__(
-        self, recurrent: nn.Module, width: int, segment: int, horizon: int, relative: bool, dropout: float
+        self, recurrent: Recurrence, segment: int, horizon: int, relative: bool, dropout: float
     ) -> None:
         """`recurrent` maps [B, T, S] to [B, T, D].
 
@@ -25,7 +27,7 @@ class Forecaster(nn.Module):
         super().__init__()
         self.recurrent = recurrent
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(width, horizon)
+        self.output = nn.Linear(recurrent.width, horizon)
         self.segment, self.horizon, self.relative = segment, horizon, relative
 
     def forward(self, history: Tensor) -> Tensor:

@@ -33,10 +33,20 @@ class Recurrence(nn.Module):
         outputs, _ = self.run(sequence)
         return outputs
 
+    @property
+    def width(self) -> int:
+        """H."""
+        return self.fused.hidden_size
+
+    @property
+    def state_shape(self) -> tuple[int, int, int]:
+        """How many tensors a state has, and two of the axes of each: L and H."""
+        return (2 if isinstance(self.fused, nn.LSTM) else 1), self.fused.num_layers, self.fused.hidden_size
+
     def initial(self, sequence: Tensor) -> State:
         """Zeros, as a sequence [B, T, I] needs them."""
-        shape = (self.fused.num_layers, sequence.shape[0], self.fused.hidden_size)
-        return tuple(sequence.new_zeros(shape) for _ in range(2 if isinstance(self.fused, nn.LSTM) else 1))
+        parts, layers, width = self.state_shape
+        return tuple(sequence.new_zeros(layers, sequence.shape[0], width) for _ in range(parts))
 
     def run(self, sequence: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Outputs [B, T, H] and the state after the sequence; from zeros where no state is given."""

@@ -9,12 +9,20 @@ from zoo.tasks.forecasting import Forecasting
 from zoo.tasks.image_classification import ImageClassification
 from zoo.tasks.image_explanation import EXPLAIN_IMAGE
 from zoo.tasks.image_generation import ImageGeneration
+from zoo.tasks.language_modelling import LanguageModelling
 from zoo.tasks.operation import Operation
+from zoo.tasks.sequence_to_sequence import SequenceToSequence
 from zoo.tasks.tabular_classification import TabularClassification
 from zoo.tasks.tabular_regression import TabularRegression
 
 AnyTask = Annotated[
-    TabularRegression | TabularClassification | ImageClassification | ImageGeneration | Forecasting,
+    TabularRegression
+    | TabularClassification
+    | ImageClassification
+    | ImageGeneration
+    | Forecasting
+    | LanguageModelling
+    | SequenceToSequence,
     Field(discriminator="kind"),
 ]
 any_task: TypeAdapter[Task] = TypeAdapter(AnyTask)

@@ -6,7 +6,7 @@ measures any callable that runs such a graph. Training and serving share it, so 
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
@@ -20,7 +20,10 @@ Arrays = dict[str, NDArray[Any]]
 """Arrays by name. A split holds a graph's inputs and `target`; a run takes inputs and returns outputs."""
 
 Run = Callable[[Arrays], Arrays]
-"""Whatever executes a graph: an ONNX Runtime session, the serving engine, a torch module in tests."""
+"""Whatever executes a graph: an ONNX Runtime session, the serving engine, a torch module in tests.
+
+Of a kind with several graphs, the one that takes inputs of these names.
+"""
 
 Draw = Callable[[Any, Any, Arrays, Arrays], bytes]
 """A PNG file of a task, a request, and the graph's inputs and outputs for it."""
@@ -44,6 +47,31 @@ class Schema:
     """numpy's code of a unit of time, such as h; empty where the steps have no times."""
     season: int = 1
     """Steps after which a series is most alike."""
+    metric: str = ""
+    """What answers are ranked by, where a kind leaves a choice: bleu, rouge_l or exact."""
+    vocabulary: int = 0
+    """Tokens of a byte-pair encoding of texts; 0 where each character is one."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A graph: its file, `<name>.onnx`, and the names of its inputs and outputs."""
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of an input that may have any length."""
+
+    place: int
+    length: str
+    """Name of the length: axes of the same name are equally long."""
+    multiple: int = 1
+    """What the length is a multiple of."""
+    least: int = 1
 
 
 class Request(BaseModel):
@@ -55,6 +83,11 @@ class Request(BaseModel):
     """Fields that a multipart form may carry as files, one or several; base64 in JSON."""
 
     model: Annotated[str, Field(min_length=1, max_length=MAX_NAME, description="A name from GET /models.")]
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the answer is to be sent in pieces, as they are written."""
+        return False
 
 
 class Lineage(BaseModel):
@@ -73,6 +106,19 @@ class Response(BaseModel):
     lineage: Lineage
 
 
+class Generation(Iterator[str], ABC):
+    """An answer that takes many runs: each item is the text that the next few of them added, maybe none."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> Arrays:
+        """What `Task.decode` reads, once there are no more items."""
+
+
+Generate = Callable[[Any, Run, Any], Generation]
+"""Begins the answer of a task, by a run, to a request."""
+
+
 class Task(BaseModel, ABC):
     """A kind of task with its fitted state. Subclasses are final and add the field `kind`."""
 
@@ -88,19 +134,27 @@ class Task(BaseModel, ABC):
     request_type: ClassVar[type[Request]]
     response_type: ClassVar[type[Response]]
     inputs: ClassVar[tuple[str, ...]]
-    """Names of the graph's inputs."""
+    """Names of the inputs of the graph, or of that which reads a request."""
     outputs: ClassVar[tuple[str, ...]]
-    """Names of the graph's outputs."""
+    """Names of its outputs."""
 
     names_data_sets: ClassVar[bool] = True
     """Whether a data set's name may stand for a model of this kind."""
     picture: ClassVar[Draw | None] = None
     """A method that draws the answer, of a kind whose answers are images."""
+    generate: ClassVar[Generate | None] = None
+    """A method that begins the answer, of a kind whose answers take many runs."""
+    documents: ClassVar[tuple[str, ...]] = ()
+    """Fields of JSON text that a bundle keeps in files of their own, `<field>.json`."""
 
     @classmethod
     @abstractmethod
     def fit(cls, train: Arrays, schema: Schema) -> Self:
         """Fits scaling, labels and the like on the training split alone."""
+
+    def examples(self, split: Arrays) -> Arrays:
+        """Inputs and targets made of a data set's raw arrays; most kinds take them as they are."""
+        return split
 
     def calibrated(self, run: Run, held_out: Arrays) -> Self:
         """With what can be fitted only to a trained model's answers, on the validation split."""
@@ -114,6 +168,15 @@ class Task(BaseModel, ABC):
     def decode(self, request: Any, outputs: Arrays) -> dict[str, Any]:
         """The answer, without its lineage, as plain Python values."""
 
+    def answer(self, run: Run, request: Any) -> dict[str, Any]:
+        """What `decode` makes of all the runs that a request takes."""
+        if self.generate is None:
+            return self.decode(request, run(self.encode(request)))
+        generation = self.generate(run, request)
+        for _ in generation:
+            pass
+        return self.decode(request, generation.outputs)
+
     @abstractmethod
     def request_for(self, examples: Arrays, model: str) -> dict[str, Any]:
         """The inverse of `encode`: a JSON request that asks for these examples."""
@@ -122,13 +185,30 @@ class Task(BaseModel, ABC):
     def example_inputs(self, batch: int) -> Arrays:
         """Valid graph inputs of the given batch size, the same at every call."""
 
-    def varying_axes(self) -> dict[str, tuple[int, int]]:
-        """Of inputs with a second axis of any length: that axis, and what its length is a multiple of."""
+    @classmethod
+    def signatures(cls) -> tuple[Signature, ...]:
+        """The graphs that a model of this kind has, nearly always one."""
+        return (Signature("model", cls.inputs, cls.outputs),)
+
+    def examples_for(self, signature: Signature, batch: int) -> Arrays:
+        """Valid inputs of one of the graphs, the same at every call."""
+        return self.example_inputs(batch)
+
+    def varying_axes(self) -> dict[str, Axis]:
+        """Axes of any length, other than the batch's, of inputs that have one."""
         return {}
 
     @abstractmethod
     def evaluate(self, run: Run, split: Arrays) -> dict[str, float]:
         """Metrics of a run over a split, `primary_metric` among them."""
+
+    def lengths(self, split: Arrays) -> NDArray[np.int64] | None:
+        """How long each example is [N], where they are filled up to one length: like ones share a batch."""
+        return None
+
+    def transcripts(self, run: Run, split: Arrays) -> NDArray[np.int64] | None:
+        """Tokens [N, T] that greedy decoding gives for N of a split's examples; None of one-shot kinds."""
+        return None
 
     @abstractmethod
     def baseline(self, train: Arrays) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 from zoo import metrics
 from zoo.errors import InvalidInput, ZooError
-from zoo.tasks.base import Arrays, Request, Response, Run, Schema, Task, run_in_batches
+from zoo.tasks.base import Arrays, Axis, Request, Response, Run, Schema, Task, run_in_batches
 from zoo.tasks.rows import feature_baseline, fit_scaling
 
 MAX_HISTORY = 65_536  # steps in one request
@@ -194,8 +194,8 @@ class Forecasting(Task):
         noise = np.random.default_rng(0).standard_normal((batch, self.window, len(self.variables)))
         return {"history": (np.array(self.mean) + noise * np.array(self.std)).astype(np.float32)}
 
-    def varying_axes(self) -> dict[str, tuple[int, int]]:
-        return {"history": (1, self.multiple)}
+    def varying_axes(self) -> dict[str, Axis]:
+        return {"history": Axis(1, "window", self.multiple, self.multiple)}
 
     def evaluate(self, run: Run, split: Arrays) -> dict[str, float]:
         """Over all windows, steps ahead and variables; `scaled_mse` in the training split's variance."""

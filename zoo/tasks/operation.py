@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
-from zoo.tasks.base import Arrays, Draw, Request, Response, Task
+from zoo.tasks.base import Arrays, Draw, Generate, Request, Response, Task
 
-JSON, PNG = "application/json", "image/png"
+JSON, PNG, EVENTS = "application/json", "image/png", "text/event-stream"
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A question with an endpoint of its own, answered by one run of the graph of any model of a kind."""
+    """A question with an endpoint of its own, answered by any model of a kind."""
 
     task_type: type[Task]
     endpoint: str
@@ -25,6 +25,8 @@ class Operation:
     """Where the answer may be a PNG file instead."""
     picture_first: bool = False
     """Whether the picture is what a client gets that does not say what it accepts."""
+    generate: Generate | None = None
+    """Where the answer takes many runs, instead of one."""
 
     @classmethod
     def main(cls, task_type: type[Task]) -> Self:
@@ -37,6 +39,7 @@ class Operation:
             task_type.encode,
             task_type.decode,
             task_type.picture,
+            generate=task_type.generate,
         )
 
     @property
@@ -48,5 +51,5 @@ class Operation:
     def media_types(self) -> tuple[str, ...]:
         """What an answer may be, the default first."""
         if self.picture is None:
-            return (JSON,)
+            return (JSON,) if self.request_type.streamed is Request.streamed else (JSON, EVENTS)
         return (PNG, JSON) if self.picture_first else (JSON, PNG)

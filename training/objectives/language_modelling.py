@@ -1,0 +1,59 @@
+"""Language modelling: the surprise at each next token, in nats.
+
+Shape legend: B batch, T time, V vocabulary.
+"""
+
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from training.export import as_run
+from training.objectives.base import Exhibits, Objective, Tensors, exportable
+from training.optimizer import Optimizer
+from zoo.tasks.language_modelling import SAMPLE, LanguageModelling
+
+
+class NextToken(Objective):
+    """Minimises the cross entropy of the next tokens [B, T]; each row of a batch begins with no state."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: LanguageModelling,
+        optimizer: Optimizer,
+        fabric: Fabric,
+        steps: int,
+        clip: float,
+    ) -> None:
+        """Gradients of a larger norm than `clip` are shortened to it."""
+        self.task, self.clip = task, clip
+        rule, schedule = optimizer.build(model, steps)
+        self.forward, rule = fabric.setup(model, rule)
+        self.fabric = fabric
+        super().__init__(model, (rule,), (schedule,))
+
+    def step(self, batch: Tensors) -> Tensors:
+        self.optimizers[0].zero_grad()
+        loss = self._loss(batch)
+        self.fabric.backward(loss)
+        norm = self.fabric.clip_gradients(self.forward, self.optimizers[0], max_norm=self.clip)
+        assert isinstance(norm, Tensor)
+        self.optimizers[0].step()
+        self.schedules[0].step()
+        return {"loss": loss.detach(), "gradient_norm": norm.detach()}
+
+    def validate(self, batch: Tensors) -> Tensors:
+        return {"loss": self._loss(batch)}
+
+    def export_module(self) -> nn.Module:
+        return exportable(self.network)
+
+    def exhibits(self) -> Exhibits:
+        """A text that the model writes."""
+        return {"sample": self.task.answer(as_run(self.export_module(), self.task), SAMPLE)["text"]}
+
+    def _loss(self, batch: Tensors) -> Tensor:
+        tokens = batch["tokens"]
+        state = next(self.network.parameters()).new_zeros(len(tokens), *self.task.state_shape)
+        logits, _ = self.forward(tokens, state)  # [B, T, V]
+        return F.cross_entropy(logits.flatten(0, 1).float(), batch["target"].flatten())

@@ -1,0 +1,105 @@
+"""The Transformer, on pairs of texts: translations, numbers in words, and summaries."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from lightning_fabric import Fabric
+from torch import nn
+
+from training.datasets import Data, pairs
+from training.objectives.base import Objective
+from training.objectives.sequence_to_sequence import NextTargetToken
+from training.optimizer import Optimizer
+from training.recipe import Recipe
+from training.report import Report, Trained
+from training.text_metrics import summary_metrics, translation_metrics
+from training.text_report import add_texts
+from zoo.models.transformer import Transformer, TransformerConfig
+from zoo.tasks import Run, Task
+from zoo.tasks.sequence_to_sequence import SequenceToSequence
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerRecipe(Recipe):
+    """The Transformer, attention for recurrence (Vaswani et al. 2017)."""
+
+    model: TransformerConfig = TransformerConfig()
+    optimizer: Optimizer = Optimizer()
+    vocabulary: int = 4000
+    """Tokens of the byte-pair encoding that both sides share."""
+    label_smoothing: float = 0.1
+    """Probability that training takes from the right token and gives to all alike."""
+    clip: float = 1.0
+    """Largest norm of the gradient: longer ones are shortened to it."""
+
+    architecture: ClassVar[str] = "transformer"
+    paper: ClassVar[str] = "Vaswani et al. 2017"
+    kinds: ClassVar[tuple[str, ...]] = ("sequence_to_sequence",)
+
+    @property
+    def dataset_name(self) -> str:
+        return pairs.dataset_name(self.dataset)
+
+    def load_data(self) -> Data:
+        data = pairs.load_pairs(self.dataset)
+        return replace(data, schema=replace(data.schema, vocabulary=self.vocabulary))
+
+    def fit_task(self, data: Data) -> Task:
+        model = self.model
+        cache = model.layers, model.heads, model.width // model.heads
+        return super().fit_task(data).model_copy(update={"cache_shape": cache})
+
+    def build_model(self, task: Task) -> nn.Module:
+        assert isinstance(task, SequenceToSequence)
+        return Transformer(self.model, task.vocabulary)
+
+    def build_objective(self, model: nn.Module, task: Task, fabric: Fabric, steps: int) -> Objective:
+        assert isinstance(model, Transformer)
+        assert isinstance(task, SequenceToSequence)
+        return NextTargetToken(model, task, self.optimizer, fabric, steps, self.label_smoothing, self.clip)
+
+    def evaluate(self, task: Task, run: Run, data: Data) -> dict[str, float]:
+        """What the task measures, and what libraries do, of answers found with its usual number of beams."""
+        assert isinstance(task, SequenceToSequence)
+        written = task.answers(run, data.test["source"])
+        references = [task.text(row) for row in data.test["target"]]
+        measure = summary_metrics if task.metric == "rouge_l" else translation_metrics
+        right = [text == reference for text, reference in zip(written, references, strict=True)]
+        return {"exact": sum(right) / len(right), **measure(written, references)}
+
+    def report(self, trained: Trained) -> Report:
+        reported = super().report(trained)
+        add_texts(reported, trained)
+        return reported
+
+
+MUON = Optimizer(
+    "muon", 0.03, momentum=0.9, betas=(0.9, 0.98), weight_decay=1e-2, schedule="cosine", warmup=0.1
+)
+NUMBERS = TransformerRecipe(
+    dataset="numbers-en-fr",
+    epochs=3,
+    batch_size=64,
+    validation_share=0.02,
+    threads=1,
+    vocabulary=500,  # enough for every word of theirs to be a token
+    label_smoothing=0.0,  # there is one right answer, and the model can be sure of it
+    model=TransformerConfig(width=96, heads=4, layers=2, hidden=192, dropout=0.0),
+    optimizer=MUON,
+    bar=0.99,
+)
+TRANSLATION = TransformerRecipe(
+    dataset="tsv:PATH",
+    epochs=12,
+    batch_size=64,
+    validation_share=0.02,
+    precision="auto",
+    model=TransformerConfig(width=192, heads=4, layers=3, hidden=384, dropout=0.2),
+    optimizer=MUON,
+)
+RECIPES = (
+    NUMBERS,
+    replace(NUMBERS, dataset="numbers-en-de"),
+    replace(TRANSLATION, dataset="multi30k-de-en", bar=30.0),
+    replace(TRANSLATION, dataset="multi30k-en-fr", bar=30.0),
+)

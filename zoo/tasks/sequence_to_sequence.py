@@ -1,0 +1,294 @@
+"""Sequence to sequence: a text to another, a translation of it or a summary.
+
+Texts are read once, by the encoder; the decoder writes a token a step, and keeps the keys and values of those
+before, so that each step costs about the same.
+
+Shape legend: N texts, S source tokens, T target tokens, P target tokens written before, L layers, H heads,
+K width of a head, V vocabulary.
+"""
+
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from tokenizers import Tokenizer
+
+from zoo.errors import InvalidInput
+from zoo.tasks.base import Arrays, Axis, Generation, Request, Response, Run, Schema, Signature, Task
+from zoo.tasks.beam_search import BeamSearch, Hypothesis
+from zoo.tasks.text_tokenizer import byte_pair_tokenizer
+
+MAX_TEXTS = 256  # in one request
+MAX_CHARACTERS = 16_384  # of a text
+MAX_BEAMS = 16
+BEAMS = 5
+SPECIAL = ("<pad>", "<s>", "</s>")
+PADDING, BEGIN, END = range(len(SPECIAL))
+SLACK = 2  # of lengths, over the longest of the training split
+LEAST_LONGEST = 64  # tokens that are read and written in any case
+ROWS_AT_ONCE = 512  # rows of the decoder: bounds the memory that its keys and values take
+TRANSCRIPTS = 100  # greedy texts that must be torch's own
+EXAMPLES = 8  # texts of the training split that serve as examples
+
+ENCODER = Signature("encoder", ("source",), ("memory_keys", "memory_values"))
+DECODER = Signature(
+    "decoder",
+    ("tokens", "source", "memory_keys", "memory_values", "past_keys", "past_values"),
+    ("logits", "keys", "values"),
+)
+
+Tokens = NDArray[np.int64]
+Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
+
+
+class TransformTextRequest(Request):
+    """One text or several."""
+
+    text: Annotated[
+        Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)],
+        Field(description="What to translate or to summarize."),
+    ]
+    beam_size: Annotated[
+        int, Field(ge=1, le=MAX_BEAMS, description="Beginnings kept of each answer; 1 is greedy and fastest.")
+    ] = BEAMS
+    scores: Annotated[bool, Field(description="Whether to say how likely each answer is.")] = True
+
+    @property
+    def texts(self) -> list[str]:
+        """All of them."""
+        return [self.text] if isinstance(self.text, str) else self.text
+
+
+class TransformTextResponse(Response):
+    """One answer a text, in request order."""
+
+    texts: list[str]
+    scores: Annotated[
+        list[float] | None, Field(description="Mean log-probability of each answer's tokens; 0 is certain.")
+    ]
+
+
+class SequenceToSequence(Task):
+    """Two graphs; token 0 fills sources up and is not seen.
+
+    `encoder`: `source` int64 [N, S] -> `memory_keys`, `memory_values` float32 [N, L, H, S, K].
+    `decoder`: `tokens` int64 [N, T] after a past [N, L, H, P, K], the source and its memory -> `logits`
+    float32 [N, T, V] of the token after each, and `keys`, `values` [N, L, H, P + T, K], the next step's past.
+    """
+
+    kind: Literal["sequence_to_sequence"] = "sequence_to_sequence"
+    tokenizer: str
+    """In the JSON of the library `tokenizers`; one for both sides."""
+    metric: Literal["bleu", "rouge_l", "exact"]
+    """What answers are ranked by."""
+    opening: tuple[str, ...]
+    """The first texts of the training split, which serve as examples."""
+    max_source: int
+    """Tokens of a source that are read at most, its end included."""
+    max_target: int
+    """Tokens that are written at most, the end included."""
+    cache_shape: tuple[int, int, int] = (1, 1, 1)
+    """[L, H, K] of the model."""
+
+    endpoint: ClassVar[str] = "/transform_text"
+    payload: ClassVar[str | None] = "text"
+    higher_is_better: ClassVar[bool] = True
+    request_type: ClassVar[type[TransformTextRequest]] = TransformTextRequest
+    response_type: ClassVar[type[Response]] = TransformTextResponse
+    inputs: ClassVar[tuple[str, ...]] = ENCODER.inputs
+    outputs: ClassVar[tuple[str, ...]] = ENCODER.outputs
+    documents: ClassVar[tuple[str, ...]] = ("tokenizer",)
+
+    @property
+    def primary_metric(self) -> str:  # type: ignore[override]  # of this kind, the data set's choice
+        """The metric by which versions are ranked."""
+        return self.metric
+
+    @classmethod
+    def signatures(cls) -> tuple[Signature, ...]:
+        return ENCODER, DECODER
+
+    @classmethod
+    def fit(cls, train: Arrays, schema: Schema) -> Self:
+        """`train` holds `source` and `target`, arrays [N] of UTF-8 bytes."""
+        sources, targets = (_texts(train[side]) for side in ("source", "target"))
+        codec = byte_pair_tokenizer([*sources, *targets], schema.vocabulary, SPECIAL)
+        longest = [max(map(len, codec.encode_batch_fast(texts))) for texts in (sources, targets)]
+        return cls(
+            tokenizer=codec.to_str(),
+            metric=schema.metric,
+            opening=tuple(sources[:EXAMPLES]),
+            max_source=max(SLACK * longest[0], LEAST_LONGEST) + 1,
+            max_target=max(SLACK * longest[1], LEAST_LONGEST) + 1,
+        )
+
+    @cached_property
+    def codec(self) -> Tokenizer:
+        """The tokenizer itself."""
+        return Tokenizer.from_str(self.tokenizer)
+
+    @property
+    def vocabulary(self) -> int:
+        """V."""
+        return int(self.codec.get_vocab_size())
+
+    def examples(self, split: Arrays) -> Arrays:
+        """`source` [N, S]: each text, its end. `target` [N, T]: a beginning, each text, its end."""
+        return {
+            "source": self._tokens(_texts(split["source"])),
+            "target": self._tokens(_texts(split["target"]), BEGIN),
+        }
+
+    def encode(self, request: TransformTextRequest) -> Arrays:
+        source = self._tokens(request.texts)
+        lengths = (source != PADDING).sum(axis=1)
+        if (longest := int(lengths.max())) > self.max_source:
+            place = f"text[{lengths.argmax()}]" if isinstance(request.text, list) else "text"
+            raise InvalidInput(f"{place} has {longest - 1} tokens; at most {self.max_source - 1} are read")
+        return {"source": source}
+
+    def generate(self, run: Run, request: TransformTextRequest) -> "Transformation":
+        return Transformation(self, run, self.encode(request)["source"], request.beam_size)
+
+    def decode(self, request: TransformTextRequest, outputs: Arrays) -> dict[str, Any]:
+        """Of `tokens` [N, T], filled up, and `scores` [N]."""
+        texts = [self.text(row) for row in outputs["tokens"]]
+        return {"texts": texts, "scores": outputs["scores"].tolist() if request.scores else None}
+
+    def request_for(self, examples: Arrays, model: str) -> dict[str, Any]:
+        texts = [self.text(row) for row in examples["source"]]
+        return {"model": model, "text": texts[0] if len(texts) == 1 else texts}
+
+    def example_inputs(self, batch: int) -> Arrays:
+        texts = [self.opening[row % len(self.opening)] for row in range(batch)]
+        return {"source": self._tokens(texts)}
+
+    def examples_for(self, signature: Signature, batch: int) -> Arrays:
+        source = self.example_inputs(batch)
+        if signature == ENCODER:
+            return source
+        layers, heads, width = self.cache_shape
+        random = np.random.default_rng(0)
+
+        def cache(length: int) -> NDArray[np.float32]:
+            return random.standard_normal((batch, layers, heads, length, width), dtype=np.float32)
+
+        places, past, written = source["source"].shape[1], 5, 3
+        memory = {name: cache(places) for name in ENCODER.outputs}
+        tokens = random.integers(0, self.vocabulary, (batch, written))
+        return {"tokens": tokens, **source, **memory, "past_keys": cache(past), "past_values": cache(past)}
+
+    def varying_axes(self) -> dict[str, Axis]:
+        memory, past = Axis(3, "source_length"), Axis(3, "past_length", least=0)
+        return {
+            "source": Axis(1, "source_length"),
+            "memory_keys": memory,
+            "memory_values": memory,
+            "tokens": Axis(1, "token_length"),
+            "past_keys": past,
+            "past_values": past,
+        }
+
+    def evaluate(self, run: Run, split: Arrays) -> dict[str, float]:
+        """`exact`: the share of texts written to the letter. Other metrics take the libraries of training."""
+        written = self.answers(run, split["source"])
+        right = [text == self.text(row) for text, row in zip(written, split["target"], strict=True)]
+        return {"exact": float(np.mean(right))}
+
+    def answers(self, run: Run, source: Tokens, beams: int = BEAMS) -> list[str]:
+        """What is written for each of many sources [N, S], those of like length together."""
+        order = np.argsort((source != PADDING).sum(axis=1), kind="stable")
+        texts = [""] * len(source)
+        for rows in np.array_split(order, -(-len(order) * beams // ROWS_AT_ONCE)):
+            generation = Transformation(self, run, _trimmed(source[rows]), beams)
+            for row, tokens in zip(rows, generation.finish()["tokens"], strict=True):
+                texts[row] = self.text(tokens)
+        return texts
+
+    def lengths(self, split: Arrays) -> NDArray[np.int64]:
+        return np.asarray((split["source"] != PADDING).sum(axis=1) + (split["target"] != PADDING).sum(axis=1))
+
+    def transcripts(self, run: Run, split: Arrays) -> Tokens:
+        places = np.linspace(0, len(split["source"]) - 1, TRANSCRIPTS).astype(np.int64)
+        written: Tokens = Transformation(self, run, _trimmed(split["source"][places]), 1).finish()["tokens"]
+        return written
+
+    def baseline(self, train: Arrays) -> dict[str, Any]:
+        counts = np.bincount(train["source"].reshape(-1), minlength=self.vocabulary)
+        counts[PADDING] = 0
+        return {"token_shares": (counts / counts.sum()).tolist()}
+
+    def text(self, tokens: Tokens) -> str:
+        """What tokens [T] stand for; those that begin, end and fill up stand for nothing."""
+        return str(self.codec.decode(tokens.tolist(), skip_special_tokens=True))
+
+    def _tokens(self, texts: list[str], *before: int) -> Tokens:
+        """[N, T], each text between what comes `before` and its end, filled up."""
+        rows = [[*before, *line.ids, END] for line in self.codec.encode_batch_fast(texts)]
+        return _filled(rows)
+
+
+class Transformation(Generation):
+    """Answers to several texts, all lengthened by a token a step; its pieces are empty."""
+
+    def __init__(self, task: SequenceToSequence, run: Run, source: Tokens, beams: int) -> None:
+        """`source` [N, S], filled up. A text of nothing is answered by nothing."""
+        self._run, self._source = run, source
+        self._asked = np.flatnonzero(source[:, 0] != END)
+        self._search = BeamSearch(len(self._asked), beams, END, task.max_target)
+        self._memory: Arrays = {}
+        layers, heads, width = task.cache_shape
+        past = np.zeros((len(self._asked), layers, heads, 0, width), np.float32)
+        self._past = {"past_keys": past, "past_values": past}
+        self._tokens = np.full(len(self._asked), BEGIN)
+
+    @property
+    def outputs(self) -> Arrays:
+        best = [Hypothesis(np.zeros(0, np.int64), 0.0)] * len(self._source)
+        for row, hypothesis in zip(self._asked, self._search.best(), strict=True):
+            best[row] = hypothesis
+        return {
+            "tokens": _filled([hypothesis.tokens.tolist() for hypothesis in best]),
+            "scores": np.array([hypothesis.score for hypothesis in best]),
+        }
+
+    def finish(self) -> Arrays:
+        """The outputs, once everything is written."""
+        for _ in self:
+            pass
+        return self.outputs
+
+    def __next__(self) -> str:
+        if self._search.done:
+            raise StopIteration
+        if not self._memory:
+            source = self._source[self._asked]
+            self._memory = {"source": source, **self._run({"source": source})}
+            return ""
+        outputs = self._run({"tokens": self._tokens[:, None], **self._memory, **self._past})
+        logits = outputs["logits"][:, -1]
+        logits[:, [PADDING, BEGIN]] = -np.inf
+        rows, self._tokens = self._search.step(logits)
+        self._past = {"past_keys": outputs["keys"][rows], "past_values": outputs["values"][rows]}
+        if len(rows) != len(logits):  # else each row goes on from one of the same text
+            self._memory = {name: array[rows] for name, array in self._memory.items()}
+        return ""
+
+
+def _texts(column: NDArray[np.bytes_]) -> list[str]:
+    return [text.decode("utf-8") for text in column.tolist()]
+
+
+def _filled(rows: list[list[int]]) -> Tokens:
+    """[N, longest] of rows of tokens."""
+    filled = np.full((len(rows), max(map(len, rows))), PADDING, np.int64)
+    for place, row in zip(filled, rows, strict=True):
+        place[: len(row)] = row
+    return filled
+
+
+def _trimmed(tokens: Tokens) -> Tokens:
+    """Without the columns at the end that only fill up."""
+    return tokens[:, : int((tokens != PADDING).sum(axis=1).max())]

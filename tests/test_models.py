@@ -22,6 +22,7 @@ from zoo.models.lstm import LSTM, LSTMCell, LSTMConfig
 from zoo.models.mlp import ACTIVATIONS, MLP, MLPConfig
 from zoo.models.perceptron import Perceptron, PerceptronConfig
 from zoo.models.rnn import RNN, RNNCell, RNNConfig
+from zoo.models.transformer import Transformer, TransformerConfig
 from zoo.models.vgg16 import VGG16, VGG16Config
 
 
@@ -34,8 +35,13 @@ class Row:
     parameters: int
     label: Tensor | None = None
     """Second input of a model that is told the class of each of its three inputs."""
+    vocabulary: int | None = None
+    """Of a model whose two inputs are tokens, of the given shape both."""
 
     def inputs(self, rows: int = 3) -> tuple[Tensor, ...]:
+        if self.vocabulary is not None:
+            source, target = torch.randint(1, self.vocabulary, (2, rows, *self.input_shape[1:]))
+            return source, target
         first = torch.rand(rows, *self.input_shape[1:])
         return (first,) if self.label is None else (first, self.label[:rows])
 
@@ -64,6 +70,14 @@ MODELS = {
     "lenet5": Row(LeNet5Config, lambda: LeNet5(LeNet5Config(), 1, 28, 10), (3, 1, 28, 28), (3, 10), 61_706),
     "gan": Row(
         GANConfig, lambda: GAN(GANConfig(width=8), 1, 28, 10), (3, 64), (3,), 71_098, torch.tensor([0, 3, 9])
+    ),
+    "transformer": Row(
+        TransformerConfig,
+        lambda: Transformer(TransformerConfig(width=8, heads=2, layers=1, hidden=16), 11),
+        (3, 5),
+        (3, 5, 11),
+        1_624,
+        vocabulary=11,
     ),
     "rnn": Row(RNNConfig, lambda: RNN(RNNConfig(width=8), 4), (3, 7, 4), (3, 7, 8), 112),
     "lstm": Row(LSTMConfig, lambda: LSTM(LSTMConfig(width=8), 4), (3, 7, 4), (3, 7, 8), 448),

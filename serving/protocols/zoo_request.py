@@ -111,7 +111,9 @@ def _invalid(
     if error.error_count() > COUNTLESS:
         return Problem(422, "invalid_request", f"{error.error_count()} fields do not fit the schema")
     reports: dict[str, str] = {}
-    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    # Of a union's members one has the type that came, and says what is wrong with it.
+    for detail in sorted(details, key=lambda detail: detail["type"].endswith("_type")):
         reports.setdefault(_place(detail["loc"]), detail["msg"].removeprefix("Value error, "))
     # Of a union each member reports: what is wrong inside one says more than that it is not another.
     insides = [place for place in reports if place.endswith("]") or "." in place]

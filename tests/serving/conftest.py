@@ -9,6 +9,7 @@ from server import Server, running
 from tiny_zoo import (
     TinyRegistry,
     write_classification,
+    write_copier,
     write_corner,
     write_forecaster,
     write_generator,
@@ -37,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> TinyRegistry:
-    """Nine models, one version of which failed its gate; the data set `mnist` has its champion's name."""
+    """Ten models, one version of which failed its gate; the data set `mnist` has its champion's name."""
     scratch: Path = tmp_path_factory.mktemp("bundles")
     registry = TinyRegistry(tmp_path_factory.mktemp("home"))
     for made in (
@@ -50,6 +51,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> TinyRegistry:
         write_photos(scratch / "photos"),
         write_forecaster(scratch / "forecaster"),
         write_writer(scratch / "writer"),
+        write_copier(scratch / "copier"),
     ):
         registry.promote(made.manifest.model, registry.register(made))
     registry.copy_to_data_set("lenet5-mnist", "1", "mnist")

@@ -19,9 +19,13 @@ NAMES = {
     "mlp-corner": None,
     "alexnet-photos": None,
     "lstm-sales": None,
+    "rnn-letters": None,
+    "transformer-echo": None,
     "diabetes": "linear_regression-diabetes",
     "iris": "perceptron-iris",
     "sales": "lstm-sales",
+    "letters": "rnn-letters",
+    "echo": "transformer-echo",
     "mnist": "lenet5-mnist",
 }
 

@@ -23,6 +23,7 @@ from zoo.tasks import (
 )
 from zoo.tasks.forecasting import Forecasting
 from zoo.tasks.language_modelling import LanguageModelling
+from zoo.tasks.sequence_to_sequence import END, PADDING, SequenceToSequence
 from zoo.version import COPY_OF_MODEL, COPY_OF_VERSION, VersionRecord
 
 FEATURES = ("age", "mass")
@@ -116,7 +117,9 @@ def generator_graph(weights: np.ndarray, embedding: np.ndarray) -> bytes:
     )
 
 
-def _write(directory: Path, name: str, task: Task, graph: bytes, train: Arrays, value: float) -> Bundle:
+def _write(
+    directory: Path, name: str, task: Task, graph: bytes | dict[str, bytes], train: Arrays, value: float
+) -> Bundle:
     architecture, _, dataset = name.partition("-")
     identity = Identity(
         model=name,
@@ -129,7 +132,8 @@ def _write(directory: Path, name: str, task: Task, graph: bytes, train: Arrays, 
         metrics={task.primary_metric: value},
     )
     example = task.example_inputs(1)
-    return bundle.write(directory, identity, task, {"model": graph}, example, train, f"# {name}\n\nTiny.\n")
+    graphs = {"model": graph} if isinstance(graph, bytes) else graph
+    return bundle.write(directory, identity, task, graphs, example, train, f"# {name}\n\nTiny.\n")
 
 
 def write_regression(
@@ -249,6 +253,65 @@ def write_writer(directory: Path, name: str = "rnn-letters", slow: int = 1) -> B
     return _write(directory, name, task, graph, task.examples(train), 1.5)
 
 
+def copier_graphs(vocabulary: int) -> dict[str, bytes]:
+    """Writes the source again: the decoder counts by its past how many tokens it has written."""
+    cache: list[str | int] = ["batch", 1, 1, "places", 1]
+    source = ("source", TensorProto.INT64, ["batch", "source"])
+    memory = [(name, TensorProto.FLOAT, cache) for name in ("memory_keys", "memory_values")]
+    past = [(name, TensorProto.FLOAT, cache) for name in ("past_keys", "past_values")]
+    encoder = _graph(
+        [
+            helper.make_node("Cast", ["source"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["float", "axes"], ["memory_keys"]),
+            helper.make_node("Neg", ["memory_keys"], ["memory_values"]),
+        ],
+        {"axes": np.array([1, 2, 4])},
+        memory,
+        source,
+    )
+    decoder = _graph(
+        [
+            helper.make_node("Shape", ["past_keys"], ["written"], start=3, end=4),
+            # Enough ends behind the source for whatever is written after it.
+            helper.make_node("Pad", ["source", "behind", "end"], ["longer"]),
+            helper.make_node("Gather", ["longer", "written"], ["following"], axis=1),
+            helper.make_node("Equal", ["following", "padding"], ["over"]),
+            helper.make_node("Where", ["over", "end", "following"], ["token"]),
+            helper.make_node("OneHot", ["token", "depth", "sureness"], ["logits"]),
+            helper.make_node("Cast", ["tokens"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["float", "axes"], ["new"]),
+            helper.make_node("Concat", ["past_keys", "new"], ["keys"], axis=3),
+            helper.make_node("Concat", ["past_values", "new"], ["values"], axis=3),
+        ],
+        {
+            "behind": np.array([0, 0, 0, 200]),
+            "end": np.array(END),
+            "padding": np.array(PADDING),
+            "depth": np.array(vocabulary),
+            "sureness": np.array([0, 9], np.float32),
+            "axes": np.array([1, 2, 4]),
+        },
+        [
+            ("logits", TensorProto.FLOAT, ["batch", "tokens", vocabulary]),
+            *((name, TensorProto.FLOAT, cache) for name in ("keys", "values")),
+        ],
+        ("tokens", TensorProto.INT64, ["batch", "tokens"]),
+        source,
+        *memory,
+        *past,
+    )
+    return {"encoder": encoder, "decoder": decoder}
+
+
+def write_copier(directory: Path, name: str = "transformer-echo") -> Bundle:
+    """A model that answers a text by the same text."""
+    texts = np.array([text.encode() for text in ("one two three", "four five", "six", "seven eight nine")])
+    train = {"source": texts, "target": texts}
+    task = SequenceToSequence.fit(train, Schema(metric="bleu", vocabulary=290))
+    graphs = copier_graphs(task.vocabulary)
+    return _write(directory, name, task, graphs, task.examples(train), 99.0)
+
+
 def record_of(made: Bundle, gate: str = "passed", reason: str = "better than before") -> VersionRecord:
     """The record that training would tag the version with."""
     manifest, task = made.manifest, made.task
@@ -266,7 +329,7 @@ def record_of(made: Bundle, gate: str = "passed", reason: str = "better than bef
         seed=0,
         parameters=manifest.parameters,
         train_seconds=1.0,
-        onnx_bytes=made.graph_path.stat().st_size,
+        onnx_bytes=sum(path.stat().st_size for path in made.graph_paths),
         latency_ms=0.1,
     )
 

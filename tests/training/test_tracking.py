@@ -43,6 +43,7 @@ FIGURES = {  # by architecture and kind, beyond the learning curves
         "recognised",
     },
     **{(name, "forecasting"): {"forecast"} for name in ("rnn", "lstm", "gru")},
+    ("transformer", "sequence_to_sequence"): {"attention"},
     **{(name, "language_modelling"): set() for name in ("rnn", "lstm", "gru")},
 }
 

@@ -1,0 +1,86 @@
+"""`/transform_text` through the real service, whose tiny model writes every text again."""
+
+import threading
+
+import bentoml
+import httpx
+import pytest
+from server import Server
+
+MODEL = "transformer-echo"
+TEXTS = ["one two three", "six", "", "seven eight nine ten eleven", "naïve €"]
+
+
+def ask(client: httpx.Client, text: object, **fields: object) -> httpx.Response:
+    return client.post("/transform_text", json={"model": MODEL, "text": text, **fields})
+
+
+def test_one_text(client: httpx.Client) -> None:
+    body = ask(client, "one two three").json()
+    assert body.keys() == {"texts", "scores", "lineage"}
+    assert body["texts"] == ["one two three"]
+    assert body["lineage"]["model"] == MODEL
+    assert -5 < body["scores"][0] < 0
+
+
+@pytest.mark.parametrize("beam_size", [1, 2, 5, 16])
+def test_several_texts_are_answered_as_alone(client: httpx.Client, beam_size: int) -> None:
+    body = ask(client, TEXTS, beam_size=beam_size).json()
+    assert body["texts"] == TEXTS
+    for text, score in zip(TEXTS, body["scores"], strict=True):
+        alone = ask(client, text, beam_size=beam_size).json()
+        assert alone["texts"] == [text]
+        assert alone["scores"] == pytest.approx([score])
+
+
+def test_without_scores(client: httpx.Client) -> None:
+    assert ask(client, "six", scores=False).json()["scores"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "words"),
+    [
+        ("one " * 99, {}, "tokens; at most 64 are read"),
+        (["one", "one " * 99], {}, "text[1] has"),
+        ([], {}, "text"),
+        (["a"] * 257, {}, "256"),
+        ("a" * 20_000, {}, "16384"),
+        (None, {}, "text"),
+        ("a", {"beam_size": 0}, "beam_size"),
+        ("a", {"beam_size": 17}, "16"),
+        ("a", {"stream": True}, "stream"),
+        ("a", {"model": "rnn-letters"}, "POST to /generate_text"),
+    ],
+)
+def test_what_does_not_fit(client: httpx.Client, text: object, fields: dict, words: str) -> None:
+    response = ask(client, text, **fields)
+    assert response.status_code == 422
+    assert words in response.json()["error"]
+
+
+def test_details(client: httpx.Client) -> None:
+    details = client.get(f"/models/{MODEL}").json()
+    assert details["primary_metric"] == "bleu"
+    assert [tensor["name"] for tensor in details["inputs"]][:2] == ["source", "tokens"]
+    assert all(tensor["shape"][0] == -1 for tensor in details["inputs"] + details["outputs"])
+
+
+def test_bentoml_s_client(server: Server) -> None:
+    with bentoml.SyncHTTPClient(server.url) as client:
+        assert client.transform_text(model=MODEL, text=["six", "two"])["texts"] == ["six", "two"]
+        client._temp_dir.cleanup()  # which it leaves to the garbage collector, and that warns
+
+
+def test_many_at_once(server: Server) -> None:
+    answers: dict[int, list[str]] = {}
+
+    def write(place: int) -> None:
+        with httpx.Client(base_url=server.url, timeout=30) as client:
+            answers[place] = ask(client, [f"text {place} {i}" for i in range(5)]).json()["texts"]
+
+    threads = [threading.Thread(target=write, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == {i: [f"text {i} {k}" for k in range(5)] for i in range(8)}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Name = Annotated[str, tyro.conf.Positional]
 Json = bool
+MAX_PATH = 255  # characters; of a longer text the system will not say whether it names a file
 SERVICE_URL = "http://127.0.0.1:3000"
 
 
@@ -179,13 +180,13 @@ class Serve:
 
 @dataclass(frozen=True)
 class Predict:
-    """Ask a model: image files, or rows as 1.5,2,3 or as JSON."""
+    """Ask a model: image files, texts, or rows as 1.5,2,3 or as JSON."""
 
     name: Name
     """Registered model, or a data set's name."""
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Image files for image models; for forecasts the steps of a series, oldest first, or a file with one a
-    line; otherwise rows, or files that hold them."""
+    line; texts to translate or to summarize, or files that hold one; otherwise rows, or files of them."""
     url: str = SERVICE_URL
     """Where the service listens."""
     local: bool = False
@@ -203,7 +204,8 @@ class Predict:
     def _fields(self, task: "type[Task]") -> dict[str, Any]:
         payload = task.payload
         if payload is None:
-            raise InvalidInput(f"{self.name} takes no inputs; zoo generate {self.name} asks it")
+            asks = "write" if task.endpoint == "/generate_text" else "generate"
+            raise InvalidInput(f"{self.name} takes no inputs; zoo {asks} {self.name} asks it")
         if payload == "history":
             return {payload: [step for text in self.inputs for step in steps_of(text)]}
         return {payload: [value_of(text, payload) for text in self.inputs]}
@@ -426,8 +428,10 @@ def value_of(text: str, payload: str) -> Any:
             raise NotFound(f"there is no image file {text}")
         return base64.b64encode(path.read_bytes()).decode()
     try:
-        if path.is_file():
+        if len(text) < MAX_PATH and path.is_file():
             text = path.read_text(encoding="utf-8")
+        if payload == "text":
+            return text.strip()
         return json.loads(text) if text.lstrip()[:1] in ("[", "{") else [float(x) for x in text.split(",")]
     except (ValueError, OSError) as error:
         raise InvalidInput(f"{text[:60]!r} is neither a file, nor JSON, nor numbers with commas") from error

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from zoo.version import FP32
@@ -42,10 +43,14 @@ def show_record(record: Mapping[str, Any]) -> None:
 def show_predictions(answer: Mapping[str, Any]) -> None:
     """One line a prediction: its label with the largest probabilities, or its value with the unit.
 
-    Of a forecast one line a step ahead: the value of each variable, and its interval.
+    Of a forecast one line a step ahead: the value of each variable, and its interval. Of texts the texts.
     """
-    forecast = "forecast" in answer
-    lines = _steps_ahead(answer) if forecast else [_prediction(p) for p in answer["predictions"]]
+    if "texts" in answer:
+        lines = [escape(text) for text in answer["texts"]]
+    elif "forecast" in answer:
+        lines = _steps_ahead(answer)
+    else:
+        lines = [_prediction(p) for p in answer["predictions"]]
     for line in lines:
         Console().print(line, highlight=False)
     lineage = answer["lineage"]

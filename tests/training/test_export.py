@@ -42,7 +42,7 @@ KINDS: dict[str, list[Key]] = {  # one recipe for each architecture and kind
     ],
     "image_generation": [("gan", "mnist-5k")],
     "forecasting": [("rnn", "sunspots"), ("lstm", "sunspots"), ("gru", "sunspots")],
-    "language_modelling": [("rnn", TEXT), ("lstm", TEXT), ("gru", TEXT)],
+    "language_modelling": [("rnn", TEXT), ("lstm", TEXT), ("gru", "python-topics")],
 }
 FORMATS = {  # ONNX type and shape behind the batch axis
     "tabular_regression": {"features": ("tensor(float)", 1), "value": ("tensor(float)", 0)},

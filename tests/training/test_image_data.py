@@ -14,7 +14,7 @@ from PIL import Image
 
 from training import datasets, recipes
 from training.datasets import Data, cifar10, few_per_class, hold_out, image_folder
-from training.datasets.image_cache import cached
+from training.datasets.array_cache import cached
 from training.datasets.image_folder import dataset_name, load_images
 from training.recipe import Recipe
 from zoo.errors import InvalidInput, NotFound, ZooError

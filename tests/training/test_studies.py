@@ -60,6 +60,7 @@ def nested(row: dict[str, Any]) -> list[Run]:
 def test_the_studies_are_those_of_the_course() -> None:
     assert study.names() == [
         "activations",
+        "attention",
         "augmentation",
         "backprop",
         "convolution",
@@ -70,6 +71,7 @@ def test_the_studies_are_those_of_the_course() -> None:
         "optimizers",
         "pooling",
         "regularization",
+        "sampling",
         "transfer",
     ]
 
@@ -112,7 +114,7 @@ def test_the_figure_is_a_picture_wide_enough_for_a_slide(row: dict[str, Any]) ->
 
 
 def test_an_unknown_study_is_told_which_there_are() -> None:
-    with pytest.raises(NotFound, match=r"'pruning'.*activations, augmentation"):
+    with pytest.raises(NotFound, match=r"'pruning'.*activations, attention"):
         study.conduct("pruning")
 
 

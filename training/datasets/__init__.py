@@ -11,7 +11,7 @@ _OTHER_FILES = {
     "base",
     "csv_file",
     "idx",
-    "image_cache",
+    "array_cache",
     "image_folder",
     "multi30k",
     "number_words",

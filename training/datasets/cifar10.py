@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.datasets.array_cache import cached, file_identity, identity
 from training.datasets.base import Data, DataSet, split_examples
-from training.datasets.image_cache import cached, file_identity, identity
 from zoo.errors import InvalidInput, NotFound
 from zoo.home import data_directories
 from zoo.images import decode_image

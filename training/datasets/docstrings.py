@@ -14,8 +14,8 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
+from training.datasets.array_cache import cached, file_identity, identity
 from training.datasets.base import Data, DataSet
-from training.datasets.image_cache import cached, file_identity, identity
 from training.datasets.pairs import KIND, Pair, cut, pair_arrays, split_by_group
 from zoo.tasks import Arrays, Schema
 

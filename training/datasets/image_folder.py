@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from training import datasets
+from training.datasets.array_cache import cached, file_identity, identity
 from training.datasets.base import Data, slug, split_examples
-from training.datasets.image_cache import cached, file_identity, identity
 from zoo.errors import InvalidInput, NotFound
 from zoo.images import decode_image
 from zoo.tasks import Arrays, Schema

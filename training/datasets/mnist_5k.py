@@ -8,8 +8,8 @@ from importlib.metadata import version
 
 import numpy as np
 
+from training.datasets.array_cache import cached
 from training.datasets.base import Data, DataSet, split_examples
-from training.datasets.image_cache import cached
 from zoo.tasks import Arrays, Schema
 
 NAME = "mnist-5k"

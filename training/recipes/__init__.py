@@ -2,7 +2,8 @@
 
 A file `linear_regression.py` here holds `RECIPES`: the architecture's recipe for each data set it is
 tried on, the quickest first; and, for anybody's data, `CSV_RECIPE` where tables are its data,
-`FOLDER_RECIPE` where images are and no other recipe will do, and `TEXT_RECIPE` where texts are.
+`FOLDER_RECIPE` where images are and no other recipe will do, `TEXT_RECIPE` where texts are, and `TSV_RECIPE`
+where pairs of texts are.
 """
 
 import importlib
@@ -14,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from training import datasets
-from training.datasets import csv_file, image_folder, text_file
+from training.datasets import csv_file, image_folder, pairs, text_file
 from training.recipe import Recipe
 from zoo.errors import NotFound, ZooError
 
@@ -35,8 +36,9 @@ def recipes(architecture: str) -> dict[str, Recipe]:
 def recipe_for(architecture: str, dataset: str | None = None) -> Recipe:
     """The recipe to start from: the data set's own, or another one turned to that data set, without its bar.
 
-    The other one is the module's `CSV_RECIPE` for a csv: data set, its `TEXT_RECIPE` for a text: one; its
-    `FOLDER_RECIPE`, or else its quickest for images, for an images: one; and the quickest otherwise.
+    The other one is the module's `CSV_RECIPE` for a csv: data set, its `TEXT_RECIPE` for a text: one, its
+    `TSV_RECIPE` for a tsv: one; its `FOLDER_RECIPE`, or else its quickest for images, for an images: one; and
+    the quickest otherwise.
     """
     known = recipes(architecture)
     module, quickest = _module(architecture), next(iter(known.values()))
@@ -49,6 +51,8 @@ def recipe_for(architecture: str, dataset: str | None = None) -> Recipe:
         other = getattr(module, "CSV_RECIPE", quickest)
     elif dataset.startswith(text_file.PREFIX):
         other = getattr(module, "TEXT_RECIPE", quickest)
+    elif dataset.startswith(pairs.PREFIX):
+        other = getattr(module, "TSV_RECIPE", quickest)
     elif dataset.startswith(image_folder.PREFIX):
         other = getattr(module, "FOLDER_RECIPE", None) or _quickest_for_images(architecture)
     return replace(other, dataset=dataset, bar=None)

@@ -60,5 +60,6 @@ RECIPES = (
         optimizer=Optimizer("adamw", 3e-3, weight_decay=1e-2, schedule="cosine"),
         bar=0.5,  # of the linear map
     ),
+    replace(TEXT_RECIPE, dataset="python-topics", bar=3.0),
     replace(TEXT_RECIPE, dataset="tiny-shakespeare", bar=3.0),
 )

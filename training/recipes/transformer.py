@@ -88,7 +88,7 @@ NUMBERS = TransformerRecipe(
     optimizer=MUON,
     bar=0.99,
 )
-TRANSLATION = TransformerRecipe(
+TSV_RECIPE = TransformerRecipe(
     dataset="tsv:PATH",
     epochs=12,
     batch_size=64,
@@ -100,6 +100,6 @@ TRANSLATION = TransformerRecipe(
 RECIPES = (
     NUMBERS,
     replace(NUMBERS, dataset="numbers-en-de"),
-    replace(TRANSLATION, dataset="multi30k-de-en", bar=30.0),
-    replace(TRANSLATION, dataset="multi30k-en-fr", bar=30.0),
+    replace(TSV_RECIPE, dataset="multi30k-de-en", bar=30.0),
+    replace(TSV_RECIPE, dataset="multi30k-en-fr", bar=30.0),
 )

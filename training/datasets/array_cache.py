@@ -1,4 +1,4 @@
-"""Decoded images on disk, so that image files are decoded once: .npz files in `$ZOO_HOME/cache`.
+"""What takes long to make of files, kept on disk so that it is made once: .npz files in `$ZOO_HOME/cache`.
 
 A key stands for the content it was made from, so an entry never becomes stale; the whole folder may be
 deleted at any time.

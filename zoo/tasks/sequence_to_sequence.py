@@ -198,21 +198,15 @@ class SequenceToSequence(Task):
         return {"exact": float(np.mean(right))}
 
     def answers(self, run: Run, source: Tokens, beams: int = BEAMS) -> list[str]:
-        """What is written for each of many sources [N, S], those of like length together."""
-        order = np.argsort((source != PADDING).sum(axis=1), kind="stable")
-        texts = [""] * len(source)
-        for rows in np.array_split(order, -(-len(order) * beams // ROWS_AT_ONCE)):
-            generation = Transformation(self, run, _trimmed(source[rows]), beams)
-            for row, tokens in zip(rows, generation.finish()["tokens"], strict=True):
-                texts[row] = self.text(tokens)
-        return texts
+        """What is written for each of many sources [N, S]."""
+        return [self.text(tokens) for tokens in Transformation(self, run, source, beams).finish()["tokens"]]
 
     def lengths(self, split: Arrays) -> NDArray[np.int64]:
         return np.asarray((split["source"] != PADDING).sum(axis=1) + (split["target"] != PADDING).sum(axis=1))
 
     def transcripts(self, run: Run, split: Arrays) -> Tokens:
         places = np.linspace(0, len(split["source"]) - 1, TRANSCRIPTS).astype(np.int64)
-        written: Tokens = Transformation(self, run, _trimmed(split["source"][places]), 1).finish()["tokens"]
+        written: Tokens = Transformation(self, run, split["source"][places], beams=1).finish()["tokens"]
         return written
 
     def baseline(self, train: Arrays) -> dict[str, Any]:
@@ -231,27 +225,27 @@ class SequenceToSequence(Task):
 
 
 class Transformation(Generation):
-    """Answers to several texts, all lengthened by a token a step; its pieces are empty."""
+    """Answers to many texts, those of like length together; its pieces are empty.
+
+    A text of nothing is answered by nothing, without a run.
+    """
 
     def __init__(self, task: SequenceToSequence, run: Run, source: Tokens, beams: int) -> None:
-        """`source` [N, S], filled up. A text of nothing is answered by nothing."""
-        self._run, self._source = run, source
-        self._asked = np.flatnonzero(source[:, 0] != END)
-        self._search = BeamSearch(len(self._asked), beams, END, task.max_target)
-        self._memory: Arrays = {}
-        layers, heads, width = task.cache_shape
-        past = np.zeros((len(self._asked), layers, heads, 0, width), np.float32)
-        self._past = {"past_keys": past, "past_values": past}
-        self._tokens = np.full(len(self._asked), BEGIN)
+        """`source` [N, S], filled up."""
+        self._task, self._run, self._source, self._beams = task, run, source, beams
+        self._best = [Hypothesis(np.zeros(0, np.int64), 0.0)] * len(source)
+        lengths = (source != PADDING).sum(axis=1)
+        order = np.argsort(lengths, kind="stable")
+        asked = order[source[order, 0] != END]
+        at_once = max(1, ROWS_AT_ONCE // beams)
+        self._waiting = [asked[start : start + at_once] for start in range(0, len(asked), at_once)]
+        self._batch: _Batch | None = None
 
     @property
     def outputs(self) -> Arrays:
-        best = [Hypothesis(np.zeros(0, np.int64), 0.0)] * len(self._source)
-        for row, hypothesis in zip(self._asked, self._search.best(), strict=True):
-            best[row] = hypothesis
         return {
-            "tokens": _filled([hypothesis.tokens.tolist() for hypothesis in best]),
-            "scores": np.array([hypothesis.score for hypothesis in best]),
+            "tokens": _filled([hypothesis.tokens.tolist() for hypothesis in self._best]),
+            "scores": np.array([hypothesis.score for hypothesis in self._best]),
         }
 
     def finish(self) -> Arrays:
@@ -261,20 +255,40 @@ class Transformation(Generation):
         return self.outputs
 
     def __next__(self) -> str:
-        if self._search.done:
-            raise StopIteration
-        if not self._memory:
-            source = self._source[self._asked]
-            self._memory = {"source": source, **self._run({"source": source})}
-            return ""
-        outputs = self._run({"tokens": self._tokens[:, None], **self._memory, **self._past})
+        if self._batch is None:
+            if not self._waiting:
+                raise StopIteration
+            self._batch = _Batch(self._task, self._run, _trimmed(self._source[self._waiting[0]]), self._beams)
+        else:
+            self._batch.step(self._run)
+            if self._batch.search.done:
+                for row, hypothesis in zip(self._waiting.pop(0), self._batch.search.best(), strict=True):
+                    self._best[row] = hypothesis
+                self._batch = None
+        return ""
+
+
+class _Batch:
+    """Texts that have been read, and are being answered a token a step."""
+
+    def __init__(self, task: SequenceToSequence, run: Run, source: Tokens, beams: int) -> None:
+        texts = len(source)
+        layers, heads, width = task.cache_shape
+        nothing = np.zeros((texts, layers, heads, 0, width), np.float32)
+        self.search = BeamSearch(texts, beams, END, task.max_target)
+        self._memory = {"source": source, **run({"source": source})}
+        self._past = {"past_keys": nothing, "past_values": nothing}
+        self._tokens = np.full(texts, BEGIN)
+
+    def step(self, run: Run) -> None:
+        """Adds a token to each row."""
+        outputs = run({"tokens": self._tokens[:, None], **self._memory, **self._past})
         logits = outputs["logits"][:, -1]
         logits[:, [PADDING, BEGIN]] = -np.inf
-        rows, self._tokens = self._search.step(logits)
+        rows, self._tokens = self.search.step(logits)
         self._past = {"past_keys": outputs["keys"][rows], "past_values": outputs["values"][rows]}
         if len(rows) != len(logits):  # else each row goes on from one of the same text
             self._memory = {name: array[rows] for name, array in self._memory.items()}
-        return ""
 
 
 def _texts(column: NDArray[np.bytes_]) -> list[str]:

@@ -30,9 +30,10 @@ class Optimizer:
     """L2 penalty; decoupled from the gradient in adamw and muon."""
     other_learning_rate: float = 3e-3
     """Of what muon leaves to adamw: vectors, embeddings and the last affine layer."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """How the learning rate falls over the run: not at all, or along half a cosine to 0
-    (Loshchilov & Hutter 2016, arXiv:1608.03983, without restarts)."""
+    schedule: Literal["constant", "cosine", "inverse-square-root"] = "constant"
+    """How the learning rate falls over the run: not at all, along half a cosine to 0 (Loshchilov & Hutter
+    2016, arXiv:1608.03983, without restarts), or as one over the square root of the step (Vaswani et al.
+    2017, arXiv:1706.03762, section 5.3)."""
     warmup: float = 0.0
     """Share of the run in which the learning rate rises to its peak (Goyal et al. 2017, arXiv:1706.02677)."""
 
@@ -67,6 +68,8 @@ class Optimizer:
                 return (step + 1) / (rise + 1)
             if self.schedule == "constant":
                 return 1.0
+            if self.schedule == "inverse-square-root":
+                return math.sqrt((rise + 1) / (step + 1))
             return (1 + math.cos(math.pi * min(step - rise, steps - rise) / (steps - rise))) / 2
 
         return optimizer, LambdaLR(optimizer, factor)

@@ -51,6 +51,17 @@ def test_weight_decay_is_l2_in_sgd_and_decoupled_in_adamw() -> None:
     assert step(Optimizer("adam", RATE, weight_decay=0.5)) == pytest.approx(1 - RATE, abs=1e-6)
 
 
+def test_inverse_square_root_falls_from_the_peak_where_the_warm_up_ends() -> None:
+    schedule = "inverse-square-root"
+    rule, scheduler = Optimizer("sgd", RATE, schedule=schedule, warmup=0.25).build(nn.Linear(1, 1), 16)
+    rates = []
+    for _ in range(16):
+        rates.append(rule.param_groups[0]["lr"])
+        rule.step()
+        scheduler.step()
+    assert rates == pytest.approx([RATE * min((n + 1) / 5, (5 / (n + 1)) ** 0.5) for n in range(16)])
+
+
 def test_cosine_falls_from_the_peak_to_zero() -> None:
     rule, schedule = Optimizer("sgd", RATE, schedule="cosine").build(nn.Linear(1, 1), 4)
     rates = [schedule.get_last_lr()[0]]

@@ -7,7 +7,7 @@ from training.datasets.base import Data, DataSet
 from training.datasets.text_file import KIND, split_text
 
 NAME = "python-topics"
-SOURCE = "Python's standard library, pydoc_data.topics"
+SOURCE = "Python's standard library, for help()"
 
 
 def load() -> Data:

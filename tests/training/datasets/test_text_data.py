@@ -146,6 +146,14 @@ def test_an_unknown_text_lists_the_known() -> None:
         load_text("tiny-shakespear")
 
 
+def test_every_python_carries_a_text() -> None:
+    data = datasets.find("python-topics").load()
+    train, test = (split["text"].tobytes().decode() for split in (data.train, data.test))
+    assert len(train + test) > 300_000
+    assert "expression" in test
+    assert datasets.find("python-topics").load().digest == data.digest
+
+
 @pytest.mark.parametrize("load", [lambda: load_text("text:none.txt"), lambda: load_pairs("tsv:none.tsv")])
 def test_no_such_file(load) -> None:
     with pytest.raises(NotFound, match="there is no file"):

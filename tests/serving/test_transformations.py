@@ -1,11 +1,15 @@
 """`/transform_text` through the real service, whose tiny model writes every text again."""
 
+import json
 import threading
+from pathlib import Path
 
 import bentoml
 import httpx
 import pytest
 from server import Server
+
+from zoo.cli import main
 
 MODEL = "transformer-echo"
 TEXTS = ["one two three", "six", "", "seven eight nine ten eleven", "naïve €"]
@@ -84,3 +88,21 @@ def test_many_at_once(server: Server) -> None:
     for thread in threads:
         thread.join()
     assert answers == {i: [f"text {i} {k}" for k in range(5)] for i in range(8)}
+
+
+def test_zoo_predict(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("four [five]\n", encoding="utf-8")
+    main(["predict", MODEL, "one two", str(path), "--url", server.url])
+    assert capsys.readouterr().out == f"one two\nfour [five]\n{MODEL} version 1\n"
+    main(["predict", MODEL, "one " * 15, "--url", server.url, "--json"])
+    assert json.loads(capsys.readouterr().out)["texts"] == [("one " * 15).strip()]
+
+
+@pytest.mark.parametrize(("name", "command"), [("rnn-letters", "zoo write"), ("gan-mnist", "zoo generate")])
+def test_zoo_predict_says_which_command_asks(
+    server: Server, capsys: pytest.CaptureFixture[str], name: str, command: str
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["predict", name, "x", "--url", server.url])
+    assert command in capsys.readouterr().err

@@ -32,7 +32,7 @@ NUCLEUS = 0.9
 CHARACTERS, TEXTS = 600, 4
 PROMPT = "The statement "
 SHOWN = (0.5, 1.0, 1.5)
-LIKELIEST = 12  # characters in the figure
+LIKELIEST = 22  # characters in the figure
 WORD = re.compile(r"[A-Za-z]{2,}")
 
 

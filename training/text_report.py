@@ -8,11 +8,10 @@ from training import figures
 from training.report import Report, Trained
 from training.text_metrics import first_words, signatures, summary_metrics
 from zoo.models.transformer import DecoderStep
-from zoo.tasks.sequence_to_sequence import BEGIN, END, SequenceToSequence
+from zoo.tasks.sequence_to_sequence import BEGIN, END, PADDING, SequenceToSequence
 
 SHOWN = 6  # examples in the card
 MAPPED = 24  # tokens at most of a text whose attention is drawn
-MEASURED = 1000  # test examples that the baseline and the signature are made of
 
 
 def add_texts(reported: Report, trained: Trained) -> None:
@@ -26,25 +25,23 @@ def add_texts(reported: Report, trained: Trained) -> None:
         source, target = (task.text(test[side][place]) for side in ("source", "target"))
         lines += [f"- {source}", f"  - written: {text}", f"  - expected: {target}"]
     reported.sections += ["## Examples of the test split", "", *lines, ""]
-    references = [task.text(row) for row in test["target"][:MEASURED]]
+    expected = [task.text(row) for row in test["target"]]
     if task.metric == "rouge_l":
         length = round(np.mean([len(task.text(row).split()) for row in trained.data.train["target"]]))
-        sources = [task.text(row) for row in test["source"]]
-        expected = [task.text(row) for row in test["target"]]
-        copied = summary_metrics(first_words(sources, length), expected)
+        copied = summary_metrics(first_words([task.text(row) for row in test["source"]], length), expected)
         reported.metrics |= {f"copy_{name}": value for name, value in copied.items()}
         reported.sections += [
             f"Copying the first {length} words of each source gives ROUGE-L {copied['rouge_l']:.3f}.",
             "",
         ]
     else:
-        reported.sections += [*(f"- {line}" for line in signatures(references, references)), ""]
+        reported.sections += [*(f"- {line}" for line in signatures(expected, expected)), ""]
     reported.figures["attention"] = _attention(trained, task)
 
 
 def _attention(trained: Trained, task: SequenceToSequence) -> Figure:
     """Where the last layer's heads look, on the average, while a test text is written."""
-    lengths = (trained.data.test["source"] != 0).sum(axis=1)
+    lengths = (trained.data.test["source"] != PADDING).sum(axis=1)
     place = int(np.argmax(np.where(lengths <= MAPPED, lengths, 0)))
     source = trained.data.test["source"][place, : lengths[place]]
     tokens = task.answers(trained.run, source[None], beams=1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
@@ -77,6 +78,23 @@ class Objective(ABC):
             optimizer.load_state_dict(saved)
         for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
             schedule.load_state_dict(saved)
+
+
+def clipped_update(
+    objective: Objective, fabric: Fabric, forward: nn.Module, loss: Tensor, clip: float
+) -> Tensors:
+    """A step of the one optimiser along a gradient no longer than `clip`; the loss and the gradient's norm.
+
+    `forward` is the network as Fabric set it up.
+    """
+    (optimizer,), (schedule,) = objective.optimizers, objective.schedules
+    optimizer.zero_grad()
+    fabric.backward(loss)
+    norm = fabric.clip_gradients(forward, optimizer, max_norm=clip)
+    assert isinstance(norm, Tensor)
+    optimizer.step()
+    schedule.step()
+    return {"loss": loss.detach(), "gradient_norm": norm.detach()}
 
 
 def exportable(network: nn.Module, *after: nn.Module) -> nn.Module:

@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from training.objectives.base import Objective, Tensors, exportable
+from training.objectives.base import Objective, Tensors, clipped_update, exportable
 from training.optimizer import Optimizer
 from zoo.layers.scaling import FeatureScaling, ValueUnscaling
 from zoo.tasks.forecasting import Forecasting
@@ -41,14 +41,7 @@ class Forecast(Objective):
         super().__init__(network, (rule,), (schedule,))
 
     def step(self, batch: Tensors) -> Tensors:
-        self.optimizers[0].zero_grad()
-        loss = self._loss(batch)
-        self.fabric.backward(loss)
-        norm = self.fabric.clip_gradients(self.forward, self.optimizers[0], max_norm=self.clip)
-        assert isinstance(norm, Tensor)
-        self.optimizers[0].step()
-        self.schedules[0].step()
-        return {"loss": loss.detach(), "gradient_norm": norm.detach()}
+        return clipped_update(self, self.fabric, self.forward, self._loss(batch), self.clip)
 
     def validate(self, batch: Tensors) -> Tensors:
         return {"loss": self._loss(batch)}

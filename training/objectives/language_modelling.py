@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from training.export import as_run
-from training.objectives.base import Exhibits, Objective, Tensors, exportable
+from training.objectives.base import Exhibits, Objective, Tensors, clipped_update, exportable
 from training.optimizer import Optimizer
 from zoo.tasks.language_modelling import SAMPLE, LanguageModelling
 
@@ -33,14 +33,7 @@ class NextToken(Objective):
         super().__init__(model, (rule,), (schedule,))
 
     def step(self, batch: Tensors) -> Tensors:
-        self.optimizers[0].zero_grad()
-        loss = self._loss(batch)
-        self.fabric.backward(loss)
-        norm = self.fabric.clip_gradients(self.forward, self.optimizers[0], max_norm=self.clip)
-        assert isinstance(norm, Tensor)
-        self.optimizers[0].step()
-        self.schedules[0].step()
-        return {"loss": loss.detach(), "gradient_norm": norm.detach()}
+        return clipped_update(self, self.fabric, self.forward, self._loss(batch), self.clip)
 
     def validate(self, batch: Tensors) -> Tensors:
         return {"loss": self._loss(batch)}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from training.export import as_run
-from training.objectives.base import Exhibits, Objective, Tensors, exportable
+from training.objectives.base import Exhibits, Objective, Tensors, clipped_update, exportable
 from training.optimizer import Optimizer
 from zoo.models.transformer import DecoderStep, Encoder, Transformer
 from zoo.tasks.sequence_to_sequence import PADDING, SequenceToSequence, TransformTextRequest
@@ -43,16 +43,10 @@ class NextTargetToken(Objective):
 
     def step(self, batch: Tensors) -> Tensors:
         batch = {name: trimmed(tokens) for name, tokens in batch.items()}
-        self.optimizers[0].zero_grad()
         loss = self._loss(batch, self.label_smoothing)
-        self.fabric.backward(loss)
-        norm = self.fabric.clip_gradients(self.forward, self.optimizers[0], max_norm=self.clip)
-        assert isinstance(norm, Tensor)
-        self.optimizers[0].step()
-        self.schedules[0].step()
         both = torch.cat([tokens.flatten() for tokens in batch.values()])
         padding = (both == PADDING).float().mean()
-        return {"loss": loss.detach(), "gradient_norm": norm.detach(), "padding": padding}
+        return {**clipped_update(self, self.fabric, self.forward, loss, self.clip), "padding": padding}
 
     def validate(self, batch: Tensors) -> Tensors:
         """Nats a target token."""

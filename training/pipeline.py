@@ -172,16 +172,24 @@ def _fabric(recipe: Recipe) -> Fabric:
 def train_prepared(prepared: Prepared, observe: Observer, checkpoint: Path | None = None) -> Progress:
     """Runs the loop over what `prepare` made."""
     data = prepared.data
-    return fit(
-        prepared.objective,
-        data.train,
-        data.validation,
-        prepared.plan,
-        prepared.fabric,
-        observe,
-        checkpoint,
-        prepared.task.lengths(data.train),
-    )
+    try:
+        return fit(
+            prepared.objective,
+            data.train,
+            data.validation,
+            prepared.plan,
+            prepared.fabric,
+            observe,
+            checkpoint,
+            prepared.task.lengths(data.train),
+        )
+    except RuntimeError as error:
+        if "primitive descriptor" not in str(error):  # oneDNN's words for what a processor has not
+            raise
+        raise ZooError(
+            f"this processor cannot train {prepared.recipe.architecture} in {prepared.recipe.precision}: "
+            "train with --precision 32-true"
+        ) from error
 
 
 @contextmanager

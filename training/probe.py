@@ -4,6 +4,7 @@ Half-precision arithmetic pays for large convolutions on processors that have it
 more in conversions than it saves; which it is depends on model, batch and machine, so it is measured.
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -15,6 +16,7 @@ from training.objectives.base import Objective
 from training.recipe import Recipe
 from zoo.tasks import Arrays
 
+log = logging.getLogger(__name__)
 WARM_UP = 2
 STEPS = 4  # that are timed
 HOPELESS = 8  # times slower than the best so far: emulated arithmetic is, by far more
@@ -24,10 +26,19 @@ Build = Callable[[Recipe], tuple[Objective, Fabric]]
 
 
 def fastest(candidates: Sequence[Recipe], train: Arrays, build: Build) -> tuple[Recipe, dict[str, float]]:
-    """The recipe whose steps on training examples are the quickest, and examples a second of each."""
+    """The recipe whose steps on training examples are the quickest, and examples a second of each.
+
+    Of those that this processor cannot compute, 0; but the first has to work.
+    """
     rates: list[float] = []
     for recipe in candidates:
-        rates.append(_examples_a_second(recipe, train, *build(recipe), max(rates, default=0.0)))
+        try:
+            rates.append(_examples_a_second(recipe, train, *build(recipe), max(rates, default=0.0)))
+        except RuntimeError as error:  # oneDNN, say, has no LSTM in bf16 for processors with AVX2 alone
+            if not rates:
+                raise
+            log.info("%s: cannot be computed here: %s", _label(recipe), error)
+            rates.append(0.0)
     best = candidates[rates.index(max(rates))]
     return best, {_label(recipe): rate for recipe, rate in zip(candidates, rates, strict=True)}
 

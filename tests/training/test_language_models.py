@@ -10,6 +10,7 @@ import pytest
 
 from training import pipeline, promotion
 from training.export import export, parity, same_tokens
+from training.objectives.base import Tensors
 from training.pipeline import RunResult
 from training.recipe import Recipe
 from training.recipes import recipe_for
@@ -17,7 +18,7 @@ from training.recurrent_recipe import RecurrentRecipe, TextSettings
 from zoo import bundle
 from zoo.bundle import Bundle
 from zoo.cli import main
-from zoo.errors import InvalidInput, NotFound
+from zoo.errors import InvalidInput, NotFound, ZooError
 from zoo.graph import Graph
 from zoo.tasks.language_modelling import LanguageModelling
 
@@ -129,3 +130,14 @@ def test_what_cannot_be_learned(tmp_path: Path) -> None:
         pipeline.prepare(small("rnn", path, text=TextSettings(context=9999)))
     with pytest.raises(NotFound, match="no file"):
         pipeline.prepare(small("rnn", tmp_path / "none.txt"))
+
+
+def test_a_number_format_that_the_processor_has_not(verses: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = pipeline.prepare(small("lstm", verses))
+
+    def refuse(batch: Tensors) -> Tensors:
+        raise RuntimeError("could not create a primitive descriptor for the LSTM")
+
+    monkeypatch.setattr(prepared.objective, "step", refuse)
+    with pytest.raises(ZooError, match="cannot train lstm in 32-true: train with --precision"):
+        pipeline.train_prepared(prepared, lambda progress, points: None)

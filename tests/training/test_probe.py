@@ -66,3 +66,23 @@ def test_what_is_far_slower_sees_small_batches_only() -> None:
     assert objectives["bf16-mixed"].rows == [4, 4]
     assert rates["bf16-mixed"] < rates["32-true"] / HOPELESS
     assert objectives["64-true"].rows.count(ROWS) == WARM_UP + STEPS
+
+
+class Impossible(Sleeping):
+    """What this processor cannot compute."""
+
+    def step(self, batch: Tensors) -> Tensors:
+        raise RuntimeError("could not create a primitive descriptor")
+
+
+def test_what_cannot_be_computed_is_not_chosen() -> None:
+    objectives = {"32-true": Sleeping(1e-5), "bf16-mixed": Impossible(0), "64-true": Sleeping(2e-5)}
+
+    def build(recipe: Recipe) -> tuple[Objective, Fabric]:
+        return objectives[recipe.precision], Fabric(accelerator="cpu")
+
+    best, rates = fastest(CANDIDATES, TRAIN, build)
+    assert best is CANDIDATES[0]
+    assert rates["bf16-mixed"] == 0
+    with pytest.raises(RuntimeError, match="primitive"):
+        fastest(CANDIDATES[1:], TRAIN, build)

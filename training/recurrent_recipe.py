@@ -24,10 +24,9 @@ from zoo.tasks import Task
 from zoo.tasks.forecasting import Forecasting
 from zoo.tasks.language_modelling import LanguageModelling
 
-# After an epoch of Shakespeare an LSTM is surprised by 1.66 nats a character, and by 1.87 with adamw.
-WRITING = Optimizer(
-    "muon", 0.1, momentum=0.95, other_learning_rate=1e-2, weight_decay=1e-2, schedule="cosine", warmup=0.05
-)
+# After an epoch of Shakespeare an LSTM is surprised by 1.73 nats a character, and by 1.87 with adamw. Twice
+# the rate and more momentum give 1.66, but an LSTM of two layers diverges in its second epoch.
+WRITING = Optimizer("muon", 0.05, momentum=0.9, weight_decay=1e-2, schedule="cosine", warmup=0.05)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def test_record_and_bundle_agree(zoo: QuickZoo) -> None:
         assert record.digest == bundle.digest
         assert record.data_digest == bundle.manifest.data_digest == raw(dataset).digest
         assert record.metrics == bundle.manifest.metrics == result.metrics
-        assert record.onnx_bytes == bundle.graph_path.stat().st_size
+        assert record.onnx_bytes == sum(path.stat().st_size for path in bundle.graph_paths)
         assert record.parameters == bundle.manifest.parameters > 0
         assert bundle.manifest.run_id == result.run_id
         assert 0 < record.latency_ms < 1000

@@ -100,6 +100,6 @@ TSV_RECIPE = TransformerRecipe(
 RECIPES = (
     NUMBERS,
     replace(NUMBERS, dataset="numbers-en-de"),
-    replace(TSV_RECIPE, dataset="multi30k-de-en", bar=30.0),
+    replace(TSV_RECIPE, dataset="multi30k-de-en", bar=36.0),
     replace(TSV_RECIPE, dataset="multi30k-en-fr", bar=30.0),
 )

@@ -89,6 +89,8 @@ def test_names_types_and_axes(exported: tuple[Prepared, nn.Module, bytes]) -> No
         assert isinstance(shape[0], str), "the batch axis is fixed"
         varying = prepared.task.varying_axes().get(name)
         free = {0} if varying is None else {0, varying.place}
+        if name == "logits":  # of each of the tokens
+            free = {0, 1}
         assert {i for i, size in enumerate(shape) if not isinstance(size, int)} == free
     onnx.checker.check_model(graph, full_check=True)
 
@@ -162,6 +164,9 @@ def test_answers_are_readable(exported: tuple[Prepared, nn.Module, bytes]) -> No
     elif prepared.kind == "forecasting":
         target = prepared.data.train["target"]
         assert abs(outputs["forecast"].mean() - target.mean()) < target.std()
+    elif prepared.kind == "language_modelling":
+        likeliest = outputs["logits"].argmax(axis=2)
+        assert len(np.unique(likeliest)) > 1
     elif prepared.kind == "image_generation":
         assert 0 <= outputs["image"].min() < outputs["image"].max() <= 1
     else:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from quick_training import QuickZoo
+from quick_training import QUICK, QuickZoo
 
 from training import datasets, promotion, recipes
 from training.store import connect
@@ -115,7 +115,9 @@ def test_list(zoo: QuickZoo, capsys: Captured) -> None:
         assert row["parameters"] > 0
         assert row["datasets"] == list(recipes.recipes(name))
         assert {c["dataset"] for c in row["champions"]} == {
-            dataset for (n, dataset), result in zoo.results.items() if n == name and result.champion
+            QUICK[n, dataset].dataset_name
+            for (n, dataset), result in zoo.results.items()
+            if n == name and result.champion
         }
     assert rows["lenet5"]["parameters"] == 61_706
 

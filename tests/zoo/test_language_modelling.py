@@ -241,7 +241,7 @@ def test_the_state_is_carried_through_an_evaluation() -> None:
 
 
 def test_baseline() -> None:
-    shares = TASK.baseline(TASK.examples(split(TEXT)))["token_shares"]
+    shares = TASK.baseline(TASK.examples(split(TEXT)))["tokens"]["shares"]
     assert len(shares) == TASK.vocabulary
     assert shares[0] == 0
     np.testing.assert_allclose(shares[1:], 1 / len(CYCLE), atol=0.01)

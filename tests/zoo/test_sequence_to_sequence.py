@@ -274,6 +274,6 @@ def test_examples_for_each_graph() -> None:
 
 
 def test_baseline_does_not_count_padding() -> None:
-    shares = TASK.baseline(TASK.examples(split(PAIRS)))["token_shares"]
+    shares = TASK.baseline(TASK.examples(split(PAIRS)))["source"]["shares"]
     assert shares[PADDING] == 0
     assert sum(shares) == pytest.approx(1)

@@ -15,7 +15,9 @@ from zoo.tasks.forecasting import Forecasting
 from zoo.tasks.image_classification import ClassifyImageRequest, ImageClassification
 from zoo.tasks.image_generation import ImageGeneration
 from zoo.tasks.labels import label_index
+from zoo.tasks.language_modelling import LanguageModelling
 from zoo.tasks.rows import RowsRequest
+from zoo.tasks.sequence_to_sequence import SequenceToSequence
 from zoo.tasks.tabular_classification import TabularClassification
 from zoo.tasks.tabular_regression import TabularRegression
 
@@ -32,6 +34,10 @@ SERIES = Schema(feature_names=("load", "heat"), unit="K", period="M", season=4)
 def persistence(inputs: Arrays) -> Arrays:
     return {"forecast": inputs["history"][:, -1:].repeat(3, axis=1)}
 
+
+TEXT = LanguageModelling.fit({"text": np.frombuffer(b"to be or not to be " * 9, np.uint8)}, Schema())
+PAIRS = {side: np.array([b"two men", b"a dog", b"the sea"]) for side in ("source", "target")}
+TRANSLATION = SequenceToSequence.fit(PAIRS, Schema(metric="bleu", vocabulary=300))
 
 FITTED: dict[str, tuple[Task, Arrays, Arrays]] = {
     # kind: fitted task, training split, graph outputs for two examples
@@ -63,10 +69,25 @@ FITTED: dict[str, tuple[Task, Arrays, Arrays]] = {
         WINDOWS,
         {"forecast": np.float32([[[1, 2], [3, 4], [5, 6]]])},
     ),
+    "language_modelling": (
+        TEXT,
+        TEXT.examples({"text": np.frombuffer(b"to be or not to be " * 9, np.uint8)}),
+        {"tokens": np.array([[1, 2, 3]]), "prompt_tokens": np.array(64)},
+    ),
+    "sequence_to_sequence": (
+        TRANSLATION,
+        TRANSLATION.examples(PAIRS),
+        {"tokens": np.array([[5, 6, 7], [8, 0, 0]]), "scores": np.array([-0.1, -0.2])},
+    ),
 }
 KINDS = pytest.mark.parametrize("kind", TASKS)
-SINGLE = {"forecasting"}  # kinds of which a request asks for one answer
-ANSWERS = {"image_generation": "images", "forecasting": "forecast"}  # where not predictions
+SINGLE = {"forecasting", "language_modelling"}  # kinds of which a request asks for one answer
+ANSWERS = {  # where not predictions
+    "image_generation": "images",
+    "forecasting": "forecast",
+    "language_modelling": "text",
+    "sequence_to_sequence": "texts",
+}
 
 
 def test_every_kind_is_tested() -> None:
@@ -85,7 +106,7 @@ def test_request_for_is_the_inverse_of_encode(kind: str, batch: int) -> None:
     task = FITTED[kind][0]
     examples = task.example_inputs(batch)
     if kind in SINGLE and batch > 1:
-        with pytest.raises(InvalidInput, match="one history"):
+        with pytest.raises(InvalidInput, match=r"one history|one prompt"):
             task.request_for(examples, "name")
         return
     request = task.request_type.model_validate(task.request_for(examples, "name"))

@@ -25,7 +25,12 @@ from zoo.tasks.language_modelling import GenerateTextRequest, LanguageModelling
 from zoo.tasks.sampling import Floats, Sampling
 
 RECIPE = dataclasses.replace(
-    TEXT_RECIPE, dataset="python-topics", epochs=4, precision="32-true", model=GRUConfig(width=128)
+    TEXT_RECIPE,
+    dataset="python-topics",
+    epochs=4,
+    log_steps=20,
+    precision="32-true",
+    model=GRUConfig(width=128),
 )
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0)
 NUCLEUS = 0.9

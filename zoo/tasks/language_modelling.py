@@ -18,7 +18,12 @@ from zoo.errors import InvalidInput
 from zoo.tasks.base import Arrays, Axis, Generation, Request, Response, Run, Schema, Task
 from zoo.tasks.sampling import Sampling
 from zoo.tasks.stopping import StopSearch
-from zoo.tasks.text_tokenizer import UNKNOWN, byte_pair_tokenizer, character_tokenizer
+from zoo.tasks.text_tokenizer import (
+    UNKNOWN,
+    byte_pair_tokenizer,
+    character_tokenizer,
+    token_baseline,
+)
 
 MAX_PROMPT = 65_536  # characters
 MAX_PROMPT_TOKENS = 8192  # a second's reading or two
@@ -251,8 +256,7 @@ class LanguageModelling(Task):
         return np.concatenate(written, axis=1)
 
     def baseline(self, train: Arrays) -> dict[str, Any]:
-        counts = np.bincount(train["tokens"].reshape(-1), minlength=self.vocabulary)
-        return {"token_shares": (counts / counts.sum()).tolist()}
+        return {"tokens": token_baseline(train["tokens"].reshape(-1), self.vocabulary)}
 
     def text(self, tokens: Tokens) -> str:
         """What tokens [T] stand for."""

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from zoo.errors import InvalidInput
 from zoo.tasks.base import Arrays, Axis, Generation, Request, Response, Run, Schema, Signature, Task
 from zoo.tasks.beam_search import BeamSearch, Hypothesis
-from zoo.tasks.text_tokenizer import byte_pair_tokenizer
+from zoo.tasks.text_tokenizer import byte_pair_tokenizer, token_baseline
 
 MAX_TEXTS = 256  # in one request
 MAX_CHARACTERS = 16_384  # of a text
@@ -210,9 +210,8 @@ class SequenceToSequence(Task):
         return written
 
     def baseline(self, train: Arrays) -> dict[str, Any]:
-        counts = np.bincount(train["source"].reshape(-1), minlength=self.vocabulary)
-        counts[PADDING] = 0
-        return {"token_shares": (counts / counts.sum()).tolist()}
+        source = train["source"]
+        return {"source": token_baseline(source[source != PADDING], self.vocabulary)}
 
     def text(self, tokens: Tokens) -> str:
         """What tokens [T] stand for; those that begin, end and fill up stand for nothing."""

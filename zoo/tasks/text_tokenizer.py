@@ -7,7 +7,10 @@ Translation of Rare Words with Subword Units", arXiv:1508.07909; over bytes as i
 """
 
 from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
@@ -41,3 +44,10 @@ def byte_pair_tokenizer(texts: Iterable[str], vocabulary: int, special: tuple[st
         ),
     )
     return tokenizer
+
+
+def token_baseline(tokens: NDArray[np.int64], vocabulary: int) -> dict[str, Any]:
+    """How often each token is used, as statistics of inputs that may drift: a bin a token."""
+    counts = np.bincount(tokens, minlength=vocabulary)
+    edges = np.arange(1, vocabulary) - 0.5
+    return {"shares": (counts / counts.sum()).tolist(), "edges": edges.tolist()}

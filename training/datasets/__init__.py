@@ -16,6 +16,7 @@ _OTHER_FILES = {
     "multi30k",
     "number_words",
     "pairs",
+    "published_file",
     "text_file",
     "time_series",
 }

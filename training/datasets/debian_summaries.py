@@ -13,7 +13,7 @@ import numpy as np
 
 from training.datasets.base import Data, DataSet
 from training.datasets.pairs import KIND, cut, pair_arrays, split_by_group
-from training.datasets.text_file import found
+from training.datasets.published_file import found
 from zoo.errors import InvalidInput, NotFound
 from zoo.home import data_directories
 from zoo.tasks import Schema

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from training.datasets.base import Data
 from training.datasets.pairs import KIND, Pair, pair_arrays
-from training.datasets.text_file import checked, found, not_fetched, read_lines
-from training.datasets.time_series import file_digest
+from training.datasets.published_file import checked, file_digest, found, not_fetched
+from training.datasets.text_file import read_lines
 from zoo.home import data_directories
 from zoo.tasks import Schema
 

@@ -15,7 +15,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from training.datasets.base import Data, DataSet
-from training.datasets.text_file import KIND, checked, found, not_fetched, read_text, split_text
+from training.datasets.published_file import checked, found, not_fetched
+from training.datasets.text_file import KIND, read_text, split_text
 from zoo.home import data_directories
 
 log = logging.getLogger(__name__)

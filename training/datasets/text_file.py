@@ -1,8 +1,7 @@
 """Texts: the end for testing, and any file of UTF-8 text as a data set: `--dataset text:PATH`.
 
 Of a text a split holds `text`, uint8 [L]: UTF-8, cut between characters. Splits follow one another in the
-text, training first, so that no passage is on both sides. What all files of published texts need is here,
-too: where they lie, whether they are what was published, and what is said where they cannot be had.
+text, training first, so that no passage is on both sides.
 
 Shape legend: L bytes.
 """
@@ -16,9 +15,7 @@ from numpy.typing import NDArray
 
 from training import datasets
 from training.datasets.base import Data, slug
-from training.datasets.time_series import file_digest
 from zoo.errors import InvalidInput, NotFound
-from zoo.home import data_directories
 from zoo.tasks import Schema
 
 PREFIX = "text:"
@@ -83,23 +80,3 @@ def _split(text: NDArray[Any], share: float) -> tuple[NDArray[Any], NDArray[Any]
     while text[start] & 0b1100_0000 == 0b1000_0000:  # inside a character
         start -= 1
     return text[:start], text[start:]
-
-
-def found(file: Path) -> Path | None:
-    """The file in the first data directory that has it."""
-    return next((root / file for root in data_directories() if (root / file).is_file()), None)
-
-
-def checked(path: Path, sha256: str) -> Path:
-    """The path of a file with that digest; `InvalidInput` where it has another."""
-    if file_digest(path) != sha256:
-        raise InvalidInput(f"{path} is not the file that was published: delete it, and it is fetched again")
-    return path
-
-
-def not_fetched(name: str, file: Path, why: object) -> NotFound:
-    """What is raised where a data set's file is in no data directory and cannot be fetched."""
-    return NotFound(
-        f"{name} is not in {' or '.join(map(str, data_directories()))} and could not be fetched ({why}); "
-        f"put {file} there, or point ZOO_DATA to it"
-    )

@@ -6,12 +6,10 @@ them. Splits follow one another in time, and what is fitted sees the first one o
 Shape legend: T time, V variables, N windows, W window, H horizon.
 """
 
-import hashlib
 import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,9 +133,3 @@ def spacing(times: NDArray[np.datetime64], name: str) -> tuple[str, int, NDArray
         if every > 0 and not (steps % every).any() and np.mean(steps == every) >= USUAL:
             return period, every, (places - places[0]) // every
     raise InvalidInput(f"the times of {name} are not evenly spaced, or some come twice")
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -61,5 +61,5 @@ RECIPES = (
         bar=0.5,  # of the linear map
     ),
     replace(TEXT_RECIPE, dataset="python-topics", bar=3.0),
-    replace(TEXT_RECIPE, dataset="tiny-shakespeare", bar=3.0),
+    replace(TEXT_RECIPE, dataset="tiny-shakespeare", bar=2.4),
 )

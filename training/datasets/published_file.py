@@ -1,0 +1,50 @@
+"""Files that were published: where they lie, how they are fetched, and whether they are what they were."""
+
+import hashlib
+import logging
+from pathlib import Path
+
+from zoo.errors import InvalidInput, NotFound
+from zoo.home import data_directories
+
+log = logging.getLogger(__name__)
+
+
+def found(file: Path) -> Path | None:
+    """The file in the first data directory that has it."""
+    return next((root / file for root in data_directories() if (root / file).is_file()), None)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checked(path: Path, sha256: str) -> Path:
+    """The path of a file with that digest; `InvalidInput` where it has another."""
+    if file_digest(path) != sha256:
+        raise InvalidInput(f"{path} is not the file that was published: delete it, and it is fetched again")
+    return path
+
+
+def fetch(name: str, file: Path, url: str, sha256: str) -> Path:
+    """A data set's file, fetched into the last data directory; `NotFound` where it cannot be."""
+    from torch.hub import download_url_to_file
+
+    path = data_directories()[-1] / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log.info("fetching %s", url)
+    try:
+        download_url_to_file(url, str(path), hash_prefix=sha256, progress=False)
+    except (OSError, RuntimeError) as error:
+        raise not_fetched(name, file, error) from error
+    return path
+
+
+def not_fetched(name: str, file: Path, why: object) -> NotFound:
+    """What is raised where a data set's file is in no data directory and cannot be fetched."""
+    return NotFound(
+        f"{name} is not in {' or '.join(map(str, data_directories()))} and could not be fetched ({why}); "
+        f"put {file} there, or point ZOO_DATA to it"
+    )

@@ -9,12 +9,13 @@ from zoo.errors import ZooError
 from zoo.tables import show_leaderboard
 
 
-def train_everything(workers: int = WORKERS) -> None:
+def train_everything(workers: int = WORKERS, *, long: bool = False) -> None:
     """Trains what has no champion yet and goes on with what was interrupted, the quickest recipes first.
 
+    `long` adds the recipes that take a quarter of an hour or more.
     A recipe that fails does not keep the others from being trained; `ZooError` names those that did.
     """
-    wanted = [recipe for recipe in plan() if promotion.champion(recipe.model_name) is None]
+    wanted = [recipe for recipe in plan(long=long) if promotion.champion(recipe.model_name) is None]
     outcomes = train_side_by_side(wanted, workers)
     show_leaderboard(leaderboard(None))
     failed = [f"{name}: {error}" for name, error in outcomes.items() if isinstance(error, ZooError)]
@@ -22,7 +23,9 @@ def train_everything(workers: int = WORKERS) -> None:
         raise ZooError(f"{len(failed)} of {len(wanted)} could not be trained: {'; '.join(failed)}")
 
 
-def plan() -> list[Recipe]:
-    """Every recipe, each architecture's first one before all others."""
-    ranked = [(place, recipe) for name in names() for place, recipe in enumerate(recipes(name).values())]
+def plan(*, long: bool = False) -> list[Recipe]:
+    """Every recipe, or every one that does not take long; each architecture's first one before all others."""
+    ranked = [
+        (place, recipe) for name in names() for place, recipe in enumerate(recipes(name, long=long).values())
+    ]
     return [recipe for _, recipe in sorted(ranked, key=lambda pair: pair[0])]

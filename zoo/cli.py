@@ -325,11 +325,13 @@ class TrainAll:
 
     workers: int = 2
     """Trainings side by side, each with its share of the processor's cores."""
+    long: bool = False
+    """Also those that take a quarter of an hour or more, each on one core."""
 
     def __call__(self) -> None:
         from training.everything import train_everything
 
-        train_everything(self.workers)
+        train_everything(self.workers, long=self.long)
 
 
 COMMANDS: dict[str, Any] = {

@@ -22,7 +22,7 @@ NAME = "debian-summaries"
 FILE = Path("debian_summaries.tsv.gz")
 SOURCE = "Debian's package descriptions"
 TEST_SHARE = 0.05  # of the groups
-LONGEST = 600  # characters of a description; longer ones are cut
+LONGEST = 300  # characters of a description; longer ones are cut: the cost grows as the square
 # Before the name of what was packaged, for a language or a kind of files.
 PREFIX = re.compile(
     r"^(?:elpa|fonts|gir1\.2|golang(?:-[a-z]+)?|libghc|libjs|librust|linux|node|php|python3?|r-[a-z]+|ruby|texlive)-"

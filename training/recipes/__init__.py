@@ -1,9 +1,9 @@
 """Recipes, one file an architecture: defaults, data sets and the bar of the promotion gate.
 
 A file `linear_regression.py` here holds `RECIPES`: the architecture's recipe for each data set it is
-tried on, the quickest first; and, for anybody's data, `CSV_RECIPE` where tables are its data,
-`FOLDER_RECIPE` where images are and no other recipe will do, `TEXT_RECIPE` where texts are, and `TSV_RECIPE`
-where pairs of texts are.
+tried on, the quickest first; `LONG_RECIPES`, where some take a quarter of an hour or more on a core; and, for
+anybody's data, `CSV_RECIPE` where tables are its data, `FOLDER_RECIPE` where images are and no other recipe
+will do, `TEXT_RECIPE` where texts are, and `TSV_RECIPE` where pairs of texts are.
 """
 
 import importlib
@@ -25,11 +25,15 @@ def names() -> list[str]:
     return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
 
 
-def recipes(architecture: str) -> dict[str, Recipe]:
-    """The architecture's recipes by data set, the quickest first; `NotFound` lists the architectures."""
+def recipes(architecture: str, *, long: bool = True) -> dict[str, Recipe]:
+    """The architecture's recipes by data set, the quickest first; `NotFound` lists the architectures.
+
+    Those that take long come last, if at all.
+    """
     if architecture not in names():
         raise NotFound(f"there is no architecture {architecture!r}; choose one of {', '.join(names())}")
-    found: tuple[Recipe, ...] = _module(architecture).RECIPES
+    module = _module(architecture)
+    found: tuple[Recipe, ...] = module.RECIPES + (getattr(module, "LONG_RECIPES", ()) if long else ())
     return {recipe.dataset: recipe for recipe in found}
 
 

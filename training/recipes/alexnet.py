@@ -63,7 +63,7 @@ RECIPES = (
     ),
     AlexNetRecipe(
         dataset="fashion-mnist",
-        epochs=9,
+        epochs=3,
         batch_size=256,
         validation_share=0.05,
         label_smoothing=0.1,
@@ -76,7 +76,7 @@ RECIPES = (
     ),
     AlexNetRecipe(
         dataset="cifar10",
-        epochs=7,
+        epochs=3,
         batch_size=256,
         validation_share=0.05,
         label_smoothing=0.1,

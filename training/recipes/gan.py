@@ -117,7 +117,7 @@ RECIPES = (
     ),
     GANRecipe(
         dataset="mnist",
-        epochs=10,
+        epochs=4,
         batch_size=64,
         validation_share=1 / 12,
         precision="auto",
@@ -126,7 +126,7 @@ RECIPES = (
     ),
     GANRecipe(
         dataset="fashion-mnist",
-        epochs=10,
+        epochs=3,
         batch_size=64,
         validation_share=1 / 12,
         precision="auto",

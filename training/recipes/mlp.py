@@ -116,7 +116,7 @@ RECIPES = (
     ),
     MLPRecipe(
         dataset="mnist",
-        epochs=30,
+        epochs=10,
         batch_size=128,
         validation_share=1 / 12,
         model=MLPConfig(hidden=(512, 512), dropout=0.3),
@@ -125,7 +125,7 @@ RECIPES = (
     ),
     MLPRecipe(
         dataset="fashion-mnist",
-        epochs=40,
+        epochs=10,
         batch_size=128,
         validation_share=1 / 12,
         model=MLPConfig(hidden=(1024, 512), dropout=0.4),

@@ -97,9 +97,14 @@ TSV_RECIPE = TransformerRecipe(
     model=TransformerConfig(width=192, heads=4, layers=3, hidden=384, dropout=0.2),
     optimizer=MUON,
 )
+SUMMARY = replace(TSV_RECIPE, model=TransformerConfig(width=128, heads=4, layers=2, hidden=256, dropout=0.2))
 RECIPES = (
     NUMBERS,
     replace(NUMBERS, dataset="numbers-en-de"),
+)
+LONG_RECIPES = (
     replace(TSV_RECIPE, dataset="multi30k-de-en", bar=36.0),
     replace(TSV_RECIPE, dataset="multi30k-en-fr", bar=30.0),
+    replace(SUMMARY, dataset="docstrings", bar=0.17),
+    replace(SUMMARY, dataset="debian-summaries", epochs=6, bar=0.3),
 )

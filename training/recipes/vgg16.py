@@ -61,7 +61,7 @@ RECIPES = (
     ),
     VGG16Recipe(
         dataset="fashion-mnist",
-        epochs=13,
+        epochs=3,
         batch_size=256,
         validation_share=0.02,
         label_smoothing=0.1,
@@ -74,7 +74,7 @@ RECIPES = (
     ),
     VGG16Recipe(
         dataset="cifar10",
-        epochs=16,
+        epochs=4,
         batch_size=256,
         validation_share=0.02,
         label_smoothing=0.1,

@@ -26,6 +26,7 @@ TEXT = f"text:{Path(__file__).parents[1] / 'README.md'}"  # what the recurrent n
 LEFT_OUT = {  # their kinds are trained on other data sets
     ("mlp", "breast-cancer"),
     ("transformer", "numbers-en-de"),
+    ("transformer", "docstrings"),
     ("rnn", "python-topics"),
     ("lstm", "python-topics"),
 }

@@ -7,9 +7,11 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+import torch
 
 from training import pipeline, promotion
-from training.export import export, parity, same_tokens
+from training.export import as_run, export, parity, same_tokens
+from training.loop import validate
 from training.objectives.base import Tensors
 from training.pipeline import RunResult
 from training.recipe import Recipe
@@ -20,7 +22,7 @@ from zoo.bundle import Bundle
 from zoo.cli import main
 from zoo.errors import InvalidInput, NotFound, ZooError
 from zoo.graph import Graph
-from zoo.tasks.language_modelling import LanguageModelling
+from zoo.tasks.language_modelling import STREAMS, LanguageModelling
 
 VERSE = "The rain in Spain stays mainly in the plain.\nBy the sea shore she sells sea shells — café.\n"
 
@@ -61,6 +63,17 @@ def test_it_learns_to_write_the_text(architecture: str, verses: Path, home: Path
         task, made.open(), {"model": "m", "prompt": "The rain in ", "max_tokens": 5, "temperature": 0}
     )
     assert answer["text"] == "Spain"
+
+
+def test_validation_measures_as_the_test_does(verses: Path) -> None:
+    prepared = pipeline.prepare(small("lstm", verses, validation_share=0.3))
+    assert prepared.data.validation is not None
+    assert len(prepared.data.validation["tokens"]) % STREAMS, "some rows are left out"
+    objective, task = prepared.objective, prepared.task
+    tensors = {name: torch.from_numpy(array) for name, array in prepared.data.validation.items()}
+    assert isinstance(task, LanguageModelling)
+    measured = task.evaluate(as_run(objective.export_module(), task), prepared.data.validation)
+    assert validate(objective, tensors)["loss"] == pytest.approx(measured["loss"], rel=1e-5)
 
 
 def test_byte_pairs(verses: Path, home: Path) -> None:

@@ -3,6 +3,7 @@
 Shape legend: B batch, T time, V vocabulary.
 """
 
+import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -10,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 from training.export import as_run
 from training.objectives.base import Exhibits, Objective, Tensors, clipped_update, exportable
 from training.optimizer import Optimizer
-from zoo.tasks.language_modelling import SAMPLE, LanguageModelling
+from zoo.tasks.language_modelling import SAMPLE, STREAMS, LanguageModelling
 
 
 class NextToken(Objective):
@@ -36,7 +37,17 @@ class NextToken(Objective):
         return clipped_update(self, self.fabric, self.forward, self._loss(batch), self.clip)
 
     def validate(self, batch: Tensors) -> Tensors:
-        return {"loss": self._loss(batch)}
+        """As `LanguageModelling.evaluate`: rows that follow one another are read as one, in STREAMS parts."""
+        streams = min(STREAMS, len(batch["tokens"]))
+        rows = len(batch["tokens"]) // streams  # of each part
+        tokens, target = (
+            batch[name][: streams * rows].view(streams, rows, -1).unbind(1) for name in ("tokens", "target")
+        )
+        state, losses = self._start(streams), []
+        for read, follow in zip(tokens, target, strict=True):
+            logits, state = self.forward(read, state)
+            losses.append(_surprise(logits, follow))
+        return {"loss": torch.stack(losses).mean()}
 
     def export_module(self) -> nn.Module:
         return exportable(self.network)
@@ -46,7 +57,13 @@ class NextToken(Objective):
         return {"sample": self.task.answer(as_run(self.export_module(), self.task), SAMPLE)["text"]}
 
     def _loss(self, batch: Tensors) -> Tensor:
-        tokens = batch["tokens"]
-        state = next(self.network.parameters()).new_zeros(len(tokens), *self.task.state_shape)
-        logits, _ = self.forward(tokens, state)  # [B, T, V]
-        return F.cross_entropy(logits.flatten(0, 1).float(), batch["target"].flatten())
+        logits, _ = self.forward(batch["tokens"], self._start(len(batch["tokens"])))
+        return _surprise(logits, batch["target"])
+
+    def _start(self, texts: int) -> Tensor:
+        return next(self.network.parameters()).new_zeros(texts, *self.task.state_shape)
+
+
+def _surprise(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean nats of [B, T, V] at [B, T]."""
+    return F.cross_entropy(logits.flatten(0, 1).float(), target.flatten())

@@ -1,6 +1,7 @@
 """The Transformer against torch's own layers, the paper's formulas, itself step by step, and its graphs."""
 
 import io
+import itertools
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -375,3 +376,48 @@ def test_axes_have_names(exported: tuple[Transformer, Graph, Graph]) -> None:
     assert [name for name, _, _ in decoder.inputs] == list(DECODER_INPUTS)
     assert decoder.inputs[-1] == ("past_values", "tensor(float)", ["batch", *kept])
     assert decoder.outputs[0] == ("logits", "tensor(float)", ["batch", "token_length", VOCABULARY])
+
+
+# Copying
+
+
+@pytest.fixture
+def copier() -> Transformer:
+    transformer = Transformer(TransformerConfig(WIDTH, HEADS, LAYERS, hidden=48, copying=True), VOCABULARY)
+    stir(transformer)
+    return transformer.eval()
+
+
+def test_copying_gives_a_share_to_where_the_last_layer_looks(copier: Transformer) -> None:
+    source, target = padded(3, 5), tokens(3, 4)
+    source[0, 1] = source[0, 0]  # a token that comes twice has the shares of both places
+    shares: list[Tensor] = []
+    assert copier.copying is not None
+    copier.copying.register_forward_hook(lambda _module, _inputs, output: shares.append(output.sigmoid()))
+    probabilities = copier(source, target).exp()
+    looked = copier.alignment(source, target)[:, -1].mean(dim=1)  # [B, T, S]
+    copier.copying = None
+    expected = (1 - shares[0]) * copier(source, target).softmax(dim=2)
+    for row, step, place in itertools.product(range(3), range(4), range(5)):
+        expected[row, step, source[row, place]] += shares[0][row, step, 0] * looked[row, step, place]
+    torch.testing.assert_close(probabilities, expected)
+    torch.testing.assert_close(probabilities.sum(dim=2), torch.ones(3, 4))
+
+
+def test_copying_step_by_step(copier: Transformer) -> None:
+    source, target = padded(2, 5), tokens(2, 4)
+    memory, past = copier.project(copier.read(source)), copier.nothing(source)
+    answers = []
+    for token in target.split(1, dim=1):
+        logits, *past = copier.write(token, source, *memory, *past)
+        answers.append(logits)
+    torch.testing.assert_close(torch.cat(answers, dim=1), copier(source, target), atol=1e-5, rtol=1e-5)
+
+
+def test_what_cannot_be_written_is_improbable_and_no_infinity(copier: Transformer) -> None:
+    assert copier.copying is not None
+    with torch.no_grad():
+        copier.copying.bias.fill_(200)  # everything is copied
+    logits = copier(torch.full((1, 3), 5), tokens(1, 2))
+    assert logits.isfinite().all()
+    assert (logits.argmax(dim=2) == 5).all()

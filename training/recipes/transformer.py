@@ -97,7 +97,11 @@ TSV_RECIPE = TransformerRecipe(
     model=TransformerConfig(width=192, heads=4, layers=3, hidden=384, dropout=0.2),
     optimizer=MUON,
 )
-SUMMARY = replace(TSV_RECIPE, model=TransformerConfig(width=128, heads=4, layers=2, hidden=256, dropout=0.2))
+# A summary has words of its source that nothing else has.
+SUMMARY = replace(
+    TSV_RECIPE,
+    model=TransformerConfig(width=128, heads=4, layers=2, hidden=256, dropout=0.2, copying=True),
+)
 RECIPES = (
     NUMBERS,
     replace(NUMBERS, dataset="numbers-en-de"),

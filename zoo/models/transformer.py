@@ -14,6 +14,10 @@ difficulty of training deep feedforward neural networks"), biases 0, and embeddi
 by √D they are about as large as the positions added to them; unscaled, as the output's weights, they give
 logits with a variance of 1.
 
+With `copying`, tokens of the source can be written as they are, known to the vocabulary's weights or not: a
+gate mixes the output's probabilities with those of the source's tokens, by where the last layer looks, as in
+See, Liu & Manning (2017), "Get To The Point", arXiv:1704.04368.
+
 Shape legend: B batch, S source places, T target places, P target places written before, D width,
 V vocabulary, L layers, H heads, K width of a head (D / H).
 """
@@ -28,6 +32,7 @@ from torch.nn import functional
 
 from zoo.layers.attention import MultiHeadAttention, hidden_future, sinusoidal_positions
 
+LEAST = 1e-9  # probability of which a logarithm is taken
 KeysValues = tuple[Tensor, Tensor]
 """Of the memory, each [B, L, H, S, K], or of the past, each [B, L, H, P, K]."""
 
@@ -49,6 +54,8 @@ class TransformerConfig:
     norm_first: bool = True
     """Normalise what a sublayer reads, which trains without a careful warm-up, or else its sum with what it
     adds to, as in the paper."""
+    copying: bool = False
+    """Whether to write tokens of the source as they are; for answers in its words."""
 
 
 class FeedForward(nn.Sequential):
@@ -152,6 +159,7 @@ class Transformer(nn.Module):
         self.encoder_norm, self.decoder_norm = (
             nn.LayerNorm(config.width) if config.norm_first else nn.Identity() for _ in range(2)
         )
+        self.copying = nn.Linear(config.width, 1) if config.copying else None
         self.apply(_initialize)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
@@ -213,7 +221,10 @@ class Transformer(nn.Module):
             x, *outputs = layer(x, padding, *given)
             kept.append(outputs)
         keys, values, weights = (torch.stack(layers, dim=1) for layers in zip(*kept, strict=True))
-        logits = functional.linear(self.decoder_norm(x), self.embedding.weight)
+        x = self.decoder_norm(x)
+        logits = functional.linear(x, self.embedding.weight)
+        if self.copying is not None:
+            logits = _mixed(logits, weights[:, -1].mean(dim=1), source, self.copying(x))
         return logits, keys, values, weights
 
     def _embed(self, tokens: Tensor, past: int) -> Tensor:
@@ -254,6 +265,17 @@ class DecoderStep(nn.Module):
         past_values: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         return self.transformer.write(tokens, source, memory_keys, memory_values, past_keys, past_values)
+
+
+def _mixed(logits: Tensor, weights: Tensor, source: Tensor, gate: Tensor) -> Tensor:
+    """Logits [B, T, V] of a mixture: the share `sigmoid(gate)` [B, T, 1] goes to the source's tokens [B, S].
+
+    Of that share each token has what the attention's weights [B, T, S] give to its places.
+    """
+    places = source[:, None].expand(-1, logits.shape[1], -1)  # [B, T, S]
+    copied = torch.zeros_like(logits).scatter_add(2, places, gate.sigmoid() * weights)
+    mixture: Tensor = (-gate).sigmoid() * logits.softmax(dim=2) + copied
+    return mixture.clamp_min(LEAST).log()
 
 
 def _initialize(module: nn.Module) -> None:

@@ -105,7 +105,7 @@ def test_unknown_model(client: httpx.Client, name: str) -> None:
     refused(client.post("/classify_image", json={"model": name, "rows": 1}), 404)
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/regress/", "/models.json"])
+@pytest.mark.parametrize("path", ["/nowhere", "/regress/", "/v2/models/../../etc", "/models.json"])
 def test_unknown_route(client: httpx.Client, path: str) -> None:
     refused(client.get(path), 404)
     refused(client.post(path, content=b"x"), 404)

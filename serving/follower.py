@@ -46,7 +46,7 @@ class Follower:
         self._served: dict[str, Served] = {}
         self._refusals: dict[tuple[str, str], Refusal] = {}
         self._attempted: dict[str, str] = {}
-        self._newly_refused = threading.Event()  # since the catalogue was made
+        self._refusals_changed = threading.Event()  # since the catalogue was made
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
 
@@ -83,7 +83,7 @@ class Follower:
         listing = self._source.read()
         champions = {v.model: v for vs in listing.versions.values() for v in vs if CHAMPION in v.aliases}
         waiting = [v for v in champions.values() if self._is_due(v)]
-        if listing == self._listing and not waiting and not self._newly_refused.is_set():
+        if listing == self._listing and not waiting and not self._refusals_changed.is_set():
             return
         self._served = {name: served for name, served in self._served.items() if name in champions}
         for version in waiting:
@@ -118,10 +118,11 @@ class Follower:
             refusal = Refusal(reason, time.monotonic() + LONGEST_PAUSE)
             log.exception("%s version %s could not be loaded", *key)
         else:
-            self._refusals.pop(key, None)
+            if self._refusals.pop(key, None) is not None:
+                self._refusals_changed.set()
             return Served(loaded, version.number)
         self._refusals[key] = refusal
-        self._newly_refused.set()
+        self._refusals_changed.set()
         return refusal
 
     def _checked(self, version: Version) -> LoadedModel:
@@ -140,7 +141,7 @@ class Follower:
         return loaded
 
     def _publish(self, listing: Listing) -> None:
-        self._newly_refused.clear()
+        self._refusals_changed.clear()
         versions = {
             name: [self._entry(version) for version in listing.versions[name]] for name in listing.versions
         }

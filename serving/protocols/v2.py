@@ -90,8 +90,8 @@ class V2Protocol:
             "health/ready": {"GET": self._ready},
             "models/stats": {"GET": self._all_statistics},
             "repository/index": {"POST": self._index},
-            "trace/setting": {"GET": partial(_show, TRACE), "POST": _keep_settings},
-            "logging": {"GET": partial(_show, LOGGING), "POST": _keep_settings},
+            "trace/setting": {"GET": partial(_show, TRACE), "POST": partial(_forbid, FIXED)},
+            "logging": {"GET": partial(_show, LOGGING), "POST": partial(_forbid, FIXED)},
         }
         self._model_routes: dict[str, tuple[str, ModelHandler]] = {
             "": ("GET", self._metadata),
@@ -109,10 +109,9 @@ class V2Protocol:
             handlers = self._handlers(exchange.path.removeprefix(ROOT).removeprefix("/"))
             method = "GET" if exchange.method == "HEAD" else exchange.method
             if method not in handlers:
-                allow = ", ".join(m for m in ("GET", "HEAD", "POST") if m.replace("HEAD", "GET") in handlers)
-                raise Problem(
-                    405, "method_not_allowed", "this path does not take this method", {"Allow": allow}
-                )
+                allow = ", ".join(handlers).replace("GET", "GET, HEAD")
+                message = "this path does not take this method"
+                raise Problem(405, "method_not_allowed", message, {"Allow": allow})
             await handlers[method](exchange)
         except Exception as error:
             problem = v2_problem_of(error)
@@ -120,21 +119,20 @@ class V2Protocol:
             await exchange.answer(problem.status, body, headers=problem.headers, may_shrink=False)
 
     def _handlers(self, path: str) -> Handlers:
-        """What a path answers to; 404 where it is none."""
+        """What a path answers to; 404 where it is none, or one of a model that there is not."""
         if path in self._routes:
             return self._routes[path]
         match path.split("/"):
             case ["models", name, "trace", "setting"]:
-                return {
-                    "GET": partial(self._model_trace, name),
-                    "POST": _keep_settings,
-                }
+                self._versions.catalogue().answering(name)
+                return self._routes["trace/setting"]
             case ["models", name, "versions", version, *rest] if version:
                 return self._model_handlers(name, version, "/".join(rest))
             case ["models", name, *rest]:
                 return self._model_handlers(name, "", "/".join(rest))
             case ["repository", "models", name, "load" | "unload"]:
-                return {"POST": partial(self._keep_versions, name)}
+                self._versions.catalogue().answering(name)
+                return {"POST": partial(_forbid, PROMOTE)}
         raise _no_path()
 
     def _model_handlers(self, name: str, version: str, action: str) -> Handlers:
@@ -142,8 +140,6 @@ class V2Protocol:
             raise _no_path()
         method, handler = self._model_routes[action]
         return {method: lambda exchange: handler(exchange, name, version)}
-
-    # What there is
 
     async def _ready(self, exchange: Exchange) -> None:
         self._versions.catalogue()
@@ -192,16 +188,6 @@ class V2Protocol:
         shown = [rendered(model, number, self._statistics(model, number)) for model, number in versions]
         await _show({"model_stats": shown}, exchange)
 
-    # What cannot be changed
-
-    async def _model_trace(self, name: str, exchange: Exchange) -> None:
-        self._versions.catalogue().answering(name)
-        await _show(TRACE, exchange)
-
-    async def _keep_versions(self, name: str, exchange: Exchange) -> None:
-        self._versions.catalogue().answering(name)
-        raise Problem(403, "forbidden", PROMOTE)
-
 
 def _index_entry(name: str, version: str, refusal: str | None = None) -> dict[str, str]:
     state = "READY" if refusal is None else "UNAVAILABLE"
@@ -212,8 +198,8 @@ async def _show(shown: Any, exchange: Exchange) -> None:
     await exchange.answer(200, orjson.dumps(shown), may_shrink=False)
 
 
-async def _keep_settings(_exchange: Exchange) -> None:
-    raise Problem(403, "forbidden", FIXED)
+async def _forbid(message: str, _exchange: Exchange) -> None:
+    raise Problem(403, "forbidden", message)
 
 
 def _no_path() -> Problem:

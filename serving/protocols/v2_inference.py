@@ -58,7 +58,8 @@ class Inference:
                 return
         else:
             arrays = await self._run(served, interface, request.inputs, deadline)
-        small = all(o.binary for o in request.outputs) or sum(a.size for a in arrays.values()) <= SMALL
+        copied = all(output.binary and not output.classes for output in request.outputs)
+        small = copied or sum(array.size for array in arrays.values()) <= SMALL
         render = partial(answer, name, served, interface, request, arrays)
         await exchange.answer(200, *await self._work(render, small, deadline))
 

@@ -124,6 +124,10 @@ def test_settings(v2: Any) -> None:
     ):
         with pytest.raises(InferenceServerException, match=r"\[403\]"):
             change()
+    with pytest.raises(InferenceServerException, match=r"\[404\]"):
+        v2.get_trace_settings("nothing")
+    with pytest.raises(InferenceServerException, match=r"\[404\]"):
+        v2.update_trace_settings("nothing", {"trace_rate": "1"})
 
 
 @pytest.mark.parametrize("coding", [None, "gzip", "deflate"])

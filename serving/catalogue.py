@@ -9,10 +9,12 @@ import orjson
 from pydantic import BaseModel, Field
 
 from serving.engine import LoadedModel
+from serving.source import Listing, Version
 from zoo.bundle import Manifest
 from zoo.errors import NotFound
 from zoo.tasks import TASKS, Task
 from zoo.tasks.base import Lineage
+from zoo.version import CHAMPION
 
 # ONNX Runtime's names of tensor types in the words of the Open Inference Protocol.
 DATATYPES = {
@@ -86,7 +88,7 @@ class ModelList(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """A version that answers to its model's name."""
+    """A version that was loaded, and answers."""
 
     loaded: LoadedModel
     version: str
@@ -142,8 +144,8 @@ class Served:
         return ModelDetails(
             **dict(entry),
             versions=versions,
-            inputs=[_tensor(*i) for i in self.loaded.graph.inputs],
-            outputs=[_tensor(*o) for o in self.loaded.graph.outputs],
+            inputs=[tensor(*i) for i in self.loaded.graph.inputs],
+            outputs=[tensor(*o) for o in self.loaded.graph.outputs],
             card=self.loaded.card,
         )
 
@@ -154,14 +156,16 @@ class Catalogue:
     def __init__(
         self,
         served: Iterable[Served],
-        data_sets: Mapping[str, str],
+        listing: Listing,
         versions: Mapping[str, list[VersionEntry]],
     ) -> None:
-        """`data_sets` names the model of a data set where that is known, `versions` lists each model's."""
+        """`served` are the champions, `listing` is what the source holds, `versions` the entries of that."""
         self._served = {s.manifest.model: s for s in served}
-        for data_set, model in _data_set_names(self._served, data_sets).items():
+        for data_set, model in _data_set_names(self._served, listing.data_sets).items():
             self._served.setdefault(data_set, self._served[model])
-        self._versions = versions
+        self._listing = listing
+        self.versions = versions
+        """By registered model, newest first."""
         self.entries = [self._served[name].entry(name) for name in sorted(self._served)]
         self.list_json = ModelList(models=self.entries).model_dump_json().encode()
         self._details = {
@@ -179,6 +183,37 @@ class Catalogue:
         except KeyError:
             raise self._nothing(name) from None
 
+    def version(self, name: str, wanted: str) -> Served | Version:
+        """What a number or an alias of a name's model stands for; a `Version` is still to be loaded.
+
+        `NotFound` says why none answers, such as the gate that it failed.
+        """
+        if wanted == CHAMPION:  # while a new champion is refused, the one that answers to the name
+            return self.find(name)
+        served, model = self._served.get(name), self.model(name)
+        if model not in self._listing.versions:
+            raise self._nothing(name)
+        for version in self._listing.versions[model]:
+            if wanted == version.number or wanted in version.aliases:
+                if served is not None and served.version == version.number:
+                    return served
+                if not version.passed:
+                    raise NotFound(f"version {version.number} of {model!r} is refused: {version.reason}")
+                return version
+        raise NotFound(f"{model!r} has no such version or alias; GET /models/{model} lists those that it has")
+
+    def answering(self, name: str) -> list[str]:
+        """Numbers of the versions that answer for a name, oldest first; `NotFound` where nothing has it."""
+        entries = self.versions.get(self.model(name))
+        if entries is None:
+            raise self._nothing(name)
+        return [entry.version for entry in reversed(entries) if entry.state != "refused"]
+
+    def model(self, name: str) -> str:
+        """The registered model behind a name, which may be a data set's."""
+        served = self._served.get(name)
+        return name if served is None else served.manifest.model
+
     def details_json(self, name: str) -> bytes:
         """The answer to `GET /models/{name}`; `NotFound` as above."""
         try:
@@ -187,7 +222,7 @@ class Catalogue:
             raise self._nothing(name) from None
 
     def _nothing(self, name: str) -> NotFound:
-        versions = self._versions.get(name)
+        versions = self.versions.get(name)
         if not versions:
             return NotFound("no model answers to this name; GET /models lists the names that do")
         newest = versions[0]
@@ -229,6 +264,7 @@ def _best(served: Mapping[str, Served]) -> str:
     return min(sorted(served), key=rank)
 
 
-def _tensor(name: str, onnx_type: str, shape: list[Any]) -> Tensor:
+def tensor(name: str, onnx_type: str, shape: list[Any]) -> Tensor:
+    """An input or output as ONNX Runtime describes it."""
     sizes = [size if isinstance(size, int) else -1 for size in shape]
     return Tensor(name=name, datatype=DATATYPES[onnx_type], shape=sizes)

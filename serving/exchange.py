@@ -20,6 +20,7 @@ SMALL_BODY = 16_384
 COMPRESS_FROM = 1024  # bytes; below, a packet more or less is not saved
 
 JSON = b"application/json"
+TENSORS = b"application/octet-stream"
 SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 GZIP, ZLIB, RAW_DEFLATE = 31, 15, -15  # window bits of zlib
 CODINGS = {b"gzip": GZIP, b"x-gzip": GZIP, b"deflate": ZLIB}
@@ -95,13 +96,18 @@ class Exchange:
         return await engine.offload(partial(decompress, data, coding), deadline)
 
     async def answer(
-        self, status: int, body: bytes, media_type: bytes = JSON, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        body: bytes,
+        media_type: bytes = JSON,
+        headers: Mapping[str, str] | None = None,
+        may_shrink: bool = True,
     ) -> None:
-        """Sends the answer, compressed where the client asks for it and it pays."""
+        """Sends the answer, compressed where it may be, the client asks for it and it pays."""
         fields = [(b"content-type", media_type), (b"x-request-id", self.request_id)]
         if headers:
             fields += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        if len(body) >= COMPRESS_FROM and media_type == JSON:  # pictures are compressed
+        if may_shrink and len(body) >= COMPRESS_FROM and media_type in (JSON, TENSORS):  # not pictures
             fields.append((b"vary", b"accept-encoding"))
             coding = accepted_coding(self.headers.get(b"accept-encoding", b""))
             if coding is not None:

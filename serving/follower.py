@@ -1,4 +1,7 @@
-"""Follows a source of versions: loads what becomes champion, then swaps the catalogue in one step."""
+"""Follows a source of versions: loads what becomes champion, then swaps the catalogue in one step.
+
+Other versions are loaded when they are asked for, by the same checks.
+"""
 
 import gc
 import logging
@@ -10,7 +13,7 @@ from typing import Literal
 from serving.catalogue import Catalogue, Served, VersionEntry
 from serving.engine import Engine, LoadedModel
 from serving.source import Listing, Source, Version
-from zoo.errors import BundleError
+from zoo.errors import BundleError, NotFound
 from zoo.version import CHAMPION
 
 log = logging.getLogger(__name__)
@@ -21,7 +24,7 @@ RETRY_SECONDS = 60.0  # a version that failed its checks is tried again, should 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a champion could not be loaded."""
+    """Why a version could not be loaded."""
 
     reason: str
     retry_at: float
@@ -43,6 +46,7 @@ class Follower:
         self._served: dict[str, Served] = {}
         self._refusals: dict[tuple[str, str], Refusal] = {}
         self._attempted: dict[str, str] = {}
+        self._refusals_changed = threading.Event()  # since the catalogue was made
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
 
@@ -53,6 +57,17 @@ class Follower:
     def stop(self) -> None:
         """Ends the thread after the step that it is at."""
         self._stop.set()
+
+    def load(self, version: Version) -> Served:
+        """A version that passed its gate, checked as a champion is; `NotFound` says why it is refused.
+
+        Takes as long as it takes to load it, unless it was refused a short time ago.
+        """
+        refusal = self._refusals.get((version.model, version.number))
+        outcome = self._load(version) if refusal is None or time.monotonic() > refusal.retry_at else refusal
+        if isinstance(outcome, Refusal):
+            raise NotFound(f"version {version.number} of {version.model!r} is refused: {outcome.reason}")
+        return outcome
 
     def _follow(self) -> None:
         pause = 0.0
@@ -68,11 +83,13 @@ class Follower:
         listing = self._source.read()
         champions = {v.model: v for vs in listing.versions.values() for v in vs if CHAMPION in v.aliases}
         waiting = [v for v in champions.values() if self._is_due(v)]
-        if listing == self._listing and not waiting:
+        if listing == self._listing and not waiting and not self._refusals_changed.is_set():
             return
         self._served = {name: served for name, served in self._served.items() if name in champions}
         for version in waiting:
-            self._load(version)
+            if isinstance(served := self._load(version), Served):
+                self._served[version.model] = served
+                log.info("%s version %s is served", version.model, version.number)
             if self.catalogue is not None:  # one after the other, but all before the service is ready
                 self._publish(listing)
         self._attempted = {name: version.number for name, version in champions.items()}
@@ -89,21 +106,24 @@ class Follower:
         just_promoted = self._attempted.get(version.model) != version.number
         return refusal is None or just_promoted or time.monotonic() > refusal.retry_at
 
-    def _load(self, version: Version) -> None:
+    def _load(self, version: Version) -> Served | Refusal:
         key = (version.model, version.number)
         try:
             loaded = self._checked(version)
         except BundleError as error:
-            self._refusals[key] = Refusal(str(error), time.monotonic() + RETRY_SECONDS)
+            refusal = Refusal(str(error), time.monotonic() + RETRY_SECONDS)
             log.error("%s version %s is refused: %s", *key, error)
         except Exception as error:  # a store that cannot be reached, a device that is out of memory
             reason = f"could not be loaded: {type(error).__name__}"
-            self._refusals[key] = Refusal(reason, time.monotonic() + LONGEST_PAUSE)
+            refusal = Refusal(reason, time.monotonic() + LONGEST_PAUSE)
             log.exception("%s version %s could not be loaded", *key)
         else:
-            self._refusals.pop(key, None)
-            self._served[version.model] = Served(loaded, version.number)
-            log.info("%s version %s is served", *key)
+            if self._refusals.pop(key, None) is not None:
+                self._refusals_changed.set()
+            return Served(loaded, version.number)
+        self._refusals[key] = refusal
+        self._refusals_changed.set()
+        return refusal
 
     def _checked(self, version: Version) -> LoadedModel:
         if not version.passed:
@@ -121,10 +141,11 @@ class Follower:
         return loaded
 
     def _publish(self, listing: Listing) -> None:
+        self._refusals_changed.clear()
         versions = {
             name: [self._entry(version) for version in listing.versions[name]] for name in listing.versions
         }
-        self.catalogue = Catalogue(self._served.values(), listing.data_sets, versions)
+        self.catalogue = Catalogue(self._served.values(), listing, versions)
 
     def _entry(self, version: Version) -> VersionEntry:
         served = self._served.get(version.model)

@@ -25,6 +25,8 @@ class Settings(BaseModel):
     """Seconds after which a request is answered 504; a request's `X-Request-Timeout` may only shorten it."""
     poll: Annotated[float, Field(gt=0, le=5)] = 1.0
     """Seconds between two looks at the registry."""
+    on_demand: Annotated[int, Field(ge=1)] = 8
+    """Versions other than champions that stay loaded; the least recently used ones give way."""
     bundles: DirectoryPath | None = None
     """Serve the exported bundles under this directory instead of a registry."""
 

@@ -33,10 +33,13 @@ class Listing:
 
 
 class Source(Protocol):
-    """Lists versions and hands out their bundles. Used by one thread."""
+    """Lists versions and hands out their bundles."""
 
     def read(self) -> Listing:
-        """The current listing; any exception means that the source cannot be reached now."""
+        """The current listing; any exception means that the source cannot be reached now.
+
+        Called by one thread; bundles are asked for by others, too.
+        """
 
     def bundle(self, version: Version) -> AbstractContextManager[Path]:
         """The directory with the version's bundle, there while the context is open."""

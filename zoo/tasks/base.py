@@ -138,6 +138,8 @@ class Task(BaseModel, ABC):
     outputs: ClassVar[tuple[str, ...]]
     """Names of its outputs."""
 
+    max_batch: ClassVar[int] = MAX_BATCH
+    """Rows, images or texts of one request at most."""
     names_data_sets: ClassVar[bool] = True
     """Whether a data set's name may stand for a model of this kind."""
     picture: ClassVar[Draw | None] = None
@@ -196,6 +198,10 @@ class Task(BaseModel, ABC):
 
     def varying_axes(self) -> dict[str, Axis]:
         """Axes of any length, other than the batch's, of inputs that have one."""
+        return {}
+
+    def choices(self) -> dict[str, int]:
+        """Inputs whose values are indices, and the number of what they choose from."""
         return {}
 
     @abstractmethod

@@ -81,6 +81,7 @@ class ImageGeneration(Task):
 
     endpoint: ClassVar[str] = "/generate_images"
     payload: ClassVar[str | None] = None
+    max_batch: ClassVar[int] = MAX_COUNT
     names_data_sets: ClassVar[bool] = False  # it makes such data, and answers nothing about them
     primary_metric: ClassVar[str] = "frechet_distance"
     higher_is_better: ClassVar[bool] = False
@@ -116,6 +117,9 @@ class ImageGeneration(Task):
 
     def example_inputs(self, batch: int) -> Arrays:
         return {"latent": self._latents(EXAMPLE_SEED, batch), "class": self._in_turn(batch)}
+
+    def choices(self) -> dict[str, int]:
+        return {"class": len(self.labels)}
 
     def evaluate(self, run: Run, split: Arrays) -> dict[str, float]:
         """Metrics of a generator that is followed by a judge, against real images.

@@ -26,6 +26,7 @@ from zoo.tasks.text_tokenizer import (
 )
 
 MAX_PROMPT = 65_536  # characters
+MAX_PROMPTS = 16  # in one request; they are answered one after the other
 MAX_PROMPT_TOKENS = 8192  # a second's reading or two
 MAX_NEW_TOKENS = 4096
 MAX_STOPS, MAX_STOP = 16, 256  # strings, and characters of one
@@ -138,6 +139,7 @@ class LanguageModelling(Task):
     inputs: ClassVar[tuple[str, ...]] = ("tokens", "state")
     outputs: ClassVar[tuple[str, ...]] = ("logits", "next_state")
     documents: ClassVar[tuple[str, ...]] = ("tokenizer",)
+    max_batch: ClassVar[int] = MAX_PROMPTS
 
     @classmethod
     def fit(cls, train: Arrays, schema: Schema) -> Self:

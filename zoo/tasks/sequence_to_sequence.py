@@ -100,6 +100,7 @@ class SequenceToSequence(Task):
     inputs: ClassVar[tuple[str, ...]] = ENCODER.inputs
     outputs: ClassVar[tuple[str, ...]] = ENCODER.outputs
     documents: ClassVar[tuple[str, ...]] = ("tokenizer",)
+    max_batch: ClassVar[int] = MAX_TEXTS
 
     @property
     def primary_metric(self) -> str:  # type: ignore[override]  # of this kind, the data set's choice

@@ -1,0 +1,206 @@
+"""The Open Inference Protocol, version 2, with Triton's extensions, as `tritonclient.http` speaks it.
+
+https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md,
+https://github.com/triton-inference-server/server/tree/main/docs/protocol
+
+Kinds whose answer is one run take and give the graph's own tensors; kinds that write take and give texts.
+A version in a path is a number or an alias. Only what a model computes is sent compressed: Triton's client
+that awaits asks for compression whatever it wants to know, and does not understand it elsewhere.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import orjson
+
+from serving.catalogue import Catalogue, Served
+from serving.engine import Engine
+from serving.exchange import Exchange
+from serving.on_demand import OnDemand
+from serving.problem import Problem
+from serving.protocols.v2_inference import Inference
+from serving.protocols.v2_problem import v2_problem_of
+from serving.protocols.v2_request import json_object, member
+from serving.protocols.v2_statistics import Statistics, nothing_counted, rendered
+from serving.protocols.v2_versions import Versions
+
+Handler = Callable[[Exchange], Awaitable[None]]
+Handlers = dict[str, Handler]
+"""By method."""
+ModelHandler = Callable[[Exchange, str, str], Awaitable[None]]
+"""Of the model's name and the version asked for; an empty version is the champion."""
+
+ROOT = "/v2"
+SERVER = {
+    "name": "model-zoo",
+    "version": "1",
+    "extensions": [
+        "binary_tensor_data",
+        "classification",
+        "statistics",
+        "model_configuration",
+        "model_repository",
+        "parameters",
+        "generate",
+        "trace",
+        "logging",
+    ],
+}
+TRACE = {
+    "trace_file": "",
+    "trace_level": ["OFF"],
+    "trace_rate": "1000",
+    "trace_count": "-1",
+    "log_frequency": "0",
+    "trace_mode": "triton",
+}
+LOGGING = {
+    "log_file": "",
+    "log_info": True,
+    "log_warning": True,
+    "log_error": True,
+    "log_verbose_level": 0,
+    "log_format": "default",
+}
+PROMOTE = "versions follow the registry: `zoo promote NAME VERSION` has a model answer with another one"
+FIXED = "settings are read once, when the service starts"
+
+
+class V2Protocol:
+    """Answers each exchange at a path under `/v2`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        catalogue: Callable[[], Catalogue | None],
+        on_demand: OnDemand,
+        deadline: float,
+        statistics: Statistics = nothing_counted,
+    ) -> None:
+        """`catalogue` gives the snapshot of the moment, `deadline` is the longest in seconds."""
+        self._engine = engine
+        self._deadline = deadline
+        self._statistics = statistics
+        self._versions = Versions(catalogue, on_demand)
+        inference = Inference(engine, self._versions, deadline)
+        self._routes: dict[str, Handlers] = {
+            "": {"GET": partial(_show, SERVER)},
+            "health/live": {"GET": partial(_show, {"live": True})},
+            "health/ready": {"GET": self._ready},
+            "models/stats": {"GET": self._all_statistics},
+            "repository/index": {"POST": self._index},
+            "trace/setting": {"GET": partial(_show, TRACE), "POST": partial(_forbid, FIXED)},
+            "logging": {"GET": partial(_show, LOGGING), "POST": partial(_forbid, FIXED)},
+        }
+        self._model_routes: dict[str, tuple[str, ModelHandler]] = {
+            "": ("GET", self._metadata),
+            "ready": ("GET", self._model_ready),
+            "config": ("GET", self._config),
+            "stats": ("GET", self._model_statistics),
+            "infer": ("POST", inference.infer),
+            "generate": ("POST", inference.generate),
+            "generate_stream": ("POST", inference.generate_stream),
+        }
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Answers, errors included."""
+        try:
+            handlers = self._handlers(exchange.path.removeprefix(ROOT).removeprefix("/"))
+            method = "GET" if exchange.method == "HEAD" else exchange.method
+            if method not in handlers:
+                allow = ", ".join(handlers).replace("GET", "GET, HEAD")
+                message = "this path does not take this method"
+                raise Problem(405, "method_not_allowed", message, {"Allow": allow})
+            await handlers[method](exchange)
+        except Exception as error:
+            problem = v2_problem_of(error)
+            body = orjson.dumps({"error": problem.message})
+            await exchange.answer(problem.status, body, headers=problem.headers, may_shrink=False)
+
+    def _handlers(self, path: str) -> Handlers:
+        """What a path answers to; 404 where it is none, or one of a model that there is not."""
+        if path in self._routes:
+            return self._routes[path]
+        match path.split("/"):
+            case ["models", name, "trace", "setting"]:
+                self._versions.catalogue().answering(name)
+                return self._routes["trace/setting"]
+            case ["models", name, "versions", version, *rest] if version:
+                return self._model_handlers(name, version, "/".join(rest))
+            case ["models", name, *rest]:
+                return self._model_handlers(name, "", "/".join(rest))
+            case ["repository", "models", name, "load" | "unload"]:
+                self._versions.catalogue().answering(name)
+                return {"POST": partial(_forbid, PROMOTE)}
+        raise _no_path()
+
+    def _model_handlers(self, name: str, version: str, action: str) -> Handlers:
+        if action not in self._model_routes:
+            raise _no_path()
+        method, handler = self._model_routes[action]
+        return {method: lambda exchange: handler(exchange, name, version)}
+
+    async def _ready(self, exchange: Exchange) -> None:
+        self._versions.catalogue()
+        await _show({"ready": True}, exchange)
+
+    async def _model_ready(self, exchange: Exchange, name: str, version: str) -> None:
+        await self._versions.find(name, version, exchange.deadline(self._deadline))
+        await _show({"name": name, "ready": True}, exchange)
+
+    async def _metadata(self, exchange: Exchange, name: str, version: str) -> None:
+        served = await self._versions.find(name, version, exchange.deadline(self._deadline))
+        versions = self._versions.catalogue().answering(name)
+        await _show(self._versions.interface(served).metadata(name, versions), exchange)
+
+    async def _config(self, exchange: Exchange, name: str, version: str) -> None:
+        served = await self._versions.find(name, version, exchange.deadline(self._deadline))
+        await _show(self._versions.interface(served).config(name, served), exchange)
+
+    async def _index(self, exchange: Exchange) -> None:
+        body = await exchange.body(self._engine, exchange.deadline(self._deadline))
+        only_ready = member(json_object(body), "ready", bool, False) if body else False
+        catalogue = self._versions.catalogue()
+        entries = [
+            _index_entry(name, entry.version, entry.reason if entry.state == "refused" else None)
+            for name, versions in sorted(catalogue.versions.items())
+            for entry in versions
+        ]
+        entries += [_index_entry(e.name, e.lineage.version) for e in catalogue.entries if e.alias_of]
+        shown = [e for e in entries if e["state"] == "READY" or not only_ready]
+        await _show(shown, exchange)
+
+    async def _all_statistics(self, exchange: Exchange) -> None:
+        catalogue = self._versions.catalogue()
+        everything = [(m, number) for m in sorted(catalogue.versions) for number in catalogue.answering(m)]
+        await self._show_statistics(exchange, everything)
+
+    async def _model_statistics(self, exchange: Exchange, name: str, version: str) -> None:
+        catalogue = self._versions.catalogue()
+        numbers = catalogue.answering(name)
+        if version:
+            found = catalogue.version(name, version)
+            numbers = [found.version if isinstance(found, Served) else found.number]
+        await self._show_statistics(exchange, [(catalogue.model(name), number) for number in numbers])
+
+    async def _show_statistics(self, exchange: Exchange, versions: list[tuple[str, str]]) -> None:
+        shown = [rendered(model, number, self._statistics(model, number)) for model, number in versions]
+        await _show({"model_stats": shown}, exchange)
+
+
+def _index_entry(name: str, version: str, refusal: str | None = None) -> dict[str, str]:
+    state = "READY" if refusal is None else "UNAVAILABLE"
+    return {"name": name, "version": version, "state": state, "reason": refusal or ""}
+
+
+async def _show(shown: Any, exchange: Exchange) -> None:
+    await exchange.answer(200, orjson.dumps(shown), may_shrink=False)
+
+
+async def _forbid(message: str, _exchange: Exchange) -> None:
+    raise Problem(403, "forbidden", message)
+
+
+def _no_path() -> Problem:
+    return Problem(404, "not_found", "nothing answers at this path")

@@ -1,0 +1,176 @@
+"""Inference by the Open Inference Protocol: a graph's own tensors, or texts of the kinds that write them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import orjson
+
+from serving.catalogue import Served
+from serving.engine import BATCH, Engine
+from serving.event_stream import EventStream
+from serving.exchange import JSON, SMALL_BODY, TENSORS, Exchange
+from serving.problem import Problem
+from serving.protocols.v2_answer import answer, head
+from serving.protocols.v2_model import TEXT_INPUT, TEXT_OUTPUT, Interface
+from serving.protocols.v2_problem import v2_problem_of
+from serving.protocols.v2_request import InferenceRequest, json_length, member, parse
+from serving.protocols.v2_text import parse_generate, requests_for, texts_of
+from serving.protocols.v2_versions import Versions
+from zoo.errors import InvalidInput
+from zoo.tasks import Arrays
+from zoo.tasks.base import Generation, Request, Run, run_in_batches
+
+T = TypeVar("T")
+Tell = Callable[[str], Awaitable[None]]
+
+SMALL = 8192  # numbers that the event loop writes as JSON in about a millisecond
+SMALL_BINARY = 1 << 20  # bytes of tensors that need no more than a look, as long as that
+
+
+class Inference:
+    """Answers `infer`, `generate` and `generate_stream`."""
+
+    def __init__(self, engine: Engine, versions: Versions, deadline: float) -> None:
+        """`deadline` is the longest in seconds."""
+        self._engine = engine
+        self._versions = versions
+        self._deadline = deadline
+
+    async def infer(self, exchange: Exchange, name: str, version: str) -> None:
+        """Tensors to tensors."""
+        if exchange.media_type not in (JSON, TENSORS):
+            raise _not_understood("application/json and application/octet-stream")
+        deadline = exchange.deadline(self._deadline)
+        served = await self._versions.find(name, version, deadline)
+        interface = self._versions.interface(served)
+        body = await exchange.body(self._engine, deadline)
+        length = json_length(body, exchange.headers.get(b"inference-header-content-length"))
+        small = length <= SMALL_BODY and len(body) <= SMALL_BINARY
+        request = await self._work(partial(parse, body, length, interface), small, deadline)
+        deadline = self._deadline_of(exchange, request.parameters)
+        if interface.writes:
+            arrays = await self._written(exchange, served, request, deadline)
+            if arrays is None:
+                return
+        else:
+            arrays = await self._run(served, interface, request.inputs, deadline)
+        copied = all(output.binary and not output.classes for output in request.outputs)
+        small = copied or sum(array.size for array in arrays.values()) <= SMALL
+        render = partial(answer, name, served, interface, request, arrays)
+        await exchange.answer(200, *await self._work(render, small, deadline))
+
+    async def generate(self, exchange: Exchange, name: str, version: str) -> None:
+        """A text to a text."""
+        served, request, deadline = await self._asked(exchange, name, version, streamed=False)
+        generation = await self._begun(served, request, deadline)
+        if await self._write(exchange, generation, deadline, _tell_nobody):
+            (text,) = texts_of(served.task.decode(request, generation.outputs))
+            fields = {**head(name, served), TEXT_OUTPUT: text, "parameters": served.lineage_json}
+            await exchange.answer(200, orjson.dumps(fields))
+
+    async def generate_stream(self, exchange: Exchange, name: str, version: str) -> None:
+        """A text to the pieces of another, each an event as soon as it is written."""
+        served, request, deadline = await self._asked(exchange, name, version, streamed=True)
+        generation = await self._begun(served, request, deadline)
+        events = EventStream(exchange, served.lineage_headers)
+        sent = 0  # characters
+
+        async def tell(piece: str) -> None:
+            nonlocal sent
+            sent += len(piece)
+            if piece:
+                await events.send(orjson.dumps({**head(name, served), TEXT_OUTPUT: piece}))
+
+        try:
+            if await self._write(exchange, generation, deadline, tell):
+                (text,) = texts_of(served.task.decode(request, generation.outputs))
+                rest = {**head(name, served), TEXT_OUTPUT: text[sent:]}
+                await events.send(orjson.dumps(rest), more=False)
+        except Exception as error:
+            if not events.begun:
+                raise
+            await events.send(orjson.dumps({"error": v2_problem_of(error).message}), more=False)
+
+    async def _run(self, served: Served, interface: Interface, inputs: Arrays, deadline: float) -> Arrays:
+        rows = len(next(iter(inputs.values())))
+        if sum(array.size for array in inputs.values()) > rows * interface.usual_row:
+            # Longer than what the version was timed by: not to be run on the event loop.
+            run = partial(run_in_batches, served.loaded.graph, inputs, BATCH)
+            return await self._engine.offload(run, deadline)
+        return await self._engine.run(served.loaded, inputs, deadline)
+
+    async def _written(
+        self, exchange: Exchange, served: Served, request: InferenceRequest, deadline: float
+    ) -> Arrays | None:
+        """What is written for each text; None where the client has left."""
+        asked = requests_for(served.task, request.inputs[TEXT_INPUT].tolist(), request.parameters)
+        texts: list[str] = []
+        for one in asked:
+            generation = await self._begun(served, one, deadline)
+            if not await self._write(exchange, generation, deadline, _tell_nobody):
+                return None
+            texts += texts_of(served.task.decode(one, generation.outputs))
+        return {TEXT_OUTPUT: np.array(texts, object)}
+
+    async def _asked(
+        self, exchange: Exchange, name: str, version: str, streamed: bool
+    ) -> tuple[Served, Request, float]:
+        """The version that is to write, what it is asked, and until when."""
+        if exchange.media_type != JSON:
+            raise _not_understood("application/json")
+        deadline = exchange.deadline(self._deadline)
+        served = await self._versions.find(name, version, deadline)
+        _writing(served)
+        body = await exchange.body(self._engine, deadline)
+        read = partial(parse_generate, body, streamed)
+        text, parameters = await self._work(read, len(body) <= SMALL_BODY, deadline)
+        (request,) = requests_for(served.task, [text], parameters)
+        return served, request, self._deadline_of(exchange, parameters)
+
+    async def _begun(self, served: Served, request: Request, deadline: float) -> Generation:
+        """The answer at its beginning; to make tokens of a text takes longer than the event loop has."""
+        begin = partial(_writing(served), served.loaded.graph, request)
+        return await self._engine.offload(begin, deadline)
+
+    async def _write(self, exchange: Exchange, generation: Generation, deadline: float, tell: Tell) -> bool:
+        """Writes to the end, and tells of each piece; false, and ended at once, where the client leaves."""
+        left = asyncio.create_task(exchange.client_left())
+        try:
+            async with aclosing(self._engine.pieces(generation, deadline)) as pieces:
+                async for piece in pieces:
+                    if left.done():
+                        return False
+                    await tell(piece)
+            return True
+        finally:
+            left.cancel()
+
+    async def _work(self, work: Callable[[], T], small: bool, deadline: float) -> T:
+        return work() if small else await self._engine.offload(work, deadline)
+
+    def _deadline_of(self, exchange: Exchange, parameters: dict[str, Any]) -> float:
+        """The deadline, where `timeout` asks for less in microseconds; 0 asks for nothing."""
+        microseconds = member(parameters, "timeout", int, 0)
+        if microseconds < 0:
+            raise InvalidInput("timeout: expected microseconds")
+        return exchange.deadline(min(self._deadline, microseconds / 1e6 or self._deadline))
+
+
+def _writing(served: Served) -> Callable[[Run, Request], Generation]:
+    """What begins the answers of a model that writes; `InvalidInput` of one that does not."""
+    generate: Callable[[Run, Request], Generation] | None = served.task.generate
+    if generate is None:
+        raise InvalidInput("this model writes no texts: POST its tensors to infer")
+    return generate
+
+
+async def _tell_nobody(piece: str) -> None:
+    """The answer is sent as a whole."""
+
+
+def _not_understood(accepted: str) -> Problem:
+    return Problem(415, "unsupported_media_type", f"this path takes {accepted}")

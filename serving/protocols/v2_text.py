@@ -1,0 +1,67 @@
+"""Texts of the Open Inference Protocol as requests of the typed endpoints, whose answers are texts again."""
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from serving.protocols.v2_model import TEXT_INPUT
+from serving.protocols.v2_request import json_object, member
+from zoo.errors import InvalidInput
+from zoo.tasks import Task
+from zoo.tasks.base import Request
+from zoo.tasks.language_modelling import LanguageModelling
+
+SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "seed", "stop")
+BEAMS = ("beam_size",)
+OF_THE_PROTOCOL = {
+    "timeout",
+    "priority",
+    "binary_data_output",
+    "sequence_id",
+    "sequence_start",
+    "sequence_end",
+}
+"""Parameters that are none of the task's."""
+REPORTED = 5  # wrong parameters that a message names
+
+
+def requests_for(task: Task, texts: list[str], parameters: dict[str, Any]) -> list[Request]:
+    """One request a text, or one for all where the kind takes several; `InvalidInput` names what is wrong."""
+    one_each = isinstance(task, LanguageModelling)
+    allowed = SAMPLING if one_each else BEAMS
+    given = {name: value for name, value in parameters.items() if name not in OF_THE_PROTOCOL}
+    if unknown := given.keys() - set(allowed):
+        named = ", ".join(name[:64] for name in sorted(unknown)[:REPORTED])
+        raise InvalidInput(f"no parameter {named}; the model takes {', '.join(allowed)}")
+    fields = [{"prompt": text} for text in texts] if one_each else [{"text": texts, "scores": False}]
+    try:
+        return [task.request_type.model_validate({"model": "-", **given, **own}) for own in fields]
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False, include_input=False)[:REPORTED]
+        raise InvalidInput("; ".join(f"{d['loc'][0]}: {d['msg']}" for d in details)) from None
+
+
+def texts_of(answer: dict[str, Any]) -> list[str]:
+    """What was written, of an answer of the typed endpoint."""
+    texts: list[str] = answer["texts"] if "texts" in answer else [answer["text"]]
+    return texts
+
+
+def parse_generate(body: bytes, streamed: bool) -> tuple[str, dict[str, Any]]:
+    """Text and parameters of a body whose parameters lie beside the text, or under `parameters`.
+
+    Triton's clients say there once more whether the answer is to be streamed.
+    """
+    fields = json_object(body)
+    text = member(fields, TEXT_INPUT, str)
+    nested = member(fields, "parameters", dict, {})
+    flat = {name: value for name, value in fields.items() if name not in (TEXT_INPUT, "parameters", "id")}
+    if twice := flat.keys() & nested.keys():
+        raise InvalidInput(f"{sorted(twice)[0][:64]} is given twice")
+    parameters = {**nested, **flat}
+    if member(parameters, "stream", bool, streamed) is not streamed:
+        raise InvalidInput(
+            "stream: POST to generate_stream for a stream, to generate for an answer as a whole"
+        )
+    parameters.pop("stream", None)
+    return text, parameters

@@ -1,0 +1,78 @@
+"""Counts of a version in the form of Triton's statistics, and who is asked for them."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+from tiny_zoo import write_regression
+
+from serving.bundles_folder import BundlesFolder
+from serving.engine import Engine
+from serving.exchange import Exchange
+from serving.follower import Follower
+from serving.on_demand import OnDemand
+from serving.protocols.v2 import V2Protocol
+from serving.protocols.v2_statistics import BatchStatistics, Duration, VersionStatistics, rendered
+
+COUNTS = VersionStatistics(
+    last_inference=1_700_000_000_000,
+    inference_count=12,
+    execution_count=5,
+    success=Duration(5, 50),
+    fail=Duration(1, 7),
+    queue=Duration(5, 3),
+    compute_infer=Duration(5, 30),
+    batches={8: BatchStatistics(compute_infer=Duration(1, 10)), 1: BatchStatistics(Duration(4, 2))},
+)
+
+
+def test_rendered() -> None:
+    entry = rendered("lenet5-mnist", "3", COUNTS)
+    assert (entry["name"], entry["version"], entry["last_inference"]) == (
+        "lenet5-mnist",
+        "3",
+        1_700_000_000_000,
+    )
+    assert (entry["inference_count"], entry["execution_count"]) == (12, 5)
+    assert entry["inference_stats"] == {
+        "success": Duration(5, 50),
+        "fail": Duration(1, 7),
+        "queue": Duration(5, 3),
+        "compute_input": Duration(),
+        "compute_infer": Duration(5, 30),
+        "compute_output": Duration(),
+        "cache_hit": Duration(),
+        "cache_miss": Duration(),
+    }
+    assert [batch["batch_size"] for batch in entry["batch_stats"]] == [1, 8]
+    assert entry["batch_stats"][1]["compute_infer"] == Duration(1, 10)
+
+
+def test_the_protocol_shows_what_it_is_told(tmp_path: Path) -> None:
+    write_regression(tmp_path / "made", name="linear_regression-energy")
+    engine = Engine("cpu", 1, 1, 1)
+    follower = Follower(BundlesFolder(tmp_path), engine, 1.0)
+    follower._step()
+    asked: list[tuple[str, str]] = []
+
+    def statistics(model: str, version: str) -> VersionStatistics:
+        asked.append((model, version))
+        return COUNTS
+
+    on_demand = OnDemand(follower.load, 1)
+    protocol = V2Protocol(engine, lambda: follower.catalogue, on_demand, 30.0, statistics)
+
+    async def application(scope: dict, receive: object, send: object) -> None:
+        await protocol(Exchange(scope, receive, send))
+
+    async def ask(path: str) -> dict:
+        transport = httpx.ASGITransport(application)
+        async with httpx.AsyncClient(transport=transport, base_url="http://zoo") as client:
+            return (await client.get(path)).json()
+
+    for path in ("/v2/models/energy/stats", "/v2/models/stats", "/v2/models/energy/versions/1/stats"):
+        (entry,) = asyncio.run(ask(path))["model_stats"]
+        assert entry["inference_stats"]["success"] == {"count": 5, "ns": 50}
+    assert asked == [("linear_regression-energy", "1")] * 3
+    on_demand.close()
+    engine.close()

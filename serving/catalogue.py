@@ -161,7 +161,8 @@ class Catalogue:
         self._served = {s.manifest.model: s for s in served}
         for data_set, model in _data_set_names(self._served, data_sets).items():
             self._served.setdefault(data_set, self._served[model])
-        self._versions = versions
+        self.versions = versions
+        """By registered model, newest first."""
         self.entries = [self._served[name].entry(name) for name in sorted(self._served)]
         self.list_json = ModelList(models=self.entries).model_dump_json().encode()
         self._details = {
@@ -187,7 +188,7 @@ class Catalogue:
             raise self._nothing(name) from None
 
     def _nothing(self, name: str) -> NotFound:
-        versions = self._versions.get(name)
+        versions = self.versions.get(name)
         if not versions:
             return NotFound("no model answers to this name; GET /models lists the names that do")
         newest = versions[0]

@@ -29,25 +29,7 @@ UNANSWERED = "unanswered"  # the client left, or the service was ended
 SECOND = 1_000_000_000  # nanoseconds
 LATENCIES = tuple(
     round(seconds * SECOND)
-    for seconds in (
-        1e-4,
-        2.5e-4,
-        5e-4,
-        1e-3,
-        2.5e-3,
-        5e-3,
-        0.01,
-        0.025,
-        0.05,
-        0.1,
-        0.25,
-        0.5,
-        1,
-        2.5,
-        5,
-        10,
-        30,
-    )
+    for seconds in (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.3, 1, 3, 10, 30)
 )
 SIZES = tuple(2**power for power in range(13))
 """Bounds of the histogram of batch sizes, up to the most rows of a request."""
@@ -83,6 +65,8 @@ class Statistics:
 
 class Histogram:
     """Integers counted by the bounds that they do not exceed."""
+
+    __slots__ = ("bounds", "counts", "sum")
 
     def __init__(self, bounds: Sequence[int]) -> None:
         self.bounds = bounds

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from tiny_zoo import write_regression, write_writer
 
 from serving.application import Application
+from serving.engine import DeadlineExceeded, Engine
 from serving.settings import Settings
 
 FIELDS = (
@@ -102,10 +104,12 @@ def test_a_stream_s_line(folder: Path, caplog: pytest.LogCaptureFixture) -> None
 def test_a_stream_that_fails_half_way(
     folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.engine.SLICE_SECONDS", 0.0)
-    monkeypatch.setattr(Settings.model_fields["deadline"], "default", 0.2)
-    body = {**TEXT, "max_tokens": 4096, "stream": True}
-    response, (line,) = logged(folder, "all", caplog, "/generate_text", body)
+    async def pieces(*_: object) -> AsyncIterator[str]:
+        yield "d"
+        raise DeadlineExceeded("too late")
+
+    monkeypatch.setattr(Engine, "pieces", pieces)
+    response, (line,) = logged(folder, "errors", caplog, "/generate_text", {**TEXT, "stream": True})
     assert response.status_code == 200
     assert "deadline_exceeded" in response.text
     assert line["status"] == 504

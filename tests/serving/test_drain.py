@@ -118,15 +118,24 @@ def test_new_requests_are_refused_for_a_while(tmp_path: Path) -> None:
         assert time.monotonic() - begun >= 2
 
 
-def test_a_client_that_never_sends_its_body_cannot_hold_it_up(tmp_path: Path) -> None:
-    with service(tmp_path, ZOO_DRAIN="0", ZOO_DEADLINE="2") as (url, process):
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"POST /regress HTTP/1.1\r\nHost: zoo\r\nContent-Length: 99\r\n\r\n{",  # and never the rest
+        b"GET /models HTTP/1.1\r\nHost: zoo\r\n\r\n" * 9000,  # and never reads what comes
+    ],
+    ids=["body", "answers"],
+)
+def test_a_client_that_waits_cannot_hold_it_up(tmp_path: Path, sent: bytes) -> None:
+    with service(tmp_path, ZOO_DRAIN="0", ZOO_DEADLINE="1") as (url, process):
         address = httpx.URL(url)
         with socket.create_connection((address.host, address.port)) as connection:
-            connection.sendall(b"POST /regress HTTP/1.1\r\nHost: zoo\r\nContent-Length: 99\r\n\r\n{")
-            while httpx.get(f"{url}/livez").status_code != 200:
-                pass
+            connection.sendall(sent)
+            httpx.get(f"{url}/livez")
             process.send_signal(signal.SIGTERM)
+            begun = time.monotonic()
             assert ended(process) == 0
+            assert time.monotonic() - begun > 0.5, "it did not wait for that client"
 
 
 def test_ctrl_c_ends_it_too(tmp_path: Path) -> None:

@@ -1,28 +1,40 @@
 """The ASGI application in front of BentoML's: every path of ours is answered before BentoML's layers.
 
 Behind metrics, tracing and timeouts of its own, BentoML would take as long again as an answer takes. It
-keeps its page, `/`, the files of the page, and `/metrics`.
+keeps its page, `/`, and the files of the page.
 """
 
 import gc
+import math
+import time
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving import access_log
 from serving.bundles_folder import BundlesFolder
 from serving.catalogue import Catalogue
+from serving.drain import Drain
 from serving.engine import Engine
 from serving.exchange import Exchange
 from serving.follower import Follower
+from serving.keys import ApiKeys
+from serving.measurements import Measurements
 from serving.on_demand import OnDemand
-from serving.protocols.v2 import ROOT, V2Protocol
+from serving.problem import Problem, draining
+from serving.protocols.v2 import V2Protocol
 from serving.protocols.zoo import ZooProtocol
 from serving.registry import Registry
 from serving.settings import Settings
 from serving.source import Source
 from zoo.home import tracking_uri
 
-PAGE = ("/", "/metrics")
+PAGE = "/"
 PAGE_FILES = "/static_content/"
+UNTIL_THE_END = frozenset({"/livez", "/v2/health/live", "/metrics"})
+"""Paths that answer as ever while the service drains."""
+SENDING_SECONDS = 1.0  # that an answer may be sent after its deadline, when the service drains
+LOGGED_FROM = {"off": math.inf, "errors": 500, "all": 0}
+"""The lowest status that is logged; 0 is an answer that did not come to its end."""
 COLLECT_AFTER = 50_000  # new objects; the default of 700 runs the collector every few requests
 
 
@@ -35,19 +47,20 @@ class Application:
         self._engine = Engine(settings.device, settings.threads, settings.queue, settings.generations)
         self._follower = Follower(_source(settings), self._engine, settings.poll)
         self._on_demand = OnDemand(self._follower.load, settings.on_demand)
-        self._zoo = ZooProtocol(self._engine, self._catalogue, settings.deadline)
-        self._v2 = V2Protocol(self._engine, self._catalogue, self._on_demand, settings.deadline)
+        self.measurements = Measurements(self._engine, self._catalogue, lambda: self._follower.read_at)
+        self._zoo = ZooProtocol(self._engine, self._catalogue, self.measurements.page, settings.deadline)
+        self._v2 = V2Protocol(
+            self._engine, self._catalogue, self._on_demand, self.measurements.statistics, settings.deadline
+        )
+        self._drain = Drain(settings.drain, settings.deadline + SENDING_SECONDS)
+        keys = settings.api_keys
+        self._keys = None if keys is None else ApiKeys(keys.get_secret_value().split(","))
+        self._logged_from = LOGGED_FROM[settings.access_log]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a connection of any type."""
         if scope["type"] == "http":
-            exchange = Exchange(scope, receive, send)
-            if exchange.path in PAGE or exchange.path.startswith(PAGE_FILES):
-                await exchange.pass_on(self._page)
-            elif exchange.path == ROOT or exchange.path.startswith(f"{ROOT}/"):
-                await self._v2(exchange)
-            else:
-                await self._zoo(exchange)
+            await self._account(Exchange(scope, receive, send))
         elif scope["type"] == "lifespan":
             await self._live(scope, receive, send)
         else:
@@ -56,9 +69,38 @@ class Application:
     def _catalogue(self) -> Catalogue | None:
         return self._follower.catalogue
 
+    async def _account(self, exchange: Exchange) -> None:
+        self._drain.in_flight += 1
+        try:
+            await self._answer(exchange)
+        finally:
+            self._drain.in_flight -= 1
+            total, outcome = time.monotonic_ns() - exchange.begun, exchange.outcome
+            self.measurements.record(exchange.dialect, outcome, total, exchange.timing)
+            if outcome >= self._logged_from:
+                access_log.write(exchange, total)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        path = exchange.path
+        try:
+            if self._drain.begun and path not in UNTIL_THE_END:
+                raise draining()
+            if self._keys is not None and exchange.method == "POST":
+                self._keys.check(exchange.headers.get(b"authorization", b""))
+        except Problem as problem:
+            await exchange.refuse(problem)
+            return
+        if path == PAGE or path.startswith(PAGE_FILES):
+            await exchange.pass_on(self._page)
+        elif exchange.dialect == "v2":
+            await self._v2(exchange)
+        else:
+            await self._zoo(exchange)
+
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         gc.set_threshold(COLLECT_AFTER)
         self._follower.start()
+        self._drain.take_over()
         try:
             await self._page(scope, receive, send)  # returns when the server stops
         finally:

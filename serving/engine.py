@@ -9,6 +9,7 @@ import math
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
+from serving.timing import Phase, Timing
 from zoo import bundle
 from zoo.bundle import Bundle
 from zoo.errors import BundleError, ZooError
@@ -75,7 +77,9 @@ class Engine:
         workers = max(1, len(os.sched_getaffinity(0)) // threads)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="engine")
         self._places = threading.BoundedSemaphore(workers + queue)
-        self._generations = threading.BoundedSemaphore(generations)
+        self._generations = generations
+        self._writing: Counter[str] = Counter()
+        """Texts being written, by model; used by the event loop alone."""
 
     def load(self, directory: Path) -> LoadedModel:
         """A bundle, its digests and golden answer checked, on the engine's device, warmed up.
@@ -94,18 +98,32 @@ class Engine:
             raise BundleError(f"the graph does not run: {error}") from error
         return LoadedModel(loaded, graph, loaded.read_text("card.md"), seconds)
 
-    async def run(self, model: LoadedModel, inputs: Arrays, deadline: float) -> Arrays:
-        """Outputs for inputs of any batch size; see `offload` for errors."""
-        rows = len(next(iter(inputs.values())))
-        if model.row_seconds * rows <= INLINE_SECONDS:
-            return _in_time(partial(model.graph, inputs), deadline)
+    async def run(
+        self,
+        model: LoadedModel,
+        inputs: Arrays,
+        deadline: float,
+        timing: Timing | None = None,
+        *,
+        inline: bool = True,
+    ) -> Arrays:
+        """Outputs for inputs of any batch size; see `offload` for errors.
+
+        `inline` says that rows are no longer than those by which the model was timed.
+        """
+        timing = Timing() if timing is None else timing
+        run, rows = timing.counted(model.graph), len(next(iter(inputs.values())))
+        timing.rows += rows
 
         def batch(part: Arrays) -> Arrays:
-            return _in_time(partial(model.graph, part), deadline)
+            return _in_time(partial(run, part), deadline)
 
-        return await self.offload(partial(run_in_batches, batch, inputs, BATCH), deadline)
+        if inline and model.row_seconds * rows <= INLINE_SECONDS:
+            return timing.measured("compute", partial(batch, inputs))
+        work = partial(timing.measured, "compute", partial(run_in_batches, batch, inputs, BATCH))
+        return await self.offload(work, deadline, timing)
 
-    async def offload(self, work: Callable[[], T], deadline: float) -> T:
+    async def offload(self, work: Callable[[], T], deadline: float, timing: Timing | None = None) -> T:
         """The result of work that would hold up the event loop.
 
         `Overloaded` where there is no place in the queue, `DeadlineExceeded` past the deadline. Work that
@@ -113,25 +131,53 @@ class Engine:
         """
         if not self._places.acquire(blocking=False):
             raise Overloaded("every core is busy and the queue is full; try again later")
-        future: Future[T] = self._pool.submit(_in_time, work, deadline)
+        future = self._submit(work, deadline, timing)
         future.add_done_callback(lambda _: self._places.release())
         return await _result(future, deadline)
 
-    async def pieces(self, generation: Generation, deadline: float) -> AsyncGenerator[str, None]:
+    async def timed(
+        self, phase: Phase, work: Callable[[], T], small: bool, deadline: float, timing: Timing
+    ) -> T:
+        """The result of work of a phase: done at once where it is small, and as by `offload` where not."""
+        if small:
+            return timing.measured(phase, work)
+        return await self.offload(partial(timing.measured, phase, work), deadline, timing)
+
+    async def pieces(
+        self, generation: Generation, deadline: float, timing: Timing | None = None
+    ) -> AsyncGenerator[str, None]:
         """What a generation writes, in slices between which other work has its turn; errors as of `offload`.
 
         Nothing more is computed once the iterator is closed.
         """
-        if not self._generations.acquire(blocking=False):
+        if self._writing.total() >= self._generations:
             raise Overloaded("as many texts as may be are being written; try again later")
+        timing = Timing() if timing is None else timing
+        model = timing.model
+        self._writing[model] += 1
         try:
             ended = False
+            work = partial(timing.measured, "compute", partial(_slice, generation))
             while not ended:
-                work = partial(_slice, generation)
-                piece, ended = await _result(self._pool.submit(_in_time, work, deadline), deadline)
+                piece, ended = await _result(self._submit(work, deadline, timing), deadline)
                 yield piece
         finally:
-            self._generations.release()
+            self._writing[model] -= 1
+
+    def slots(self, model: str) -> tuple[int, int]:
+        """Texts that the model is writing, and how many more may be written, by whatever model."""
+        written = sum(list(self._writing.values()))  # a list: another thread may ask
+        return self._writing[model], self._generations - written
+
+    def _submit(self, work: Callable[[], T], deadline: float, timing: Timing | None) -> "Future[T]":
+        submitted = time.monotonic_ns()
+
+        def begin() -> T:
+            if timing is not None:
+                timing.queue += time.monotonic_ns() - submitted
+            return _in_time(work, deadline)
+
+        return self._pool.submit(begin)
 
     def close(self) -> None:
         """Ends the threads once they are done."""

@@ -12,13 +12,15 @@ from functools import partial
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.engine import Engine
-from serving.problem import Problem
+from serving.problem import Dialect, Problem, problem_json
+from serving.timing import Timing
 
 MAX_BODY = 33_554_432  # bytes, as sent and decompressed
 SMALL_BODY = 16_384
 """Bytes of a request or answer that the event loop works on itself; larger ones go to a thread."""
 COMPRESS_FROM = 1024  # bytes; below, a packet more or less is not saved
 
+NANOSECONDS = 1e9  # of a second
 JSON = b"application/json"
 TENSORS = b"application/octet-stream"
 SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -34,12 +36,26 @@ class Exchange:
         self.scope = scope
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.dialect = dialect_of(self.path)
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         given_id = self.headers.get(b"x-request-id", b"")
         self.request_id = given_id if SANE_ID.fullmatch(given_id) else os.urandom(16).hex().encode()
-        self._begun = time.monotonic()
+        self.begun = time.monotonic_ns()
+        self.timing = Timing()
+        self.status = 0
+        """The answer's, once it has begun."""
+        self.complete = False
+        """Whether the answer was sent to its end."""
+        self.bytes_in = 0
+        """Length of the body as it came."""
+        self.bytes_out = 0
         self.receive = receive
-        self.send = send
+        self._send = send
+
+    @property
+    def outcome(self) -> int:
+        """The status that the client was told, and 0 where the answer did not come to its end."""
+        return self.status if self.complete else 0
 
     @property
     def media_type(self) -> bytes:
@@ -66,14 +82,14 @@ class Exchange:
         """
         asked = self.headers.get(b"x-request-timeout")
         if asked is None:
-            return self._begun + longest
+            return self.begun / NANOSECONDS + longest
         try:
             seconds = float(asked)
         except ValueError:
             seconds = math.nan
         if not 0 <= seconds < math.inf:
             raise Problem(400, "bad_header", "X-Request-Timeout: expected a number of seconds")
-        return self._begun + min(longest, seconds)
+        return self.begun / NANOSECONDS + min(longest, seconds)
 
     async def body(self, engine: Engine, deadline: float) -> bytes:
         """The request's body, decompressed.
@@ -91,9 +107,11 @@ class Exchange:
                 data = await self._read()
         except TimeoutError:
             raise Problem(504, "deadline_exceeded", "the body did not arrive within the deadline") from None
+        self.bytes_in = len(data)
         if coding == b"identity" or not data:
             return data
-        return await engine.offload(partial(decompress, data, coding), deadline)
+        work = partial(self.timing.measured, "decode", partial(decompress, data, coding))
+        return await engine.offload(work, deadline, self.timing)
 
     async def answer(
         self,
@@ -118,10 +136,25 @@ class Exchange:
         await self.send({"type": "http.response.start", "status": status, "headers": fields})
         await self.send({"type": "http.response.body", "body": body})
 
+    async def send(self, message: Message) -> None:
+        """Sends a message of the answer."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        else:
+            self.bytes_out += len(message.get("body", b""))
+        await self._send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self.complete = True
+
     async def client_left(self) -> None:
         """Returns once the client has gone; to be called after `body`."""
         while (await self.receive())["type"] != "http.disconnect":
             pass
+
+    async def refuse(self, problem: Problem) -> None:
+        """Answers with a problem, in the shape of the path's dialect."""
+        body = problem_json(self.dialect, problem, self.request_id)
+        await self.answer(problem.status, body, headers=problem.headers, may_shrink=False)
 
     async def pass_on(self, app: ASGIApp) -> None:
         """Lets another application answer; the answer still carries the request id."""
@@ -152,6 +185,13 @@ class Exchange:
             if not message.get("more_body", False):
                 return b"".join(chunks)
             message = await self.receive()
+
+
+def dialect_of(path: str) -> Dialect:
+    """The dialect that a path belongs to."""
+    if path.startswith("/v2/") or path == "/v2":
+        return "v2"
+    return "openai" if path.startswith("/v1/") else "zoo"
 
 
 def decompress(data: bytes, coding: bytes) -> bytes:

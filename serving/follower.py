@@ -39,6 +39,8 @@ class Follower:
 
     def __init__(self, source: Source, engine: Engine, interval: float) -> None:
         self.catalogue: Catalogue | None = None
+        self.read_at: float | None = None
+        """When the source was last read, on `time.monotonic()`."""
         self._source = source
         self._engine = engine
         self._interval = interval
@@ -81,6 +83,7 @@ class Follower:
 
     def _step(self) -> None:
         listing = self._source.read()
+        self.read_at = time.monotonic()
         champions = {v.model: v for vs in listing.versions.values() for v in vs if CHAMPION in v.aliases}
         waiting = [v for v in champions.values() if self._is_due(v)]
         if listing == self._listing and not waiting and not self._refusals_changed.is_set():

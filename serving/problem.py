@@ -1,10 +1,10 @@
-"""What went wrong with a request, for every HTTP dialect: a status, a word and a sentence.
-
-Each dialect gives it the shape of its own.
-"""
+"""What went wrong with a request: a status, a word and a sentence, in the shape of each HTTP dialect."""
 
 import logging
 from collections.abc import Mapping
+from typing import Any, Literal
+
+import orjson
 
 from serving.engine import DeadlineExceeded, Overloaded
 from zoo.errors import InputTooLarge, InvalidInput, NotFound
@@ -12,6 +12,8 @@ from zoo.errors import InputTooLarge, InvalidInput, NotFound
 log = logging.getLogger(__name__)
 
 RETRY_AFTER = {"Retry-After": "1"}  # seconds: the queue is short, and loading takes no longer
+
+Dialect = Literal["zoo", "v2", "openai"]
 
 
 class Problem(Exception):
@@ -25,6 +27,25 @@ class Problem(Exception):
         self.code = code
         self.message = message
         self.headers: Mapping[str, str] = {} if headers is None else headers
+
+
+def problem_json(dialect: Dialect, problem: Problem, request_id: bytes) -> bytes:
+    """The body of the answer."""
+    shape: dict[str, Any]
+    if dialect == "v2":
+        shape = {"error": problem.message}
+    elif dialect == "openai":
+        kind = "server_error" if problem.status >= 500 else "invalid_request_error"
+        shape = {"error": {"message": problem.message, "type": kind, "param": None, "code": problem.code}}
+    else:
+        shape = {"error": problem.message, "code": problem.code, "request_id": request_id.decode()}
+    return orjson.dumps(shape)
+
+
+def draining() -> Problem:
+    """After SIGTERM; the connection would not be there for another request."""
+    headers = {**RETRY_AFTER, "Connection": "close"}
+    return Problem(503, "draining", "the service is being ended; try again later", headers)
 
 
 def not_ready() -> Problem:

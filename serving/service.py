@@ -19,8 +19,10 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML has
 
     def to_asgi(self, is_main: bool = True) -> "Application":
         """What the worker process serves."""
+        from serving import access_log
         from serving.application import Application
 
+        access_log.to_stdout()
         logging.getLogger("serving").setLevel(logging.INFO)
         return Application(super().to_asgi(is_main), Settings.from_environment(os.environ))
 

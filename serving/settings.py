@@ -1,11 +1,20 @@
 """What an operator may set, from the environment, read once at start."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, DirectoryPath, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, DirectoryPath, Field, SecretStr, ValidationError
 
 from zoo.errors import ZooError
+
+KEY = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
+
+
+def _keys(value: SecretStr) -> SecretStr:
+    if not all(KEY.fullmatch(key) for key in value.get_secret_value().split(",")):
+        raise ValueError("expected keys of letters, digits and ._~+/- with commas between them")
+    return value
 
 
 class Settings(BaseModel):
@@ -27,6 +36,12 @@ class Settings(BaseModel):
     """Seconds between two looks at the registry."""
     on_demand: Annotated[int, Field(ge=1)] = 8
     """Versions other than champions that stay loaded; the least recently used ones give way."""
+    drain: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """Seconds after SIGTERM for which new requests are answered 503 before the service ends, at least."""
+    access_log: Literal["off", "errors", "all"] = "errors"
+    """Which requests are logged: none, those answered 500 and above, or every one, for some 30 µs each."""
+    api_keys: Annotated[SecretStr, AfterValidator(_keys)] | None = None
+    """Comma-separated keys, one of which every POST needs, and so every prediction; without it none does."""
     bundles: DirectoryPath | None = None
     """Serve the exported bundles under this directory instead of a registry."""
 
@@ -37,5 +52,10 @@ class Settings(BaseModel):
         try:
             return cls.model_validate({name: value for name, value in given.items() if value})
         except ValidationError as error:
-            problems = (f"ZOO_{str(e['loc'][0]).upper()}={e['input']}: {e['msg']}" for e in error.errors())
+            problems = (_told(str(e["loc"][0]), e["input"], e["msg"]) for e in error.errors())
             raise ZooError("; ".join(problems)) from None
+
+
+def _told(name: str, value: object, message: str) -> str:
+    shown = "" if name == "api_keys" else f"={value}"
+    return f"ZOO_{name.upper()}{shown}: {message}"

@@ -4,11 +4,15 @@ import sys
 
 from zoo.home import home, tracking_uri
 
+LAST_SECONDS = 5
+"""How long the server waits for clients that do not read the end of their answers."""
+
 
 def service_command(host: str, port: int) -> list[str]:
     """The prediction service."""
     address = ["--host", host, "--port", str(port)]
-    return [sys.executable, "-m", "bentoml", "serve", "serving.service:ZooService", *address]
+    serve = [sys.executable, "-m", "bentoml", "serve", "serving.service:ZooService", *address]
+    return [*serve, "--timeout-graceful-shutdown", str(LAST_SECONDS)]
 
 
 def mlflow_ui_command(host: str, port: int) -> list[str]:

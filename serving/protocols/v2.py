@@ -17,12 +17,13 @@ import orjson
 from serving.catalogue import Catalogue, Served
 from serving.engine import Engine
 from serving.exchange import Exchange
+from serving.measurements import Statistics
 from serving.on_demand import OnDemand
 from serving.problem import Problem
 from serving.protocols.v2_inference import Inference
 from serving.protocols.v2_problem import v2_problem_of
 from serving.protocols.v2_request import json_object, member
-from serving.protocols.v2_statistics import Statistics, nothing_counted, rendered
+from serving.protocols.v2_statistics import rendered
 from serving.protocols.v2_versions import Versions
 
 Handler = Callable[[Exchange], Awaitable[None]]
@@ -75,10 +76,13 @@ class V2Protocol:
         engine: Engine,
         catalogue: Callable[[], Catalogue | None],
         on_demand: OnDemand,
+        statistics: Callable[[str, str], Statistics],
         deadline: float,
-        statistics: Statistics = nothing_counted,
     ) -> None:
-        """`catalogue` gives the snapshot of the moment, `deadline` is the longest in seconds."""
+        """`catalogue` gives the snapshot of the moment, `statistics` those of a registered model's version.
+
+        `deadline` is the longest, in seconds.
+        """
         self._engine = engine
         self._deadline = deadline
         self._statistics = statistics
@@ -114,9 +118,7 @@ class V2Protocol:
                 raise Problem(405, "method_not_allowed", message, {"Allow": allow})
             await handlers[method](exchange)
         except Exception as error:
-            problem = v2_problem_of(error)
-            body = orjson.dumps({"error": problem.message})
-            await exchange.answer(problem.status, body, headers=problem.headers, may_shrink=False)
+            await exchange.refuse(v2_problem_of(error))
 
     def _handlers(self, path: str) -> Handlers:
         """What a path answers to; 404 where it is none, or one of a model that there is not."""

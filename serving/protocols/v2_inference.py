@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import orjson
 
 from serving.catalogue import Served
-from serving.engine import BATCH, Engine
+from serving.engine import Engine
 from serving.event_stream import EventStream
 from serving.exchange import JSON, SMALL_BODY, TENSORS, Exchange
 from serving.problem import Problem
@@ -20,11 +20,11 @@ from serving.protocols.v2_problem import v2_problem_of
 from serving.protocols.v2_request import InferenceRequest, json_length, member, parse
 from serving.protocols.v2_text import parse_generate, requests_for, texts_of
 from serving.protocols.v2_versions import Versions
+from serving.timing import Timing
 from zoo.errors import InvalidInput
 from zoo.tasks import Arrays
-from zoo.tasks.base import Generation, Request, Run, run_in_batches
+from zoo.tasks.base import Generation, Request, Run
 
-T = TypeVar("T")
 Tell = Callable[[str], Awaitable[None]]
 
 SMALL = 8192  # numbers that the event loop writes as JSON in about a millisecond
@@ -45,28 +45,30 @@ class Inference:
         if exchange.media_type not in (JSON, TENSORS):
             raise _not_understood("application/json and application/octet-stream")
         deadline = exchange.deadline(self._deadline)
-        served = await self._versions.find(name, version, deadline)
+        served = await self._found(exchange, name, version, deadline)
         interface = self._versions.interface(served)
         body = await exchange.body(self._engine, deadline)
         length = json_length(body, exchange.headers.get(b"inference-header-content-length"))
         small = length <= SMALL_BODY and len(body) <= SMALL_BINARY
-        request = await self._work(partial(parse, body, length, interface), small, deadline)
+        work, timing = partial(parse, body, length, interface), exchange.timing
+        request = await self._engine.timed("decode", work, small, deadline, timing)
         deadline = self._deadline_of(exchange, request.parameters)
         if interface.writes:
+            timing.rows = len(request.inputs[TEXT_INPUT])
             arrays = await self._written(exchange, served, request, deadline)
             if arrays is None:
                 return
         else:
-            arrays = await self._run(served, interface, request.inputs, deadline)
+            arrays = await self._run(served, interface, request.inputs, timing, deadline)
         copied = all(output.binary and not output.classes for output in request.outputs)
         small = copied or sum(array.size for array in arrays.values()) <= SMALL
         render = partial(answer, name, served, interface, request, arrays)
-        await exchange.answer(200, *await self._work(render, small, deadline))
+        await exchange.answer(200, *await self._engine.timed("encode", render, small, deadline, timing))
 
     async def generate(self, exchange: Exchange, name: str, version: str) -> None:
         """A text to a text."""
         served, request, deadline = await self._asked(exchange, name, version, streamed=False)
-        generation = await self._begun(served, request, deadline)
+        generation = await self._begun(served, request, exchange.timing, deadline)
         if await self._write(exchange, generation, deadline, _tell_nobody):
             (text,) = texts_of(served.task.decode(request, generation.outputs))
             fields = {**head(name, served), TEXT_OUTPUT: text, "parameters": served.lineage_json}
@@ -75,7 +77,7 @@ class Inference:
     async def generate_stream(self, exchange: Exchange, name: str, version: str) -> None:
         """A text to the pieces of another, each an event as soon as it is written."""
         served, request, deadline = await self._asked(exchange, name, version, streamed=True)
-        generation = await self._begun(served, request, deadline)
+        generation = await self._begun(served, request, exchange.timing, deadline)
         events = EventStream(exchange, served.lineage_headers)
         sent = 0  # characters
 
@@ -95,13 +97,18 @@ class Inference:
                 raise
             await events.send(orjson.dumps({"error": v2_problem_of(error).message}), more=False)
 
-    async def _run(self, served: Served, interface: Interface, inputs: Arrays, deadline: float) -> Arrays:
+    async def _found(self, exchange: Exchange, name: str, version: str, deadline: float) -> Served:
+        served = await self._versions.find(name, version, deadline)
+        exchange.timing.model, exchange.timing.version = served.manifest.model, served.version
+        return served
+
+    async def _run(
+        self, served: Served, interface: Interface, inputs: Arrays, timing: Timing, deadline: float
+    ) -> Arrays:
         rows = len(next(iter(inputs.values())))
-        if sum(array.size for array in inputs.values()) > rows * interface.usual_row:
-            # Longer than what the version was timed by: not to be run on the event loop.
-            run = partial(run_in_batches, served.loaded.graph, inputs, BATCH)
-            return await self._engine.offload(run, deadline)
-        return await self._engine.run(served.loaded, inputs, deadline)
+        # Longer than what the version was timed by: not to be run on the event loop.
+        long = sum(array.size for array in inputs.values()) > rows * interface.usual_row
+        return await self._engine.run(served.loaded, inputs, deadline, timing, inline=not long)
 
     async def _written(
         self, exchange: Exchange, served: Served, request: InferenceRequest, deadline: float
@@ -110,7 +117,7 @@ class Inference:
         asked = requests_for(served.task, request.inputs[TEXT_INPUT].tolist(), request.parameters)
         texts: list[str] = []
         for one in asked:
-            generation = await self._begun(served, one, deadline)
+            generation = await self._begun(served, one, exchange.timing, deadline)
             if not await self._write(exchange, generation, deadline, _tell_nobody):
                 return None
             texts += texts_of(served.task.decode(one, generation.outputs))
@@ -123,24 +130,26 @@ class Inference:
         if exchange.media_type != JSON:
             raise _not_understood("application/json")
         deadline = exchange.deadline(self._deadline)
-        served = await self._versions.find(name, version, deadline)
+        served = await self._found(exchange, name, version, deadline)
         _writing(served)
         body = await exchange.body(self._engine, deadline)
         read = partial(parse_generate, body, streamed)
-        text, parameters = await self._work(read, len(body) <= SMALL_BODY, deadline)
+        small = len(body) <= SMALL_BODY
+        text, parameters = await self._engine.timed("decode", read, small, deadline, exchange.timing)
         (request,) = requests_for(served.task, [text], parameters)
+        exchange.timing.rows = 1
         return served, request, self._deadline_of(exchange, parameters)
 
-    async def _begun(self, served: Served, request: Request, deadline: float) -> Generation:
+    async def _begun(self, served: Served, request: Request, timing: Timing, deadline: float) -> Generation:
         """The answer at its beginning; to make tokens of a text takes longer than the event loop has."""
-        begin = partial(_writing(served), served.loaded.graph, request)
-        return await self._engine.offload(begin, deadline)
+        begin = partial(_writing(served), timing.counted(served.loaded.graph), request)
+        return await self._engine.timed("decode", begin, False, deadline, timing)
 
     async def _write(self, exchange: Exchange, generation: Generation, deadline: float, tell: Tell) -> bool:
         """Writes to the end, and tells of each piece; false, and ended at once, where the client leaves."""
         left = asyncio.create_task(exchange.client_left())
         try:
-            async with aclosing(self._engine.pieces(generation, deadline)) as pieces:
+            async with aclosing(self._engine.pieces(generation, deadline, exchange.timing)) as pieces:
                 async for piece in pieces:
                     if left.done():
                         return False
@@ -148,9 +157,6 @@ class Inference:
             return True
         finally:
             left.cancel()
-
-    async def _work(self, work: Callable[[], T], small: bool, deadline: float) -> T:
-        return work() if small else await self._engine.offload(work, deadline)
 
     def _deadline_of(self, exchange: Exchange, parameters: dict[str, Any]) -> float:
         """The deadline, where `timeout` asks for less in microseconds; 0 asks for nothing."""

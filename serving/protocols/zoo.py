@@ -1,11 +1,11 @@
 """The zoo's own dialect: typed endpoints, one an operation, over flat JSON objects or forms."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 import orjson
 
@@ -14,6 +14,7 @@ from serving.catalogue import Catalogue, Served
 from serving.engine import Engine
 from serving.event_stream import DONE, EventStream
 from serving.exchange import JSON, SMALL_BODY, Exchange
+from serving.measurements import MEDIA_TYPE
 from serving.problem import Problem, not_ready, problem_of
 from serving.protocols.zoo_request import (
     MULTIPART,
@@ -23,13 +24,13 @@ from serving.protocols.zoo_request import (
     parse_json,
     wrong_endpoint,
 )
+from serving.timing import Timing
 from zoo.tasks import OPERATIONS, Arrays, Operation
 from zoo.tasks.base import Generation, Request
 from zoo.tasks.operation import PNG
 
 SMALL = 8192  # numbers in and out of a graph that the event loop makes an answer of, in about a millisecond
 
-T = TypeVar("T")
 ONE_MODEL = "/models/"  # and the model's name
 Handler = Callable[[Exchange], Awaitable[None]]
 
@@ -46,15 +47,23 @@ class Prepared:
 class ZooProtocol:
     """Answers each exchange at a path of the zoo's own, and 404 at any other."""
 
-    def __init__(self, engine: Engine, catalogue: Callable[[], Catalogue | None], deadline: float) -> None:
-        """`catalogue` gives the snapshot of the moment, `deadline` is the longest in seconds."""
+    def __init__(
+        self,
+        engine: Engine,
+        catalogue: Callable[[], Catalogue | None],
+        metrics: Callable[[], bytes],
+        deadline: float,
+    ) -> None:
+        """`catalogue` gives the snapshot of the moment, `metrics` a page; `deadline` is the longest, in s."""
         self._engine = engine
         self._catalogue = catalogue
+        self._metrics = metrics
         self._deadline = deadline
         self._routes: dict[str, tuple[str, Handler]] = {
             "/models": ("GET", self._list_models),
             "/livez": ("GET", self._live),
             "/readyz": ("GET", self._ready),
+            "/metrics": ("GET", self._scrape),
             "/docs.json": ("GET", self._openapi),
             "/schema.json": ("GET", self._bentoml_schema),
         }
@@ -66,7 +75,7 @@ class ZooProtocol:
         try:
             await self._handler(exchange.path, exchange.method)(exchange)
         except Exception as error:
-            await _refuse(exchange, problem_of(error))
+            await exchange.refuse(problem_of(error))
 
     def _handler(self, path: str, method: str) -> Handler:
         route = self._routes.get(path)
@@ -90,28 +99,32 @@ class ZooProtocol:
             raise Problem(415, "unsupported_media_type", f"this path takes {accepted}")
         body = await exchange.body(self._engine, deadline)
         parse: Parse
+        timing = exchange.timing
         if media_type == JSON:
             parse = partial(parse_json, body)
         else:
+            begun = time.monotonic_ns()
             parse = partial(parse_fields, await form_fields(exchange.scope["headers"], body, files))
+            timing.decode += time.monotonic_ns() - begun
 
-        prepare = partial(_prepare, parse, operation, catalogue)
+        prepare = partial(_prepare, parse, operation, catalogue, timing)
         # To make tokens of a text takes far longer than to read it: sixteen kilobytes are 25 ms.
         small = len(body) <= SMALL_BODY and operation.generate is None
-        prepared = await self._work(prepare, small, deadline)
+        prepared = await self._engine.timed("decode", prepare, small, deadline, timing)
         if isinstance(prepared.begun, Generation):
             await self._write(operation, prepared, prepared.begun, exchange, deadline)
             return
         inputs = prepared.begun
-        outputs = await self._engine.run(prepared.served.loaded, inputs, deadline)
+        outputs = await self._engine.run(prepared.served.loaded, inputs, deadline, timing)
         size = sum(array.size for array in (*inputs.values(), *outputs.values()))
         draw = operation.picture
         if draw is not None and exchange.preferred(operation.media_types) == PNG:
             drawing = partial(draw, prepared.served.task, prepared.request, inputs, outputs)
-            picture = await self._work(drawing, size <= SMALL, deadline)
+            picture = await self._engine.timed("encode", drawing, size <= SMALL, deadline, timing)
             await exchange.answer(200, picture, PNG.encode(), prepared.served.lineage_headers)
         else:
-            answer = await self._work(partial(_answer, operation, prepared, outputs), size <= SMALL, deadline)
+            rendering = partial(_answer, operation, prepared, outputs)
+            answer = await self._engine.timed("encode", rendering, size <= SMALL, deadline, timing)
             await exchange.answer(200, answer)
 
     async def _write(
@@ -123,17 +136,18 @@ class ZooProtocol:
         deadline: float,
     ) -> None:
         """Answers with what a generation writes, in events or as a whole; ends it where the client leaves."""
-        streamed = prepared.request.streamed
+        streamed, timing = prepared.request.streamed, exchange.timing
         events = EventStream(exchange, prepared.served.lineage_headers)
         left = asyncio.create_task(exchange.client_left())
         try:
-            async with aclosing(self._engine.pieces(generation, deadline)) as pieces:
+            async with aclosing(self._engine.pieces(generation, deadline, timing)) as pieces:
                 async for piece in pieces:
                     if left.done():
                         return
                     if streamed and piece:
                         await events.send(orjson.dumps({"text": piece}))
-            answer = operation.decode(prepared.served.task, prepared.request, generation.outputs)
+            decode = partial(operation.decode, prepared.served.task, prepared.request)
+            answer = timing.measured("encode", partial(decode, generation.outputs))
             if streamed:  # the text is sent, but for how it ended
                 await events.send(orjson.dumps({**answer, "text": ""}))
                 await events.send(DONE, more=False)
@@ -143,13 +157,11 @@ class ZooProtocol:
             if not events.begun:
                 raise
             problem = problem_of(error)
+            exchange.status = problem.status  # which the client learns from the event alone
             refusal = {"text": "", "error": problem.message, "code": problem.code}
             await events.send(orjson.dumps(refusal), more=False)
         finally:
             left.cancel()
-
-    async def _work(self, work: Callable[[], T], small: bool, deadline: float) -> T:
-        return work() if small else await self._engine.offload(work, deadline)
 
     async def _list_models(self, exchange: Exchange) -> None:
         await exchange.answer(200, self._snapshot().list_json)
@@ -165,6 +177,11 @@ class ZooProtocol:
         self._snapshot()
         await exchange.answer(200, b'{"status":"ready"}')
 
+    async def _scrape(self, exchange: Exchange) -> None:
+        # Milliseconds; not the engine's thread, whose queue may be full just when it matters.
+        page = await asyncio.to_thread(self._metrics)
+        await exchange.answer(200, page, MEDIA_TYPE)
+
     async def _openapi(self, exchange: Exchange) -> None:
         await exchange.answer(200, openapi.document(self._catalogue()))
 
@@ -178,24 +195,29 @@ class ZooProtocol:
         return catalogue
 
 
-def _prepare(parse: Parse, operation: Operation, catalogue: Catalogue) -> Prepared:
-    request = parse(operation, catalogue)
-    served = catalogue.find(request.model)
+def _prepare(parse: Parse, operation: Operation, catalogue: Catalogue, timing: Timing) -> Prepared:
+    find = partial(_find, catalogue, timing)
+    request = parse(operation, find)
+    served = find(request.model)
     if type(served.task) is not operation.task_type:
         raise wrong_endpoint(request.model, served.task)
     if operation.generate is not None:
-        begun: Arrays | Generation = operation.generate(served.task, served.loaded.graph, request)
+        texts = getattr(request, served.task.payload) if served.task.payload else None
+        timing.rows = len(texts) if isinstance(texts, list) else 1
+        run = timing.counted(served.loaded.graph)
+        begun: Arrays | Generation = operation.generate(served.task, run, request)
     else:
         begun = operation.encode(served.task, request)
     return Prepared(request, served, begun)
+
+
+def _find(catalogue: Catalogue, timing: Timing, name: str) -> Served:
+    served = catalogue.find(name)
+    timing.model, timing.version = served.manifest.model, served.version
+    return served
 
 
 def _answer(operation: Operation, prepared: Prepared, outputs: Arrays) -> bytes:
     answer = operation.decode(prepared.served.task, prepared.request, outputs)
     answer["lineage"] = prepared.served.lineage_json
     return orjson.dumps(answer)
-
-
-async def _refuse(exchange: Exchange, problem: Problem) -> None:
-    error = {"error": problem.message, "code": problem.code, "request_id": exchange.request_id.decode()}
-    await exchange.answer(problem.status, orjson.dumps(error), headers=problem.headers)

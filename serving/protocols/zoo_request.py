@@ -9,7 +9,7 @@ from pydantic_core import from_json
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from serving.catalogue import Catalogue
+from serving.catalogue import Served
 from serving.exchange import MAX_BODY
 from serving.problem import Problem
 from zoo.tasks import Operation, Task
@@ -22,10 +22,12 @@ REPORTED = 5  # wrong fields that a message names
 COUNTLESS = 1000  # wrong fields whose report alone would take long
 BEYOND_NUMBER = "number out of range"  # an integer of thousands of digits: valid JSON all the same
 
-Parse = Callable[[Operation, Catalogue], Request]
+Find = Callable[[str], Served]
+"""What answers to a name; `NotFound` where nothing does."""
+Parse = Callable[[Operation, Find], Request]
 
 
-def parse_json(body: bytes, operation: Operation, catalogue: Catalogue) -> Request:
+def parse_json(body: bytes, operation: Operation, find: Find) -> Request:
     """The request of a JSON body.
 
     Problems: 400 malformed, 404 where it names no model, 422 against the schema, another kind's among them.
@@ -41,15 +43,15 @@ def parse_json(body: bytes, operation: Operation, catalogue: Catalogue) -> Reque
                 raise Problem(422, "invalid_request", first["msg"]) from None
             raise Problem(400, "malformed_json", first["msg"]) from None
         given = from_json(body)
-        raise _invalid(error, given if isinstance(given, dict) else {}, operation, catalogue) from None
+        raise _invalid(error, given if isinstance(given, dict) else {}, operation, find) from None
 
 
-def parse_fields(fields: dict[str, Any], operation: Operation, catalogue: Catalogue) -> Request:
+def parse_fields(fields: dict[str, Any], operation: Operation, find: Find) -> Request:
     """The request of a form's fields; problems as of JSON."""
     try:
         return operation.request_type.model_validate(fields)
     except ValidationError as error:
-        raise _invalid(error, fields, operation, catalogue) from None
+        raise _invalid(error, fields, operation, find) from None
 
 
 async def form_fields(
@@ -99,13 +101,11 @@ async def _value(name: str, part: UploadFile | str, is_file: bool) -> Any:
     return base64.b64encode(await part.read()).decode()
 
 
-def _invalid(
-    error: ValidationError, given: Mapping[str, Any], operation: Operation, catalogue: Catalogue
-) -> Problem:
+def _invalid(error: ValidationError, given: Mapping[str, Any], operation: Operation, find: Find) -> Problem:
     """What to tell the sender of a request that does not fit the endpoint's schema."""
     name = given.get("model")
     if isinstance(name, str) and name:
-        served = catalogue.find(name)  # a model that is not there goes before the fields that it would take
+        served = find(name)  # a model that is not there goes before the fields that it would take
         if not isinstance(served.task, operation.task_type):
             return wrong_endpoint(name, served.task)
     if error.error_count() > COUNTLESS:

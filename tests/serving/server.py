@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+
+from zoo.servers import service_command
 
 READY_SECONDS = 30  # of a busy test machine; a quiet one takes three
 
@@ -29,13 +30,12 @@ def environment(**variables: str) -> dict[str, str]:
     """This process's variables with other settings for the service, which reports to nobody."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ZOO_", "MLFLOW_"))}
     quiet = {"BENTOML_DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    return {**inherited, **quiet, "ZOO_POLL": "0.2", **variables}
+    return {**inherited, **quiet, "ZOO_POLL": "0.2", "ZOO_DRAIN": "0", **variables}
 
 
 def command(port: int) -> list[str]:
     """What `zoo serve` executes."""
-    serve = ["-m", "bentoml", "serve", "serving.service:ZooService"]
-    return [sys.executable, *serve, "--host", "127.0.0.1", "--port", str(port)]
+    return service_command("127.0.0.1", port)
 
 
 def free_port() -> int:

@@ -10,42 +10,44 @@ from serving.bundles_folder import BundlesFolder
 from serving.engine import Engine
 from serving.exchange import Exchange
 from serving.follower import Follower
+from serving.measurements import Duration, Statistics
 from serving.on_demand import OnDemand
 from serving.protocols.v2 import V2Protocol
-from serving.protocols.v2_statistics import BatchStatistics, Duration, VersionStatistics, rendered
+from serving.protocols.v2_statistics import rendered
 
-COUNTS = VersionStatistics(
-    last_inference=1_700_000_000_000,
-    inference_count=12,
-    execution_count=5,
+COUNTS = Statistics(
     success=Duration(5, 50),
     fail=Duration(1, 7),
     queue=Duration(5, 3),
+    compute_input=Duration(5, 2),
     compute_infer=Duration(5, 30),
-    batches={8: BatchStatistics(compute_infer=Duration(1, 10)), 1: BatchStatistics(Duration(4, 2))},
+    compute_output=Duration(5, 1),
+    inference_count=12,
+    execution_count=6,
+    last_inference=1_700_000_000_000,
 )
 
 
 def test_rendered() -> None:
     entry = rendered("lenet5-mnist", "3", COUNTS)
-    assert (entry["name"], entry["version"], entry["last_inference"]) == (
-        "lenet5-mnist",
-        "3",
-        1_700_000_000_000,
-    )
-    assert (entry["inference_count"], entry["execution_count"]) == (12, 5)
-    assert entry["inference_stats"] == {
-        "success": Duration(5, 50),
-        "fail": Duration(1, 7),
-        "queue": Duration(5, 3),
-        "compute_input": Duration(),
-        "compute_infer": Duration(5, 30),
-        "compute_output": Duration(),
-        "cache_hit": Duration(),
-        "cache_miss": Duration(),
+    assert entry.pop("inference_stats") == {
+        "success": {"count": 5, "ns": 50},
+        "fail": {"count": 1, "ns": 7},
+        "queue": {"count": 5, "ns": 3},
+        "compute_input": {"count": 5, "ns": 2},
+        "compute_infer": {"count": 5, "ns": 30},
+        "compute_output": {"count": 5, "ns": 1},
+        "cache_hit": {"count": 0, "ns": 0},
+        "cache_miss": {"count": 0, "ns": 0},
     }
-    assert [batch["batch_size"] for batch in entry["batch_stats"]] == [1, 8]
-    assert entry["batch_stats"][1]["compute_infer"] == Duration(1, 10)
+    assert entry == {
+        "name": "lenet5-mnist",
+        "version": "3",
+        "last_inference": 1_700_000_000_000,
+        "inference_count": 12,
+        "execution_count": 6,
+        "batch_stats": [],
+    }
 
 
 def test_the_protocol_shows_what_it_is_told(tmp_path: Path) -> None:
@@ -55,12 +57,12 @@ def test_the_protocol_shows_what_it_is_told(tmp_path: Path) -> None:
     follower._step()
     asked: list[tuple[str, str]] = []
 
-    def statistics(model: str, version: str) -> VersionStatistics:
+    def statistics(model: str, version: str) -> Statistics:
         asked.append((model, version))
         return COUNTS
 
     on_demand = OnDemand(follower.load, 1)
-    protocol = V2Protocol(engine, lambda: follower.catalogue, on_demand, 30.0, statistics)
+    protocol = V2Protocol(engine, lambda: follower.catalogue, on_demand, statistics, 30.0)
 
     async def application(scope: dict, receive: object, send: object) -> None:
         await protocol(Exchange(scope, receive, send))

@@ -1,0 +1,41 @@
+"""One JSON line for a request, on the logger `serving.access`. Never a query, a body or a key."""
+
+import logging
+import sys
+from datetime import UTC, datetime
+
+import orjson
+
+from serving.exchange import Exchange
+
+log = logging.getLogger("serving.access")
+
+MILLISECOND = 1_000_000  # nanoseconds
+LONGEST_PATH = 200  # characters
+
+
+def write(exchange: Exchange, total: int) -> None:
+    """Logs a request that took `total` nanoseconds; its status is 0 where it was not answered."""
+    timing = exchange.timing
+    line = {
+        "time": datetime.now(UTC),
+        "request_id": exchange.request_id.decode(),
+        "method": exchange.method,
+        "path": exchange.path[:LONGEST_PATH],
+        "status": exchange.outcome,
+        "model": timing.model,
+        "version": timing.version,
+        "ms": round(total / MILLISECOND, 3),
+        "queue_ms": round(timing.queue / MILLISECOND, 3),
+        "compute_ms": round(timing.compute / MILLISECOND, 3),
+        "bytes_in": exchange.bytes_in,
+        "bytes_out": exchange.bytes_out,
+    }
+    log.info("%s", orjson.dumps(line).decode())
+
+
+def to_stdout() -> None:
+    """Lets the lines appear as they are, without what other lines begin with."""
+    handler = logging.StreamHandler(sys.stdout)
+    log.addHandler(handler)
+    log.propagate = False

@@ -1,0 +1,245 @@
+"""Counts and times of every version's answers, for `/metrics` and for the statistics of Triton's protocol.
+
+A request is recorded in plain integers by the event loop alone, without a lock; the library comes in when
+somebody asks. Sources: Prometheus, Exposition formats and Metric and label naming; Triton Inference Server,
+Statistics Extension.
+"""
+
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from serving.catalogue import Catalogue
+from serving.engine import Engine
+from serving.timing import Phase, Timing
+from zoo.tasks import TASKS
+from zoo.version import CHAMPION
+
+MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode()
+PHASES: tuple[Phase, ...] = get_args(Phase)
+UNANSWERED = "unanswered"  # the client left, or the service was ended
+SECOND = 1_000_000_000  # nanoseconds
+LATENCIES = tuple(
+    round(seconds * SECOND)
+    for seconds in (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.3, 1, 3, 10, 30)
+)
+SIZES = tuple(2**power for power in range(13))
+"""Bounds of the histogram of batch sizes, up to the most rows of a request."""
+LONGEST_REASON = 120  # characters
+VERSION = ("model", "version")
+
+
+@dataclass(frozen=True)
+class Duration:
+    """How often something happened, and nanoseconds that it took in all."""
+
+    count: int
+    ns: int
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """One version since the service started, in Triton's terms; phases and rows are of successes."""
+
+    success: Duration
+    fail: Duration
+    queue: Duration
+    compute_input: Duration
+    compute_infer: Duration
+    compute_output: Duration
+    inference_count: int
+    """Rows."""
+    execution_count: int
+    """Batches."""
+    last_inference: int
+    """Milliseconds since the epoch; 0 where there was none."""
+
+
+class Histogram:
+    """Integers counted by the bounds that they do not exceed."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[int]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0
+
+    def add(self, value: int, times: int = 1) -> None:
+        """Counts a value."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.sum += value * times
+
+    @property
+    def count(self) -> int:
+        """How many values there are."""
+        return sum(self.counts)
+
+    def buckets(self, unit: int) -> list[tuple[str, float]]:
+        """Cumulative counts by upper bound, in `unit`s, as Prometheus has them."""
+        rendered, below = [], 0
+        for bound, count in zip((*(f"{b / unit:g}" for b in self.bounds), "+Inf"), self.counts, strict=True):
+            below += count
+            rendered.append((bound, float(below)))
+        return rendered
+
+
+class Tally:
+    """What was counted of one version."""
+
+    def __init__(self) -> None:
+        self.requests: dict[tuple[str, str], int] = {}
+        """By dialect and outcome."""
+        self.total = Histogram(LATENCIES)
+        self.phases = {phase: Histogram(LATENCIES) for phase in PHASES}
+        self.batches = Histogram(SIZES)
+        self.rows = 0
+        self.success_ns = 0
+        self.last = 0
+
+    def add(self, dialect: str, status: int, total: int, timing: Timing) -> None:
+        """Counts a request that took `total` nanoseconds; its phases where it succeeded."""
+        outcome = f"{status // 100}xx" if status else UNANSWERED
+        key = (dialect, outcome)
+        self.requests[key] = self.requests.get(key, 0) + 1
+        self.total.add(total)
+        if outcome != "2xx" or not timing.model:
+            return
+        self.success_ns += total
+        self.phases["queue"].add(timing.queue)
+        self.phases["decode"].add(timing.decode)
+        self.phases["compute"].add(timing.compute)
+        self.phases["encode"].add(timing.encode)
+        self.rows += timing.rows
+        for size, times in timing.batches.items():
+            self.batches.add(size, times)
+        self.last = time.time_ns()
+
+
+class Measurements(Collector):
+    """What the service did since it started, and what it serves now."""
+
+    def __init__(
+        self, engine: Engine, catalogue: Callable[[], Catalogue | None], read_at: Callable[[], float | None]
+    ) -> None:
+        """`read_at` says when the source of versions was last read, on `time.monotonic()`."""
+        self._engine = engine
+        self._catalogue = catalogue
+        self._read_at = read_at
+        self._tallies: dict[tuple[str, str], Tally] = {}
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+
+    def record(self, dialect: str, status: int, total: int, timing: Timing) -> None:
+        """Counts a request of `total` nanoseconds, whose answer has a status, or 0 where there was none."""
+        key = (timing.model, timing.version)
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = self._tallies[key] = Tally()
+        tally.add(dialect, status, total, timing)
+
+    def statistics(self, model: str, version: str) -> Statistics:
+        """What was counted of a version; zeros where it was never asked."""
+        tally = self._tallies.get((model, version), Tally())
+        count, succeeded = tally.total.count, tally.phases["queue"].count
+        queue, decode, compute, encode = (Duration(succeeded, tally.phases[phase].sum) for phase in PHASES)
+        return Statistics(
+            success=Duration(succeeded, tally.success_ns),
+            fail=Duration(count - succeeded, tally.total.sum - tally.success_ns),
+            queue=queue,
+            compute_input=decode,
+            compute_infer=compute,
+            compute_output=encode,
+            inference_count=tally.rows,
+            execution_count=tally.batches.count,
+            last_inference=tally.last // 1_000_000,
+        )
+
+    def page(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._counted()
+        yield from self._served()
+        read_at = self._read_at()
+        if read_at is not None:
+            age = time.monotonic() - read_at
+            yield GaugeMetricFamily("zoo_registry_read_age_seconds", "Since the registry was last read.", age)
+
+    def _counted(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "zoo_requests", "Requests; of no model where none that is served was named.",
+            labels=(*VERSION, "dialect", "outcome"),
+        )  # fmt: skip
+        rows = CounterMetricFamily("zoo_rows", "Examples computed.", labels=VERSION)
+        executions = CounterMetricFamily("zoo_executions", "Batches that a graph computed.", labels=VERSION)
+        sizes = HistogramMetricFamily("zoo_batch_size", "Rows of a batch.", labels=VERSION)
+        total = HistogramMetricFamily(
+            "zoo_request_seconds", "From the request's head to the answer's end.", labels=VERSION
+        )
+        phases = {
+            phase: HistogramMetricFamily(f"zoo_{phase}_seconds", f"Of it: {what}.", labels=VERSION)
+            for phase, what in zip(
+                PHASES, ("waiting", "request to inputs", "the graph", "outputs to answer"), strict=True
+            )
+        }
+        for version, tally in list(self._tallies.items()):  # the event loop goes on recording
+            for key, count in list(tally.requests.items()):
+                requests.add_metric((*version, *key), count)
+            total.add_metric(version, tally.total.buckets(SECOND), tally.total.sum / SECOND)
+            if not version[0]:
+                continue
+            rows.add_metric(version, tally.rows)
+            executions.add_metric(version, tally.batches.count)
+            sizes.add_metric(version, tally.batches.buckets(1), tally.batches.sum)
+            for phase, family in phases.items():
+                histogram = tally.phases[phase]
+                family.add_metric(version, histogram.buckets(SECOND), histogram.sum / SECOND)
+        yield from (requests, rows, executions, sizes, total, *phases.values())
+
+    def _served(self) -> Iterator[Metric]:
+        served = GaugeMetricFamily(
+            "zoo_model_served", "1 for each version that answers to its model's name.",
+            labels=(*VERSION, "provider", "digest"),
+        )  # fmt: skip
+        skew = GaugeMetricFamily(
+            "zoo_version_skew", "The registry's champion less the version served.", labels=("model",)
+        )
+        refused = GaugeMetricFamily(
+            "zoo_version_refused", "1 for each version that may not answer.", labels=(*VERSION, "reason")
+        )
+        slots = GaugeMetricFamily(
+            "zoo_generation_slots",
+            "Texts being written by a model, and places for more, which all models share.",
+            labels=("model", "state"),
+        )
+        catalogue = self._catalogue()
+        entries, versions_of = ([], {}) if catalogue is None else (catalogue.entries, catalogue.versions)
+        for entry in entries:
+            if entry.alias_of is not None:
+                continue
+            lineage = entry.lineage
+            served.add_metric((entry.name, lineage.version, lineage.provider, lineage.digest), 1)
+            if TASKS[entry.kind].generate is not None:
+                busy, free = self._engine.slots(entry.name)
+                slots.add_metric((entry.name, "busy"), busy)
+                slots.add_metric((entry.name, "free"), free)
+            for version in versions_of.get(entry.name, ()):
+                if CHAMPION in version.aliases:
+                    skew.add_metric((entry.name,), int(version.version) - int(lineage.version))
+        for model, versions in versions_of.items():
+            for version in versions:
+                if version.state == "refused":
+                    refused.add_metric((model, version.version, version.reason[:LONGEST_REASON]), 1)
+        yield from (served, skew, refused, slots)

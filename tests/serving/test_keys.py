@@ -38,7 +38,7 @@ def test_a_key_opens_what_is_locked(locked: Server, key: str, scheme: str) -> No
     headers = {"Authorization": f"{scheme} {key}"}
     assert httpx.post(f"{locked.url}/regress", json=BODY, headers=headers).status_code == 200
     index = httpx.post(f"{locked.url}/v2/repository/index", headers=headers)
-    assert [entry["name"] for entry in index.json()] == ["diabetes", "linear-regression-diabetes"]
+    assert "diabetes" in [entry["name"] for entry in index.json()]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from serving.keys import ApiKeys
 from serving.measurements import Measurements
 from serving.on_demand import OnDemand
 from serving.problem import Problem, draining
-from serving.protocols.v2 import V2Protocol
+from serving.protocols.v2.protocol import V2Protocol
 from serving.protocols.zoo import ZooProtocol
 from serving.registry import Registry
 from serving.settings import Settings

@@ -12,8 +12,8 @@ from serving.exchange import Exchange
 from serving.follower import Follower
 from serving.measurements import Duration, Statistics
 from serving.on_demand import OnDemand
-from serving.protocols.v2 import V2Protocol
-from serving.protocols.v2_statistics import rendered
+from serving.protocols.v2.protocol import V2Protocol
+from serving.protocols.v2.statistics import rendered
 
 COUNTS = Statistics(
     success=Duration(5, 50),

@@ -14,12 +14,12 @@ from serving.engine import Engine
 from serving.event_stream import EventStream
 from serving.exchange import JSON, SMALL_BODY, TENSORS, Exchange
 from serving.problem import Problem
-from serving.protocols.v2_answer import answer, head
-from serving.protocols.v2_model import TEXT_INPUT, TEXT_OUTPUT, Interface
-from serving.protocols.v2_problem import v2_problem_of
-from serving.protocols.v2_request import InferenceRequest, json_length, member, parse
-from serving.protocols.v2_text import parse_generate, requests_for, texts_of
-from serving.protocols.v2_versions import Versions
+from serving.protocols.v2.answer import answer, head
+from serving.protocols.v2.model import TEXT_INPUT, TEXT_OUTPUT, Interface
+from serving.protocols.v2.problem import v2_problem_of
+from serving.protocols.v2.request import InferenceRequest, json_length, member, parse
+from serving.protocols.v2.text import parse_generate, requests_for, texts_of
+from serving.protocols.v2.versions import Versions
 from serving.timing import Timing
 from zoo.errors import InvalidInput
 from zoo.tasks import Arrays

@@ -4,8 +4,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from serving.protocols.v2_model import TEXT_INPUT
-from serving.protocols.v2_request import json_object, member
+from serving.protocols.v2.model import TEXT_INPUT
+from serving.protocols.v2.request import json_object, member
 from zoo.errors import InvalidInput
 from zoo.tasks import Task
 from zoo.tasks.base import Request

@@ -15,7 +15,7 @@ import orjson
 from numpy.typing import NDArray
 
 from serving.problem import Problem
-from serving.protocols.v2_model import LONGEST_AXIS, SCORES, Input, Interface
+from serving.protocols.v2.model import LONGEST_AXIS, SCORES, Input, Interface
 from zoo.errors import InvalidInput
 from zoo.tasks import Arrays
 

@@ -20,11 +20,11 @@ from serving.exchange import Exchange
 from serving.measurements import Statistics
 from serving.on_demand import OnDemand
 from serving.problem import Problem
-from serving.protocols.v2_inference import Inference
-from serving.protocols.v2_problem import v2_problem_of
-from serving.protocols.v2_request import json_object, member
-from serving.protocols.v2_statistics import rendered
-from serving.protocols.v2_versions import Versions
+from serving.protocols.v2.inference import Inference
+from serving.protocols.v2.problem import v2_problem_of
+from serving.protocols.v2.request import json_object, member
+from serving.protocols.v2.statistics import rendered
+from serving.protocols.v2.versions import Versions
 
 Handler = Callable[[Exchange], Awaitable[None]]
 Handlers = dict[str, Handler]

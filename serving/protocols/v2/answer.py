@@ -1,6 +1,6 @@
 """Answers to inference requests: arrays to JSON, with tensors in it or in bytes behind it.
 
-Formats as of `serving.protocols.v2_request`.
+Formats as of `serving.protocols.v2.request`.
 """
 
 from typing import Any
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from serving.catalogue import Served
 from serving.exchange import JSON, TENSORS
-from serving.protocols.v2_model import Interface
-from serving.protocols.v2_request import DTYPES, LENGTH, InferenceRequest
+from serving.protocols.v2.model import Interface
+from serving.protocols.v2.request import DTYPES, LENGTH, InferenceRequest
 from zoo.tasks import Arrays
 
 JSON_LENGTH = "Inference-Header-Content-Length"

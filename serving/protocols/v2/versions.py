@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 from serving.catalogue import Catalogue, Served
 from serving.on_demand import OnDemand
 from serving.problem import not_ready
-from serving.protocols.v2_model import Interface
+from serving.protocols.v2.model import Interface
 
 
 class Versions:

@@ -72,7 +72,7 @@ RECIPES = (
         model=SMALL,
         optimizer=SWIFT,
         augmentation=Augmentation(flip=True, crop=2),
-        bar=0.92,
+        bar=0.90,
     ),
     AlexNetRecipe(
         dataset="cifar10",
@@ -85,6 +85,6 @@ RECIPES = (
         model=SMALL,
         optimizer=SWIFT,
         augmentation=Augmentation(flip=True, crop=3),
-        bar=0.78,
+        bar=0.70,
     ),
 )

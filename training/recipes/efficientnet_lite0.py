@@ -79,6 +79,6 @@ RECIPES = (
         label_smoothing=0.1,
         augmentation=Augmentation(flip=True, crop=4, colour=0.2),
         transfer=FROM_IMAGENET,
-        bar=0.80,
+        bar=0.70,
     ),
 )

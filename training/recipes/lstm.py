@@ -61,5 +61,5 @@ RECIPES = (
         bar=0.5,  # of the linear map
     ),
     replace(TEXT_RECIPE, dataset="python-topics", epochs=3, bar=3.0),
-    replace(TEXT_RECIPE, dataset="tiny-shakespeare", epochs=2, bar=2.4),
+    replace(TEXT_RECIPE, dataset="tiny-shakespeare", epochs=2, bar=2.7),
 )

@@ -109,6 +109,6 @@ RECIPES = (
 LONG_RECIPES = (
     replace(TSV_RECIPE, dataset="multi30k-de-en", bar=36.0),
     replace(TSV_RECIPE, dataset="multi30k-en-fr", bar=30.0),
-    replace(SUMMARY, dataset="docstrings", bar=0.17),
-    replace(SUMMARY, dataset="debian-summaries", epochs=6, bar=0.3),
+    replace(SUMMARY, dataset="docstrings", epochs=8, batch_size=32, bar=0.16),
+    replace(SUMMARY, dataset="debian-summaries", epochs=3, bar=0.267),
 )

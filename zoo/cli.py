@@ -406,9 +406,12 @@ def events(url: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def answering(url: str, body: Mapping[str, Any] | None) -> Iterator[Any]:
-    """The service's answer, opened; its error message as `ZooError`."""
+    """The service's answer, opened, asked with `$ZOO_API_KEY` where there is one; its error as `ZooError`."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json"}
+    if key := os.environ.get("ZOO_API_KEY"):
+        headers["Authorization"] = f"Bearer {key}"
+    request = urllib.request.Request(url, data, headers)
     try:
         with urllib.request.urlopen(request) as response:
             yield response

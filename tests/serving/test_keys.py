@@ -13,6 +13,7 @@ from tiny_zoo import write_regression
 from serving.keys import ApiKeys
 from serving.problem import Problem
 from serving.settings import Settings
+from zoo.cli import main
 from zoo.errors import ZooError
 
 KEYS = ("first-Key.1", "second~key+/==")
@@ -82,6 +83,18 @@ def test_without_one(locked: Server, path: str, headers: dict[str, str], status:
 )
 def test_what_is_only_read_needs_none(locked: Server, path: str) -> None:
     assert httpx.get(locked.url + path).status_code == 200
+
+
+def test_the_command_line_has_a_key(
+    locked: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predict", "diabetes", "1,2", "--url", locked.url, "--json"]
+    with pytest.raises(SystemExit, match="1"):
+        main(command)
+    assert "needs an API key" in capsys.readouterr().err
+    monkeypatch.setenv("ZOO_API_KEY", KEYS[1])
+    main(command)
+    assert json.loads(capsys.readouterr().out)
 
 
 def test_the_body_is_not_read(locked: Server) -> None:

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -152,3 +153,9 @@ def test_nobody_pays_for_what_is_not_used(statement: str, unwanted: tuple[str, .
     done = subprocess.run([sys.executable, "-c", code], cwd=home, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) & set(unwanted) == set()
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest would refuse the second, in folders without `__init__.py`."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []

@@ -1,7 +1,8 @@
 """The `zoo` command. Its help is made from the dataclasses below; each imports what it needs when it runs.
 
 Listings print a table, or with `--json` one JSON document on stdout; progress goes to stderr. Exit codes:
-0 for success, 1 for an error that the message explains, 2 for a wrong command line, 130 for Ctrl-C.
+0 for success, 1 for an error that the message explains or an output that nobody reads any more, 2 for a wrong
+command line, 130 for Ctrl-C.
 """
 
 import json
@@ -365,6 +366,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             train(words[1:])
         else:
             tyro.extras.subcommand_cli_from_dict(COMMANDS, args=words, prog="zoo")()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at the end
+        sys.exit(1)  # as rich does
     except ZooError as error:
         print(f"zoo: {error}", file=sys.stderr)
         sys.exit(1)

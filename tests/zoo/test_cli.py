@@ -2,6 +2,9 @@
 
 import base64
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -292,3 +295,13 @@ def test_train_on_a_table_of_words(home: Path, capsys: Captured, tmp_path: Path)
     assert run("train", "mlp", "--dataset", f"csv:{path}", "--target", "petal length") == 1
     assert "features must be numeric" in capsys.readouterr().err
     assert len(promotion.leaderboard()) == 1
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "--json"]])
+def test_nobody_reads_the_output(words: list[str], home: Path) -> None:
+    zoo = Path(sys.executable).with_name("zoo")
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run([zoo, *words], stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, b"")

@@ -39,7 +39,7 @@ class Settings(BaseModel):
     drain: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """Seconds after SIGTERM for which new requests are answered 503 before the service ends, at least."""
     access_log: Literal["off", "errors", "all"] = "errors"
-    """Which requests are logged: none, those answered 500 and above, or every one, for 15 µs or more each."""
+    """Which requests are logged: none, those answered 500 and above, or every one."""
     api_keys: Annotated[SecretStr, AfterValidator(_keys)] | None = None
     """Comma-separated keys, one of which every POST needs, and so every prediction; without it none does."""
     bundles: DirectoryPath | None = None

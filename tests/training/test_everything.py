@@ -24,8 +24,10 @@ def test_plan_holds_every_recipe_once_and_the_quick_ones_first() -> None:
 def test_plan_leaves_out_what_takes_long_unless_asked() -> None:
     usual, all_of_it = ({r.model_name for r in everything.plan(long=long)} for long in (False, True))
     assert all_of_it - usual == {
-        f"transformer-{name}"
-        for name in ("multi30k-de-en", "multi30k-en-fr", "docstrings", "debian-summaries")
+        *(f"{name}-{images}" for name in ("alexnet", "vgg16") for images in ("fashion-mnist", "cifar10")),
+        *("gan-mnist", "gan-fashion-mnist", "efficientnet-lite0-cifar10"),
+        *("transformer-multi30k-de-en", "transformer-multi30k-en-fr"),
+        *("transformer-docstrings", "transformer-debian-summaries"),
     }
 
 

@@ -61,9 +61,11 @@ RECIPES = (
         optimizer=Optimizer("adamw", 2e-3, weight_decay=1e-2, schedule="cosine"),
         bar=0.96,
     ),
+)
+LONG_RECIPES = (
     AlexNetRecipe(
         dataset="fashion-mnist",
-        epochs=3,
+        epochs=9,
         batch_size=256,
         validation_share=0.05,
         label_smoothing=0.1,
@@ -72,11 +74,11 @@ RECIPES = (
         model=SMALL,
         optimizer=SWIFT,
         augmentation=Augmentation(flip=True, crop=2),
-        bar=0.90,
+        bar=0.92,
     ),
     AlexNetRecipe(
         dataset="cifar10",
-        epochs=3,
+        epochs=7,
         batch_size=256,
         validation_share=0.05,
         label_smoothing=0.1,
@@ -85,6 +87,6 @@ RECIPES = (
         model=SMALL,
         optimizer=SWIFT,
         augmentation=Augmentation(flip=True, crop=3),
-        bar=0.70,
+        bar=0.78,
     ),
 )

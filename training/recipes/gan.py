@@ -115,9 +115,11 @@ RECIPES = (
         game=Game(averaging=0.99),
         bar=40.0,
     ),
+)
+LONG_RECIPES = (
     GANRecipe(
         dataset="mnist",
-        epochs=4,
+        epochs=10,
         batch_size=64,
         validation_share=1 / 12,
         precision="auto",
@@ -126,7 +128,7 @@ RECIPES = (
     ),
     GANRecipe(
         dataset="fashion-mnist",
-        epochs=3,
+        epochs=10,
         batch_size=64,
         validation_share=1 / 12,
         precision="auto",

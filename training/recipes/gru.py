@@ -69,5 +69,5 @@ RECIPES = (
         model=GRUConfig(width=128),
         bar=2.3,
     ),
-    replace(TEXT_RECIPE, dataset="tiny-shakespeare", epochs=2, bar=3.0),
+    replace(TEXT_RECIPE, dataset="tiny-shakespeare", bar=3.0),
 )

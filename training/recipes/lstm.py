@@ -60,6 +60,6 @@ RECIPES = (
         optimizer=Optimizer("adamw", 3e-3, weight_decay=1e-2, schedule="cosine"),
         bar=0.5,  # of the linear map
     ),
-    replace(TEXT_RECIPE, dataset="python-topics", epochs=3, bar=3.0),
-    replace(TEXT_RECIPE, dataset="tiny-shakespeare", epochs=2, bar=2.7),
+    replace(TEXT_RECIPE, dataset="python-topics", bar=3.0),
+    replace(TEXT_RECIPE, dataset="tiny-shakespeare", bar=2.4),
 )

@@ -46,6 +46,6 @@ RECIPES = (
         optimizer=Optimizer("adam", 3e-3),
         bar=0.72,
     ),
-    replace(TEXT_RECIPE, dataset="python-topics", epochs=3, bar=3.0),
-    replace(TEXT_RECIPE, dataset="tiny-shakespeare", epochs=2, bar=3.0),
+    replace(TEXT_RECIPE, dataset="python-topics", bar=3.0),
+    replace(TEXT_RECIPE, dataset="tiny-shakespeare", bar=3.0),
 )

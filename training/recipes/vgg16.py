@@ -59,9 +59,11 @@ RECIPES = (
         optimizer=Optimizer("adamw", 3e-3, weight_decay=1e-2, schedule="cosine", warmup=0.2),
         bar=0.96,
     ),
+)
+LONG_RECIPES = (
     VGG16Recipe(
         dataset="fashion-mnist",
-        epochs=3,
+        epochs=13,
         batch_size=256,
         validation_share=0.02,
         label_smoothing=0.1,
@@ -70,11 +72,11 @@ RECIPES = (
         model=NARROW,
         optimizer=SWIFT,
         augmentation=Augmentation(flip=True, crop=2),
-        bar=0.91,
+        bar=0.93,
     ),
     VGG16Recipe(
         dataset="cifar10",
-        epochs=4,
+        epochs=16,
         batch_size=256,
         validation_share=0.02,
         label_smoothing=0.1,
@@ -83,6 +85,6 @@ RECIPES = (
         model=NARROW,
         optimizer=SWIFT,
         augmentation=Augmentation(flip=True, crop=3),
-        bar=0.75,
+        bar=0.84,
     ),
 )

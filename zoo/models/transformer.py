@@ -249,7 +249,7 @@ class Encoder(nn.Module):
 
 
 class DecoderStep(nn.Module):
-    """What becomes the other graph: `Transformer.write`, which of the source needs the padding alone."""
+    """What becomes the other graph: `Transformer.write`, for which the source has been read."""
 
     def __init__(self, transformer: Transformer) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ import httpx
 
 from zoo.servers import service_command
 
+PROMISE = 5.0
+"""Seconds in which the service follows what happens outside it."""
 READY_SECONDS = 30  # of a busy test machine; a quiet one takes three
 
 
@@ -60,6 +62,15 @@ def running(log: Path, **variables: str) -> Iterator[Server]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
+
+
+def wait_for(condition: Callable[[], bool], within: float = PROMISE) -> float:
+    """Seconds until a condition holds; fails once `within` seconds are over."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < within
+        time.sleep(0.02)
+    return time.monotonic() - start
 
 
 def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from server import running
+from server import running, wait_for
 from starlette.types import Receive, Scope, Send
 from tiny_zoo import write_regression, write_writer
 
@@ -123,6 +123,7 @@ def test_a_long_path_is_cut(folder: Path, caplog: pytest.LogCaptureFixture) -> N
 def test_lines_stand_alone_in_the_service_s_output(folder: Path, tmp_path: Path) -> None:
     with running(tmp_path / "log", ZOO_BUNDLES=str(folder), ZOO_ACCESS_LOG="all") as server:
         httpx.post(f"{server.url}/regress", json=ROWS, headers={"X-Request-Id": "mine"})
+        wait_for(lambda: '"mine"' in server.log.read_text())  # written once the answer is out
         lines = [line for line in server.log.read_text().splitlines() if '"mine"' in line]
     assert len(lines) == 1
     assert json.loads(lines[0])["status"] == 200

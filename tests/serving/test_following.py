@@ -1,16 +1,13 @@
 """The running service follows the registry: promote, roll back, broken bundles, a store that is gone."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from server import Server, running
+from server import Server, running, wait_for
 from tiny_zoo import TinyRegistry, write_images, write_regression
-
-PROMISE = 5.0  # seconds from an alias that moved to answers of its version
 
 NAME = "linear_regression-energy"  # of this module alone: no other test sees its versions
 
@@ -23,15 +20,6 @@ def versions(registry: TinyRegistry, tmp_path_factory: pytest.TempPathFactory) -
     numbers = [registry.register(one) for one in made]
     registry.promote(NAME, numbers[0])
     return numbers
-
-
-def wait_for(condition: Callable[[], bool]) -> float:
-    """Seconds until a condition holds; fails once the promise is broken."""
-    start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < PROMISE
-        time.sleep(0.02)
-    return time.monotonic() - start
 
 
 def ask(client: httpx.Client, model: str = NAME) -> dict:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from server import Server, running
+from server import Server, running, wait_for
 from tiny_zoo import write_regression
 
 from serving.keys import ApiKeys
@@ -114,6 +114,7 @@ def test_the_body_is_not_read(locked: Server) -> None:
 def test_no_key_is_logged(locked: Server) -> None:
     headers = {**bearer(KEYS[0]), "X-Request-Id": "with-a-key"}
     httpx.post(f"{locked.url}/regress?key={KEYS[1]}", json=BODY, headers=headers)
+    wait_for(lambda: "with-a-key" in locked.log.read_text())  # written once the answer is out
     log = locked.log.read_text()
     line = next(json.loads(line) for line in log.splitlines() if "with-a-key" in line)
     assert line["path"] == "/regress"

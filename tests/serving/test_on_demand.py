@@ -3,14 +3,14 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
-from server import Server, running
+from server import Server, running, wait_for
 from tiny_zoo import TinyRegistry, write_regression
 
 from serving.catalogue import Served
@@ -92,13 +92,6 @@ def test_many_who_ask_at_the_same_time(server: Server) -> None:
     with ThreadPoolExecutor(8) as threads:
         asked = [1, 3, 4, 1] * 4
         assert list(threads.map(one, asked)) == [[BIASES[number - 1]] for number in asked]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 # The class alone

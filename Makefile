@@ -17,7 +17,7 @@ zoo: $(READY)
 	$(VENV)/bin/zoo train-all
 
 test: $(READY)
-	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile
+	$(VENV)/bin/pytest --numprocesses 2 --dist loadgroup
 
 check: $(READY)
 	$(VENV)/bin/ruff check

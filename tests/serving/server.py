@@ -16,7 +16,7 @@ from zoo.servers import service_command
 
 PROMISE = 5.0
 """Seconds in which the service follows what happens outside it."""
-READY_SECONDS = 30  # of a busy test machine; a quiet one takes three
+READY_SECONDS = 60  # of a busy test machine; a quiet one takes three
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 from docker_files import PROJECT, ROOT
-from server import environment, free_port, wait_for
+from server import READY_SECONDS, environment, free_port, is_ready, wait_for
 from tiny_zoo import write_regression
 
 OF_THE_REGISTRY = {"alembic", "mlflow-skinny", "sqlalchemy"}
-READY_SECONDS = 30.0
 
 
 def bentoml(*words: str) -> list[str]:
@@ -69,22 +68,15 @@ def test_its_requirements_are_those_of_serving_but_the_registrys(bento: Path) ->
 
 def test_it_answers(bento: Path, variables: dict[str, str], tmp_path: Path) -> None:
     port = free_port()
+    url = f"http://127.0.0.1:{port}"
     command = bentoml("serve", f"{PROJECT['name']}:latest", "--host", "127.0.0.1", "--port", str(port))
     process = subprocess.Popen(command, cwd=tmp_path, env=variables, stdout=subprocess.DEVNULL)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-            wait_for(lambda: is_ready(client), READY_SECONDS)
-            answer = client.post("/regress", json={"model": "diabetes", "rows": [[1, 2]]}).json()
+        wait_for(lambda: is_ready(f"{url}/readyz"), READY_SECONDS)
+        answer = httpx.post(f"{url}/regress", json={"model": "diabetes", "rows": [[1, 2]]}).json()
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     assert answer["predictions"] == [{"value": 6.0, "unit": "points"}]
     assert not Path(variables["ZOO_HOME"]).exists()
     assert list(tmp_path.iterdir()) == []
-
-
-def is_ready(client: httpx.Client) -> bool:
-    try:
-        return client.get("/readyz").status_code == 200
-    except httpx.TransportError:
-        return False

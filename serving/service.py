@@ -14,8 +14,16 @@ if TYPE_CHECKING:
     from serving.application import Application
 
 
+BUNDLES = "src/bundles"  # in a Bento; see [tool.bentoml.build] in pyproject.toml
+
+
 class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML has no types
     """A BentoML service whose server is our application, with BentoML's behind it."""
+
+    def on_load_bento(self, bento: bentoml.Bento) -> None:
+        """Has a Bento serve the bundles that it carries."""
+        super().on_load_bento(bento)
+        os.environ.setdefault("ZOO_BUNDLES", bento.path_of(BUNDLES))
 
     def to_asgi(self, is_main: bool = True) -> "Application":
         """What the worker process serves."""

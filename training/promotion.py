@@ -27,6 +27,7 @@ from zoo.version import CHAMPION, COPY_OF_MODEL, COPY_OF_VERSION, VersionRecord
 
 HISTORY = "champions"  # tag of a registered model: its champions in order of promotion, as JSON
 PAGE = 1000
+LOGGED_MODEL = "models:/"  # and its id: the source of every version of the zoo
 _GATE = "gate"  # of the tags that every version of the zoo carries
 
 
@@ -46,7 +47,7 @@ def register(name: str, model_id: str, run_id: str, record: VersionRecord) -> st
     client = connect()
     _ensure_model(client, name)
     registered = client.create_model_version(
-        name, f"models:/{model_id}", run_id, tags=record.to_tags(), model_id=model_id
+        name, LOGGED_MODEL + model_id, run_id, tags=record.to_tags(), model_id=model_id
     )
     version: str = str(registered.version)
     return version
@@ -207,9 +208,9 @@ def _follow(client: MlflowClient, changed: VersionRecord) -> None:
         _ensure_model(client, dataset)
         original = client.get_model_version(best.model, best.version)
         tags = original.tags | {COPY_OF_MODEL: best.model, COPY_OF_VERSION: best.version}
-        copy = client.create_model_version(
-            dataset, str(original.source), original.run_id, tags=tags, model_id=original.model_id
-        )
+        source = str(original.source)
+        model_id = source.removeprefix(LOGGED_MODEL)  # which an MLflow server does not tell otherwise
+        copy = client.create_model_version(dataset, source, original.run_id, tags=tags, model_id=model_id)
     client.set_registered_model_alias(dataset, CHAMPION, str(copy.version))
 
 

@@ -73,15 +73,20 @@ def wait_for(condition: Callable[[], bool], within: float = PROMISE) -> float:
     return time.monotonic() - start
 
 
+def is_ready(url: str) -> bool:
+    """Whether a health check says so; also false while nobody listens."""
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     end = time.monotonic() + READY_SECONDS
     while time.monotonic() < end:
         if process.poll() is not None:
             break
-        try:
-            if httpx.get(f"{url}/readyz").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
+        if is_ready(f"{url}/readyz"):
+            return
         time.sleep(0.05)
     raise RuntimeError(f"the service did not become ready:\n{log.read_text()}")

@@ -1,0 +1,20 @@
+# MLflow's server, with the drivers for PostgreSQL and for object storage that its own image leaves out; what
+# it needs to know comes from MLFLOW_… variables, see compose.yaml:
+#   docker build --file docker/mlflow.Dockerfile --tag zoo-mlflow .
+
+FROM python:3.11-slim-bookworm AS build
+WORKDIR /source
+RUN python -m venv /opt/mlflow
+COPY constraints.txt .
+RUN /opt/mlflow/bin/pip install --no-cache-dir --constraint constraints.txt boto3 mlflow 'psycopg[binary]'
+
+FROM python:3.11-slim-bookworm
+RUN useradd --uid 10001 --home-dir /tmp --no-create-home mlflow
+COPY --from=build /opt/mlflow /opt/mlflow
+ENV PATH=/opt/mlflow/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 GIT_PYTHON_REFRESH=quiet
+WORKDIR /tmp
+USER 10001:10001
+EXPOSE 5000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:5000/health', timeout=2)"]
+CMD ["mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--workers", "2"]

@@ -1,0 +1,20 @@
+# Training, promotion and export; on a GPU where the container has one. /zoo holds checkpoints and data:
+#   docker build --file docker/training.Dockerfile --tag zoo-training .
+#   docker run --read-only --tmpfs /tmp --volume zoo:/zoo zoo-training train lenet5
+
+FROM python:3.11-slim-bookworm AS build
+WORKDIR /source
+RUN python -m venv /opt/zoo
+COPY . .
+RUN /opt/zoo/bin/pip install --no-cache-dir --constraint constraints.txt '.[training]'
+
+FROM python:3.11-slim-bookworm
+RUN useradd --uid 10001 --home-dir /tmp --no-create-home zoo && install --directory --owner zoo --group zoo /zoo
+COPY --from=build /opt/zoo /opt/zoo
+# HOME is where Matplotlib, torch and MLflow keep their caches; there is no git for MLflow to look for.
+ENV PATH=/opt/zoo/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 GIT_PYTHON_REFRESH=quiet ZOO_HOME=/zoo
+VOLUME /zoo
+WORKDIR /zoo
+USER 10001:10001
+ENTRYPOINT ["zoo"]
+CMD ["train-all"]

@@ -1,0 +1,52 @@
+"""What the images are built from."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from docker_files import DOCKER, DOCKERFILES, PROJECT, only, stages
+
+SERVERS = ("mlflow.Dockerfile", "serving.Dockerfile")
+
+
+def test_the_images_are_there() -> None:
+    assert {path.name for path in DOCKERFILES} == {*SERVERS, "training.Dockerfile"}
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
+class TestEveryImage:
+    def test_hadolint_finds_nothing(self, path: Path) -> None:
+        hadolint = Path(sys.executable).with_name("hadolint")
+        done = subprocess.run([hadolint, path], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (0, "")
+
+    def test_runs_as_a_fixed_user(self, path: Path) -> None:
+        image = stages(path)[-1]
+        (user,), (making,) = only(image, "USER").value, only(image, "RUN").value
+        uid = user.partition(":")[0]
+        assert int(uid) > 0
+        assert f"--uid {uid} " in making
+
+    def test_signals_reach_the_process(self, path: Path) -> None:
+        assert only(stages(path)[-1], "CMD").json, "a shell would keep the signals"
+
+    def test_versions_are_pinned(self, path: Path) -> None:
+        runs = [i.value[0] for i in stages(path)[0] if i.cmd == "RUN"]
+        installs = [run for run in runs if "pip install" in run]
+        assert installs
+        assert all("--constraint constraints.txt" in install for install in installs)
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_servers_have_a_health_check_in_exec_form(name: str) -> None:
+    check = only(stages(DOCKER / name)[-1], "HEALTHCHECK")
+    assert check.json
+    assert check.value[0] == "CMD"
+
+
+def test_serving_installs_no_torch() -> None:
+    build = stages(DOCKER / "serving.Dockerfile")[0]
+    assert any(i.value[0].endswith("'.[serving]'") for i in build if i.cmd == "RUN")
+    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["serving"]]
+    assert [requirement for requirement in wanted if requirement.startswith("torch")] == []

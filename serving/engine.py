@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
+from serving.drift import Window
 from serving.timing import Phase, Timing
 from zoo import bundle
 from zoo.bundle import Bundle
@@ -62,6 +63,8 @@ class LoadedModel:
     card: str
     row_seconds: float
     """Median time of a batch of one; infinite where an answer takes many runs."""
+    asked: Window
+    """What it was asked last."""
 
 
 class Engine:
@@ -96,7 +99,8 @@ class Engine:
             raise
         except Exception as error:  # whatever a foreign graph makes ONNX Runtime or numpy raise
             raise BundleError(f"the graph does not run: {error}") from error
-        return LoadedModel(loaded, graph, loaded.read_text("card.md"), seconds)
+        asked = Window(loaded.manifest.model, loaded.task, loaded.baseline)
+        return LoadedModel(loaded, graph, loaded.read_text("card.md"), seconds, asked)
 
     async def run(
         self,

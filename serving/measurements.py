@@ -34,6 +34,7 @@ LATENCIES = tuple(
 SIZES = tuple(2**power for power in range(13))
 """Bounds of the histogram of batch sizes, up to the most rows of a request."""
 LONGEST_REASON = 120  # characters
+WORST_FEATURES = 20  # of a version, whose drift is shown
 VERSION = ("model", "version")
 
 
@@ -172,6 +173,7 @@ class Measurements(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._counted()
         yield from self._served()
+        yield from self._drifted()
         read_at = self._read_at()
         if read_at is not None:
             age = time.monotonic() - read_at
@@ -207,6 +209,20 @@ class Measurements(Collector):
                 histogram = tally.phases[phase]
                 family.add_metric(version, histogram.buckets(SECOND), histogram.sum / SECOND)
         yield from (requests, rows, executions, sizes, total, *phases.values())
+
+    def _drifted(self) -> Iterator[Metric]:
+        rows = GaugeMetricFamily("zoo_drift_rows", "Rows whose drift is measured.", labels=VERSION)
+        psi = GaugeMetricFamily(
+            "zoo_drift_psi", "Population stability index of the last rows against the training split.",
+            labels=(*VERSION, "feature"),
+        )  # fmt: skip
+        catalogue = self._catalogue()
+        for served, drift in () if catalogue is None else catalogue.drift():
+            version = (served.manifest.model, served.version)
+            rows.add_metric(version, drift.window)
+            for feature in sorted(drift.psi, key=lambda name: -drift.psi[name])[:WORST_FEATURES]:
+                psi.add_metric((*version, feature), drift.psi[feature])
+        yield from (rows, psi)
 
     def _served(self) -> Iterator[Metric]:
         served = GaugeMetricFamily(

@@ -46,10 +46,14 @@ class Application:
     def __init__(self, page: ASGIApp, settings: Settings) -> None:
         """`page` answers what is BentoML's."""
         self._page = page
-        self._engine = Engine(settings.device, settings.threads, settings.queue, settings.generations)
+        self._engine = Engine(
+            settings.device, settings.threads, settings.queue, settings.generations, settings.workers
+        )
         self._follower = Follower(_source(settings), self._engine, settings.poll)
         self._on_demand = OnDemand(self._follower.load, settings.on_demand)
-        self.measurements = Measurements(self._engine, self._catalogue, lambda: self._follower.read_at)
+        self.measurements = Measurements(
+            self._engine, self._catalogue, lambda: self._follower.read_at, settings
+        )
         self._zoo = ZooProtocol(self._engine, self._catalogue, self.measurements.page, settings.deadline)
         self._v2 = V2Protocol(
             self._engine, self._catalogue, self._on_demand, self.measurements.statistics, settings.deadline
@@ -103,11 +107,13 @@ class Application:
         gc.set_threshold(COLLECT_AFTER)
         self._follower.start()
         self._drain.take_over()
+        await self.measurements.siblings.start()
         watching = asyncio.create_task(self._watch_drift())
         try:
             await self._page(scope, receive, send)  # returns when the server stops
         finally:
             watching.cancel()
+            self.measurements.siblings.close()
             self._follower.stop()
             self._on_demand.close()
             self._engine.close()

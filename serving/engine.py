@@ -73,11 +73,14 @@ class Engine:
     Deadlines are points on `time.monotonic()`; a computation that has not begun by then never begins.
     """
 
-    def __init__(self, device: str, threads: int, queue: int, generations: int) -> None:
-        """`threads` CPU threads a computation; at most `queue` of them waiting, and so many `generations`."""
+    def __init__(self, device: str, threads: int, queue: int, generations: int, processes: int = 1) -> None:
+        """`threads` CPU threads a computation; at most `queue` of them waiting, and so many `generations`.
+
+        So many `processes` share the cores.
+        """
         self.device = device
         self.threads = threads
-        workers = max(1, len(os.sched_getaffinity(0)) // threads)
+        workers = max(1, len(os.sched_getaffinity(0)) // (threads * processes))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="engine")
         self._places = threading.BoundedSemaphore(workers + queue)
         self._generations = generations
@@ -168,10 +171,9 @@ class Engine:
         finally:
             self._writing[model] -= 1
 
-    def slots(self, model: str) -> tuple[int, int]:
-        """Texts that the model is writing, and how many more may be written, by whatever model."""
-        written = sum(list(self._writing.values()))  # a list: another thread may ask
-        return self._writing[model], self._generations - written
+    def writing(self) -> dict[str, int]:
+        """Texts being written, by model."""
+        return dict(list(self._writing.items()))  # a list: another thread may ask
 
     def _submit(self, work: Callable[[], T], deadline: float, timing: Timing | None) -> "Future[T]":
         submitted = time.monotonic_ns()

@@ -2,9 +2,9 @@
 
 The last rows are compared with the bundle's baseline by the population stability index, the sum over bins of
 (q - p) ln(q / p), where p are the training split's shares and q the window's (Siddiqi 2006, "Credit Risk
-Scorecards", section 11; Yurdakul & Naranjo 2020, doi:10.21314/JRMV.2020.227). Half a row is added to each bin
-of both, so that an empty one does not make it infinite. Where nothing has changed, it is about
-(bins - 1) (1 / rows + 1 / training rows), which is why few rows say nothing.
+Scorecards"). Half a row is added to each bin of both, so that an empty one does not make it infinite. Where
+nothing has changed, it is about (bins - 1) (1 / rows + 1 / training rows), which is why few rows say nothing
+(Yurdakul 2018, "Statistical Properties of Population Stability Index").
 """
 
 import logging

@@ -4,6 +4,7 @@ Behind metrics, tracing and timeouts of its own, BentoML would take as long agai
 keeps its page, `/`, and the files of the page.
 """
 
+import asyncio
 import gc
 import math
 import time
@@ -35,6 +36,7 @@ UNTIL_THE_END = frozenset({"/livez", "/v2/health/live", "/metrics"})
 SENDING_SECONDS = 1.0  # that an answer may be sent after its deadline, when the service drains
 LOGGED_FROM = {"off": math.inf, "errors": 500, "all": 0}
 """The lowest status that is logged; 0 is an answer that did not come to its end."""
+DRIFT_SECONDS = 10.0
 COLLECT_AFTER = 50_000  # new objects; the default of 700 runs the collector every few requests
 
 
@@ -44,10 +46,14 @@ class Application:
     def __init__(self, page: ASGIApp, settings: Settings) -> None:
         """`page` answers what is BentoML's."""
         self._page = page
-        self._engine = Engine(settings.device, settings.threads, settings.queue, settings.generations)
+        self._engine = Engine(
+            settings.device, settings.threads, settings.queue, settings.generations, settings.workers
+        )
         self._follower = Follower(_source(settings), self._engine, settings.poll)
         self._on_demand = OnDemand(self._follower.load, settings.on_demand)
-        self.measurements = Measurements(self._engine, self._catalogue, lambda: self._follower.read_at)
+        self.measurements = Measurements(
+            self._engine, self._catalogue, lambda: self._follower.read_at, settings
+        )
         self._zoo = ZooProtocol(self._engine, self._catalogue, self.measurements.page, settings.deadline)
         self._v2 = V2Protocol(
             self._engine, self._catalogue, self._on_demand, self.measurements.statistics, settings.deadline
@@ -101,12 +107,23 @@ class Application:
         gc.set_threshold(COLLECT_AFTER)
         self._follower.start()
         self._drain.take_over()
+        await self.measurements.siblings.start()
+        watching = asyncio.create_task(self._watch_drift())
         try:
             await self._page(scope, receive, send)  # returns when the server stops
         finally:
+            watching.cancel()
+            self.measurements.siblings.close()
             self._follower.stop()
             self._on_demand.close()
             self._engine.close()
+
+    async def _watch_drift(self) -> None:
+        """Looks at every version's drift now and then, which logs what is large even where nobody asks."""
+        while True:
+            await asyncio.sleep(DRIFT_SECONDS)
+            if (catalogue := self._catalogue()) is not None:
+                await asyncio.to_thread(lambda: list(catalogue.drift()))
 
 
 def _source(settings: Settings) -> Source:

@@ -1,6 +1,6 @@
 """What is served at one moment: an immutable snapshot, so that an answer is wholly one version's."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, Field
 
+from serving.drift import Drift
 from serving.engine import LoadedModel
 from serving.source import Listing, Version
 from zoo.bundle import Manifest
@@ -78,6 +79,9 @@ class ModelDetails(ModelEntry):
     inputs: list[Tensor]
     outputs: list[Tensor]
     card: Annotated[str, Field(description="The model card, Markdown.")]
+    drift: Annotated[
+        Drift | None, Field(description="Of what was asked; null where the bundle has nothing to compare.")
+    ] = None
 
 
 class ModelList(BaseModel):
@@ -169,10 +173,7 @@ class Catalogue:
         self.entries = [self._served[name].entry(name) for name in sorted(self._served)]
         self.list_json = ModelList(models=self.entries).model_dump_json().encode()
         self._details = {
-            e.name: self._served[e.name]
-            .details(e, versions.get(e.lineage.model, []))
-            .model_dump_json()
-            .encode()
+            e.name: self._served[e.name].details(e, versions.get(e.lineage.model, [])).model_dump(mode="json")
             for e in self.entries
         }
 
@@ -216,10 +217,15 @@ class Catalogue:
 
     def details_json(self, name: str) -> bytes:
         """The answer to `GET /models/{name}`; `NotFound` as above."""
-        try:
-            return self._details[name]
-        except KeyError:
-            raise self._nothing(name) from None
+        served = self.find(name)
+        drift = served.loaded.asked.drift()
+        return orjson.dumps(self._details[name] | {"drift": None if drift is None else drift.model_dump()})
+
+    def drift(self) -> Iterator[tuple[Served, Drift]]:
+        """Each version that answers to its model's name, where its bundle has something to compare."""
+        for name, served in self._served.items():
+            if name == served.manifest.model and (drift := served.loaded.asked.drift()) is not None:
+                yield served, drift
 
     def _nothing(self, name: str) -> NotFound:
         versions = self.versions.get(name)

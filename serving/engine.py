@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
+from serving.drift import Window
 from serving.timing import Phase, Timing
 from zoo import bundle
 from zoo.bundle import Bundle
@@ -62,6 +63,8 @@ class LoadedModel:
     card: str
     row_seconds: float
     """Median time of a batch of one; infinite where an answer takes many runs."""
+    asked: Window
+    """What it was asked last."""
 
 
 class Engine:
@@ -70,11 +73,14 @@ class Engine:
     Deadlines are points on `time.monotonic()`; a computation that has not begun by then never begins.
     """
 
-    def __init__(self, device: str, threads: int, queue: int, generations: int) -> None:
-        """`threads` CPU threads a computation; at most `queue` of them waiting, and so many `generations`."""
+    def __init__(self, device: str, threads: int, queue: int, generations: int, processes: int = 1) -> None:
+        """`threads` CPU threads a computation; at most `queue` of them waiting, and so many `generations`.
+
+        So many `processes` share the cores.
+        """
         self.device = device
         self.threads = threads
-        workers = max(1, len(os.sched_getaffinity(0)) // threads)
+        workers = max(1, len(os.sched_getaffinity(0)) // (threads * processes))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="engine")
         self._places = threading.BoundedSemaphore(workers + queue)
         self._generations = generations
@@ -96,7 +102,8 @@ class Engine:
             raise
         except Exception as error:  # whatever a foreign graph makes ONNX Runtime or numpy raise
             raise BundleError(f"the graph does not run: {error}") from error
-        return LoadedModel(loaded, graph, loaded.read_text("card.md"), seconds)
+        asked = Window(loaded.manifest.model, loaded.task, loaded.baseline)
+        return LoadedModel(loaded, graph, loaded.read_text("card.md"), seconds, asked)
 
     async def run(
         self,
@@ -164,10 +171,9 @@ class Engine:
         finally:
             self._writing[model] -= 1
 
-    def slots(self, model: str) -> tuple[int, int]:
-        """Texts that the model is writing, and how many more may be written, by whatever model."""
-        written = sum(list(self._writing.values()))  # a list: another thread may ask
-        return self._writing[model], self._generations - written
+    def writing(self) -> dict[str, int]:
+        """Texts being written, by model."""
+        return dict(list(self._writing.items()))  # a list: another thread may ask
 
     def _submit(self, work: Callable[[], T], deadline: float, timing: Timing | None) -> "Future[T]":
         submitted = time.monotonic_ns()

@@ -1,16 +1,18 @@
 """Counts and times of every version's answers, for `/metrics` and for the statistics of Triton's protocol.
 
 A request is recorded in plain integers by the event loop alone, without a lock; the library comes in when
-somebody asks. Sources: Prometheus, Exposition formats and Metric and label naming; Triton Inference Server,
-Statistics Extension.
+somebody asks. Of several workers any one may be asked, and adds up what all of them counted. Sources:
+Prometheus, Exposition formats and Metric and label naming; Triton Inference Server, Statistics Extension.
 """
 
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
+import orjson
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -19,6 +21,8 @@ from prometheus_client.registry import Collector
 
 from serving.catalogue import Catalogue
 from serving.engine import Engine
+from serving.settings import Settings
+from serving.siblings import Siblings
 from serving.timing import Phase, Timing
 from zoo.tasks import TASKS
 from zoo.version import CHAMPION
@@ -34,6 +38,7 @@ LATENCIES = tuple(
 SIZES = tuple(2**power for power in range(13))
 """Bounds of the histogram of batch sizes, up to the most rows of a request."""
 LONGEST_REASON = 120  # characters
+WORST_FEATURES = 20  # of a version, whose drift is shown
 VERSION = ("model", "version")
 
 
@@ -123,22 +128,57 @@ class Tally:
             self.batches.add(size, times)
         self.last = time.time_ns()
 
+    def state(self) -> dict[str, Any]:
+        """Everything in JSON's types, for `include`."""
+        return {
+            "requests": [[*key, count] for key, count in list(self.requests.items())],
+            "histograms": [[histogram.counts, histogram.sum] for histogram in self._histograms()],
+            "rows": self.rows,
+            "success_ns": self.success_ns,
+            "last": self.last,
+        }
+
+    def include(self, state: dict[str, Any]) -> None:
+        """Counts what another tally counted."""
+        for dialect, outcome, count in state["requests"]:
+            self.requests[dialect, outcome] = self.requests.get((dialect, outcome), 0) + count
+        for histogram, (counts, total) in zip(self._histograms(), state["histograms"], strict=True):
+            histogram.counts = [ours + theirs for ours, theirs in zip(histogram.counts, counts, strict=True)]
+            histogram.sum += total
+        self.rows += state["rows"]
+        self.success_ns += state["success_ns"]
+        self.last = max(self.last, state["last"])
+
+    def _histograms(self) -> list[Histogram]:
+        return [self.total, *self.phases.values(), self.batches]
+
+
+Tallies = dict[tuple[str, str], Tally]
+"""By registered model and version."""
+
 
 class Measurements(Collector):
     """What the service did since it started, and what it serves now."""
 
     def __init__(
-        self, engine: Engine, catalogue: Callable[[], Catalogue | None], read_at: Callable[[], float | None]
+        self,
+        engine: Engine,
+        catalogue: Callable[[], Catalogue | None],
+        read_at: Callable[[], float | None],
+        settings: Settings,
     ) -> None:
         """`read_at` says when the source of versions was last read, on `time.monotonic()`."""
+        self.siblings = Siblings(settings.meeting_place, self._state)
+        self._places = settings.generations * settings.workers
         self._engine = engine
         self._catalogue = catalogue
         self._read_at = read_at
-        self._tallies: dict[tuple[str, str], Tally] = {}
+        self._tallies: Tallies = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=self._registry)
+        if settings.workers == 1:  # of several processes nobody knows which one is asked
+            for collector in (ProcessCollector, PlatformCollector, GCCollector):
+                collector(registry=self._registry)
 
     def record(self, dialect: str, status: int, total: int, timing: Timing) -> None:
         """Counts a request of `total` nanoseconds, whose answer has a status, or 0 where there was none."""
@@ -148,36 +188,44 @@ class Measurements(Collector):
             tally = self._tallies[key] = Tally()
         tally.add(dialect, status, total, timing)
 
-    def statistics(self, model: str, version: str) -> Statistics:
-        """What was counted of a version; zeros where it was never asked."""
-        tally = self._tallies.get((model, version), Tally())
-        count, succeeded = tally.total.count, tally.phases["queue"].count
-        queue, decode, compute, encode = (Duration(succeeded, tally.phases[phase].sum) for phase in PHASES)
-        return Statistics(
-            success=Duration(succeeded, tally.success_ns),
-            fail=Duration(count - succeeded, tally.total.sum - tally.success_ns),
-            queue=queue,
-            compute_input=decode,
-            compute_infer=compute,
-            compute_output=encode,
-            inference_count=tally.rows,
-            execution_count=tally.batches.count,
-            last_inference=tally.last // 1_000_000,
-        )
+    def statistics(self, *versions: tuple[str, str]) -> list[Statistics]:
+        """What all workers counted of models' versions; zeros where one was never asked.
+
+        Waits for the other workers, so not to be called by the event loop.
+        """
+        tallies, _ = self._together()
+        return [statistics_of(tallies.get(version, Tally())) for version in versions]
 
     def page(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._counted()
-        yield from self._served()
+        tallies, writing = self._together()
+        yield from self._counted(tallies)
+        yield from self._served(writing)
+        yield from self._drifted()
         read_at = self._read_at()
         if read_at is not None:
             age = time.monotonic() - read_at
             yield GaugeMetricFamily("zoo_registry_read_age_seconds", "Since the registry was last read.", age)
 
-    def _counted(self) -> Iterator[Metric]:
+    def _state(self) -> bytes:
+        """What this process counted, for its siblings."""
+        tallies = [[*version, tally.state()] for version, tally in list(self._tallies.items())]
+        return orjson.dumps({"tallies": tallies, "writing": self._engine.writing()})
+
+    def _together(self) -> tuple[Tallies, Counter[str]]:
+        """What all workers counted, and how many texts each model is writing."""
+        tallies: Tallies = {}
+        writing: Counter[str] = Counter()
+        for state in map(orjson.loads, [self._state(), *self.siblings.ask()]):
+            for model, version, counted in state["tallies"]:
+                tallies.setdefault((model, version), Tally()).include(counted)
+            writing.update(state["writing"])
+        return tallies, writing
+
+    def _counted(self, tallies: Tallies) -> Iterator[Metric]:
         requests = CounterMetricFamily(
             "zoo_requests", "Requests; of no model where none that is served was named.",
             labels=(*VERSION, "dialect", "outcome"),
@@ -194,8 +242,8 @@ class Measurements(Collector):
                 PHASES, ("waiting", "request to inputs", "the graph", "outputs to answer"), strict=True
             )
         }
-        for version, tally in list(self._tallies.items()):  # the event loop goes on recording
-            for key, count in list(tally.requests.items()):
+        for version, tally in tallies.items():
+            for key, count in tally.requests.items():
                 requests.add_metric((*version, *key), count)
             total.add_metric(version, tally.total.buckets(SECOND), tally.total.sum / SECOND)
             if not version[0]:
@@ -208,7 +256,21 @@ class Measurements(Collector):
                 family.add_metric(version, histogram.buckets(SECOND), histogram.sum / SECOND)
         yield from (requests, rows, executions, sizes, total, *phases.values())
 
-    def _served(self) -> Iterator[Metric]:
+    def _drifted(self) -> Iterator[Metric]:
+        rows = GaugeMetricFamily("zoo_drift_rows", "Rows whose drift is measured.", labels=VERSION)
+        psi = GaugeMetricFamily(
+            "zoo_drift_psi", "Population stability index of the last rows against the training split.",
+            labels=(*VERSION, "feature"),
+        )  # fmt: skip
+        catalogue = self._catalogue()
+        for served, drift in () if catalogue is None else catalogue.drift():
+            version = (served.manifest.model, served.version)
+            rows.add_metric(version, drift.window)
+            for feature in sorted(drift.psi, key=lambda name: -drift.psi[name])[:WORST_FEATURES]:
+                psi.add_metric((*version, feature), drift.psi[feature])
+        yield from (rows, psi)
+
+    def _served(self, writing: Counter[str]) -> Iterator[Metric]:
         served = GaugeMetricFamily(
             "zoo_model_served", "1 for each version that answers to its model's name.",
             labels=(*VERSION, "provider", "digest"),
@@ -232,9 +294,8 @@ class Measurements(Collector):
             lineage = entry.lineage
             served.add_metric((entry.name, lineage.version, lineage.provider, lineage.digest), 1)
             if TASKS[entry.kind].generate is not None:
-                busy, free = self._engine.slots(entry.name)
-                slots.add_metric((entry.name, "busy"), busy)
-                slots.add_metric((entry.name, "free"), free)
+                slots.add_metric((entry.name, "busy"), writing[entry.name])
+                slots.add_metric((entry.name, "free"), self._places - writing.total())
             for version in versions_of.get(entry.name, ()):
                 if CHAMPION in version.aliases:
                     skew.add_metric((entry.name,), int(version.version) - int(lineage.version))
@@ -243,3 +304,20 @@ class Measurements(Collector):
                 if version.state == "refused":
                     refused.add_metric((model, version.version, version.reason[:LONGEST_REASON]), 1)
         yield from (served, skew, refused, slots)
+
+
+def statistics_of(tally: Tally) -> Statistics:
+    """What was counted, in Triton's terms."""
+    count, succeeded = tally.total.count, tally.phases["queue"].count
+    queue, decode, compute, encode = (Duration(succeeded, tally.phases[phase].sum) for phase in PHASES)
+    return Statistics(
+        success=Duration(succeeded, tally.success_ns),
+        fail=Duration(count - succeeded, tally.total.sum - tally.success_ns),
+        queue=queue,
+        compute_input=decode,
+        compute_infer=compute,
+        compute_output=encode,
+        inference_count=tally.rows,
+        execution_count=tally.batches.count,
+        last_inference=tally.last // 1_000_000,
+    )

@@ -35,9 +35,16 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML has
         return Application(super().to_asgi(is_main), Settings.from_environment(os.environ))
 
 
+def _workers() -> int:
+    try:
+        return Settings.from_environment(os.environ).workers
+    except ZooError:
+        return 1  # there will be none: `check_settings` says what is wrong
+
+
 @bentoml.service(
     service_class=FrontedService,
-    workers=1,  # one process: each would load every model, and follow the registry, for itself
+    workers=_workers(),
     http={"host": "127.0.0.1", "port": 3000},
 )
 class ZooService:
@@ -53,5 +60,9 @@ class ZooService:
                 from serving.engine import require_device
 
                 require_device(settings.device)
+            if settings.workers > 1:
+                from serving.siblings import meeting_place
+
+                os.environ["ZOO_MEETING_PLACE"] = str(meeting_place())
         except ZooError as error:
             sys.exit(f"zoo: {error}")

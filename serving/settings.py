@@ -26,6 +26,10 @@ class Settings(BaseModel):
     """Where models run. A device that is not there is an error at start, never another device."""
     threads: Annotated[int, Field(ge=1)] = 1
     """CPU threads of one model's computation; requests are computed side by side on the other cores."""
+    workers: Annotated[int, Field(ge=1)] = 1
+    """Processes that answer side by side, each with its share of the cores and with models of its own."""
+    meeting_place: DirectoryPath | None = None
+    """Where the workers find each other; set by the process that supervises them."""
     queue: Annotated[int, Field(ge=0)] = 64
     """Requests that may wait for a core; the next one is answered 503."""
     generations: Annotated[int, Field(ge=1)] = 16

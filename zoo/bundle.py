@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from zoo.errors import BundleError, ZooError
 from zoo.graph import Graph, GraphSet, open_graphs
@@ -66,6 +66,20 @@ class Golden(BaseModel):
     answer: dict[str, Any]
 
 
+class Distribution(BaseModel):
+    """How a number is distributed over the training split."""
+
+    edges: list[float]
+    """Between the bins, ascending; each belongs to the bin above."""
+    shares: list[float]
+    """Of the rows, of each bin; one more than edges."""
+
+
+Baseline = dict[str, Distribution]
+"""By the names that the task gives what it observes; a bundle of an older zoo may lack some."""
+any_baseline: TypeAdapter[Baseline] = TypeAdapter(Baseline)
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A bundle whose files agree with its manifest."""
@@ -75,6 +89,7 @@ class Bundle:
     manifest: Manifest
     task: Task
     golden: Golden
+    baseline: Baseline
 
     @property
     def graph_paths(self) -> list[Path]:
@@ -174,11 +189,12 @@ def load(directory: Path) -> Bundle:
             raise BundleError(f"the manifest does not name {sorted(missing)}")
         task = _read_task(directory, kind.documents)
         golden = Golden.model_validate_json((directory / "golden.json").read_bytes())
+        baseline = any_baseline.validate_json((directory / "baseline.json").read_bytes())
     except ZooError:
         raise
     except (OSError, ValueError) as error:  # pydantic's and json's are value errors
         raise BundleError(f"{directory.name} is not a complete bundle: {error}") from error
-    return Bundle(directory, hashlib.sha256(raw).hexdigest(), manifest, task, golden)
+    return Bundle(directory, hashlib.sha256(raw).hexdigest(), manifest, task, golden, baseline)
 
 
 def _read_task(directory: Path, documents: tuple[str, ...]) -> Task:

@@ -169,11 +169,15 @@ class Serve:
     """Serve the exported bundles in this folder instead of the registry's champions; no MLflow needed."""
     host: str = "127.0.0.1"
     port: int = 3000
+    workers: int | None = None
+    """Processes that answer at the port, one by default; each has its share of the cores, and all models."""
 
     def __call__(self) -> None:
         if self.bundles is not None and not self.bundles.is_dir():
             raise NotFound(f"there is no folder {self.bundles}")
         environment = {} if self.bundles is None else {"ZOO_BUNDLES": str(self.bundles.resolve())}
+        if self.workers is not None:
+            environment["ZOO_WORKERS"] = str(self.workers)
         from zoo.servers import service_command
 
         execute(service_command(self.host, self.port), environment)

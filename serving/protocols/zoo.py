@@ -116,6 +116,8 @@ class ZooProtocol:
             return
         inputs = prepared.begun
         outputs = await self._engine.run(prepared.served.loaded, inputs, deadline, timing)
+        if operation.own:
+            prepared.served.loaded.asked.add(inputs)
         size = sum(array.size for array in (*inputs.values(), *outputs.values()))
         draw = operation.picture
         if draw is not None and exchange.preferred(operation.media_types) == PNG:
@@ -136,6 +138,7 @@ class ZooProtocol:
         deadline: float,
     ) -> None:
         """Answers with what a generation writes, in events or as a whole; ends it where the client leaves."""
+        prepared.served.loaded.asked.add(generation.inputs)
         streamed, timing = prepared.request.streamed, exchange.timing
         events = EventStream(exchange, prepared.served.lineage_headers)
         left = asyncio.create_task(exchange.client_left())
@@ -168,7 +171,8 @@ class ZooProtocol:
 
     async def _describe_model(self, exchange: Exchange) -> None:
         name = exchange.path.removeprefix(ONE_MODEL)
-        await exchange.answer(200, self._snapshot().details_json(name))
+        # A thread, for the drift of many rows takes milliseconds.
+        await exchange.answer(200, await asyncio.to_thread(self._snapshot().details_json, name))
 
     async def _live(self, exchange: Exchange) -> None:
         await exchange.answer(200, b'{"status":"alive"}')

@@ -163,6 +163,10 @@ class Counting(Generation):
         self.steps, self.last, self.seconds = 0, last, seconds
 
     @property
+    def inputs(self) -> Arrays:
+        return {}
+
+    @property
     def outputs(self) -> Arrays:
         return {}
 

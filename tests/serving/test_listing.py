@@ -9,7 +9,7 @@ ENTRY = {
     *("name", "kind", "dataset", "architecture", "alias_of", "metrics", "primary_metric"),
     *("endpoint", "example_request", "lineage"),
 }
-DETAILS = ENTRY | {"versions", "inputs", "outputs", "card"}
+DETAILS = ENTRY | {"versions", "inputs", "outputs", "card", "drift"}
 NAMES = {
     "linear_regression-diabetes": None,
     "perceptron-iris": None,

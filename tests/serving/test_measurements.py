@@ -83,7 +83,7 @@ def test_rows_in_batches(application: Application) -> None:
     served = application._follower.catalogue.find(MODEL)
     object.__setattr__(served.loaded, "row_seconds", 1.0)  # a slow model: 64 rows at a time, in a thread
     assert ask(application, "POST", "/regress", json={**ROWS, "rows": rows}).status_code == 200
-    statistics = application.measurements.statistics(MODEL, "1")
+    (statistics,) = application.measurements.statistics((MODEL, "1"))
     assert (statistics.inference_count, statistics.execution_count) == (150, 3)
     assert statistics.queue.ns > 0
     assert value(scraped(application), "zoo_batch_size_bucket", model=MODEL, version="1", le="32") == 1
@@ -102,7 +102,7 @@ def test_texts_that_are_written(
     application: Application, path: str, body: dict[str, object], rows: int, least: int
 ) -> None:
     assert ask(application, "POST", path, json=body).status_code == 200
-    statistics = application.measurements.statistics(str(body["model"]), "1")
+    (statistics,) = application.measurements.statistics((str(body["model"]), "1"))
     assert statistics.success.count == 1
     assert statistics.inference_count == rows
     assert statistics.execution_count >= least
@@ -139,11 +139,11 @@ def test_labels(
 def test_statistics(application: Application) -> None:
     nothing = Duration(0, 0)
     zeros = Statistics(nothing, nothing, nothing, nothing, nothing, nothing, 0, 0, 0)
-    assert application.measurements.statistics(MODEL, "1") == zeros
+    assert application.measurements.statistics((MODEL, "1")) == [zeros]
     before = time.time_ns() // 1_000_000
     for rows in ([[1, 2]], [[1, 2]] * 5, [[1]]):
         ask(application, "POST", "/regress", json={**ROWS, "rows": rows})
-    statistics = application.measurements.statistics(MODEL, "1")
+    (statistics,) = application.measurements.statistics((MODEL, "1"))
     phases = (statistics.queue, statistics.compute_input, statistics.compute_infer, statistics.compute_output)
     assert [phase.count for phase in phases] == [2] * 4
     assert sum(phase.ns for phase in phases) < statistics.success.ns
@@ -152,7 +152,7 @@ def test_statistics(application: Application) -> None:
     assert statistics.fail.ns > 0
     assert (statistics.inference_count, statistics.execution_count) == (6, 2)
     assert before <= statistics.last_inference <= time.time_ns() // 1_000_000
-    assert application.measurements.statistics(MODEL, "2") == zeros
+    assert application.measurements.statistics((MODEL, "2")) == [zeros]
 
 
 def test_places_for_texts(application: Application) -> None:

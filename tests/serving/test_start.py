@@ -28,6 +28,7 @@ def start(**variables: str) -> "subprocess.CompletedProcess[str]":
     [
         ({"ZOO_DEVICE": "tpu"}, "ZOO_DEVICE=tpu"),
         ({"ZOO_THREADS": "0"}, "ZOO_THREADS=0"),
+        ({"ZOO_WORKERS": "0"}, "ZOO_WORKERS=0"),
         ({"ZOO_DEADLINE": "soon"}, "ZOO_DEADLINE=soon"),
         ({"ZOO_BUNDLES": "/nowhere/at/all"}, "ZOO_BUNDLES=/nowhere/at/all"),
     ],

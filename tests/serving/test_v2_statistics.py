@@ -57,9 +57,9 @@ def test_the_protocol_shows_what_it_is_told(tmp_path: Path) -> None:
     follower._step()
     asked: list[tuple[str, str]] = []
 
-    def statistics(model: str, version: str) -> Statistics:
-        asked.append((model, version))
-        return COUNTS
+    def statistics(*versions: tuple[str, str]) -> list[Statistics]:
+        asked.extend(versions)
+        return [COUNTS] * len(versions)
 
     on_demand = OnDemand(follower.load, 1)
     protocol = V2Protocol(engine, lambda: follower.catalogue, on_demand, statistics, 30.0)

@@ -165,6 +165,12 @@ def write_images(directory: Path, name: str = "lenet5-mnist", accuracy: float = 
     return _write(directory, name, task, image_graph(random.normal(size=(SIDE * SIDE, 10))), train, accuracy)
 
 
+def write_digits(directory: Path, train: Arrays, name: str = "mlp-digits") -> Bundle:
+    """A model of real digits by 8 x 8 grey pixels, which it does not know."""
+    task = ImageClassification.fit(train, Schema(labels=DIGITS))
+    return _write(directory, name, task, image_graph(np.zeros((SIDE * SIDE, 10))), train, 0.1)
+
+
 def write_corner(directory: Path, name: str = "mlp-corner") -> Bundle:
     """A model for which 8 x 8 grey pixels are a 1 the more, the brighter their CORNER is."""
     train = {"image": np.zeros((9, SIDE, SIDE, 1), np.uint8)}

@@ -241,10 +241,13 @@ def test_the_state_is_carried_through_an_evaluation() -> None:
 
 
 def test_baseline() -> None:
-    shares = TASK.baseline(TASK.examples(split(TEXT)))["tokens"]["shares"]
-    assert len(shares) == TASK.vocabulary
-    assert shares[0] == 0
-    np.testing.assert_allclose(shares[1:], 1 / len(CYCLE), atol=0.01)
+    baseline = TASK.baseline(TASK.examples(split(TEXT)))["token"]
+    assert baseline["edges"][0] > TASK.codec.token_to_id(UNKNOWN)
+    tokens = TASK.encode(GenerateTextRequest(model="m", prompt=CYCLE[:3]))["tokens"]
+    assert TASK.observed(tokens)[0, 0, :3].tolist() == tokens[0].tolist()
+    assert np.isnan(TASK.observed(tokens)[0, 0, 3:]).all()
+    long = np.arange(1000)[None]
+    assert TASK.observed(long)[0, 0, [0, -1]].tolist() == [0, 999]
 
 
 # Writing

@@ -273,7 +273,12 @@ def test_examples_for_each_graph() -> None:
     assert places == {"source_length", "token_length", "past_length"}
 
 
-def test_baseline_does_not_count_padding() -> None:
-    shares = TASK.baseline(TASK.examples(split(PAIRS)))["source"]["shares"]
-    assert shares[PADDING] == 0
-    assert sum(shares) == pytest.approx(1)
+def test_what_is_observed_does_not_count_padding() -> None:
+    examples = TASK.examples(split(PAIRS))
+    source = examples["source"]
+    assert (source == PADDING).any()
+    token, length = np.split(TASK.observed(source), 2, axis=1)
+    assert np.nanmin(token) > PADDING
+    assert (np.isfinite(token).sum(axis=(1, 2)) == length[:, 0, 0]).all()
+    assert TASK.baseline(examples).keys() == set(TASK.observed_names())
+    assert TASK.baseline(examples)["token"]["edges"][0] > PADDING

@@ -111,6 +111,11 @@ class Generation(Iterator[str], ABC):
 
     @property
     @abstractmethod
+    def inputs(self) -> Arrays:
+        """What was asked, as `Task.encode` gives it."""
+
+    @property
+    @abstractmethod
     def outputs(self) -> Arrays:
         """What `Task.decode` reads, once there are no more items."""
 
@@ -218,7 +223,18 @@ class Task(BaseModel, ABC):
 
     @abstractmethod
     def baseline(self, train: Arrays) -> dict[str, Any]:
-        """Statistics of the training inputs, against which drift is measured while serving."""
+        """Distributions of the training inputs by name, against which drift is measured while serving."""
+
+    def observed_names(self) -> tuple[str, ...]:
+        """What `observed` gives, in the words of the baseline; nothing of kinds whose inputs cannot drift."""
+        return ()
+
+    def observed(self, asked: NDArray[Any]) -> NDArray[Any]:
+        """What is compared with the baseline of the first of the graph's inputs, with its rows [N].
+
+        [N, F, P]: for each of F names P numbers, NaN where there is none; at most MOST_NUMBERS a row.
+        """
+        raise NotImplementedError
 
     def agrees(self, answer: dict[str, Any], expected: dict[str, Any]) -> bool:
         """Whether an answer is the expected one but for the rounding of another machine or provider."""

@@ -20,11 +20,13 @@ from pydantic import Field, model_validator
 from zoo import metrics
 from zoo.errors import InvalidInput, ZooError
 from zoo.tasks.base import Arrays, Axis, Request, Response, Run, Schema, Task, run_in_batches
-from zoo.tasks.rows import feature_baseline, fit_scaling
+from zoo.tasks.baseline import MOST_NUMBERS, feature_baseline, places_of
+from zoo.tasks.rows import fit_scaling
 
 MAX_HISTORY = 65_536  # steps in one request
 MAX_HORIZON = 65_536
 MAX_VARIABLES = 1024
+OBSERVED_STEPS = 16  # of a history, to see whether it is like those of the training split
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Shares of the truth that intervals are to cover; those of levels between are interpolated."""
 REPORTED = (0.8, 0.95)
@@ -215,6 +217,14 @@ class Forecasting(Task):
 
     def baseline(self, train: Arrays) -> dict[str, Any]:
         return feature_baseline(series_of(train), self.variables)
+
+    def observed_names(self) -> tuple[str, ...]:
+        return self.variables[: MOST_NUMBERS // OBSERVED_STEPS]
+
+    def observed(self, asked: NDArray[Any]) -> NDArray[Any]:
+        """Steps from all over each history."""
+        places = places_of(asked.shape[1], OBSERVED_STEPS)
+        return asked[:, places, : MOST_NUMBERS // OBSERVED_STEPS].swapaxes(1, 2)  # [N, V, P]
 
     def forecasts(self, run: Run, split: Arrays) -> NDArray[np.float64]:
         """[N, H, V] of a split's histories."""

@@ -4,6 +4,7 @@ Shape legend: N images, H height, W width, C channels (1 grey, 3 RGB), K classes
 """
 
 import base64
+import math
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -13,9 +14,13 @@ from pydantic import Field, model_validator
 from zoo.errors import InvalidInput
 from zoo.images import decode_base64, decode_image, encode_png
 from zoo.tasks.base import MAX_BATCH, Arrays, Request, Response, Run, Schema, Task, run_in_batches
+from zoo.tasks.baseline import distribution
 from zoo.tasks.labels import ClassifyResponse, classification_metrics, label_predictions
 
 BASELINE_BINS = 16  # equal bins of the intensities 0..255
+WARMTH = "red_less_blue"
+"""What inversion changes in photographs, whose other intensities lie evenly between black and white."""
+GRID = 8  # places a side, at most, at which pixels are compared with the baseline
 
 Files = Annotated[
     str | Annotated[list[str], Field(min_length=1, max_length=MAX_BATCH, fail_fast=True)] | None,
@@ -111,7 +116,23 @@ class ImageClassification(Task):
             counts = np.bincount(train["image"][..., channel].ravel() // width, minlength=BASELINE_BINS)
             edges = [float(width * i) for i in range(1, BASELINE_BINS)]
             baseline[f"channel_{channel}"] = {"edges": edges, "shares": (counts / counts.sum()).tolist()}
+        if self.channels == 3:
+            baseline[WARMTH] = distribution(self.observed(train["image"])[:, -1].ravel())
         return baseline
+
+    def observed_names(self) -> tuple[str, ...]:
+        channels = tuple(f"channel_{channel}" for channel in range(self.channels))
+        return (*channels, WARMTH) if self.channels == 3 else channels
+
+    def observed(self, asked: NDArray[Any]) -> NDArray[Any]:
+        """Intensities on a grid over each image; of colours also by how much red exceeds blue."""
+        down, right = math.ceil(self.height / GRID), math.ceil(self.width / GRID)
+        grid = asked[:, down // 2 :: down, right // 2 :: right]
+        values = grid.reshape(len(grid), -1, self.channels).swapaxes(1, 2)  # [N, C, P]
+        if self.channels < 3:
+            return values
+        colours = values.astype(np.int16)
+        return np.concatenate([colours, colours[:, :1] - colours[:, 2:]], axis=1)
 
     def images(self, image: str | list[str] | None, pixels: list[Any] | None) -> NDArray[np.uint8]:
         """uint8 [N, H, W, C] of encoded images or of pixels; `InvalidInput` where they do not fit."""

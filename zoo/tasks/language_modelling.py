@@ -16,13 +16,15 @@ from tokenizers.decoders import DecodeStream
 
 from zoo.errors import InvalidInput
 from zoo.tasks.base import Arrays, Axis, Generation, Request, Response, Run, Schema, Task
+from zoo.tasks.baseline import distribution
 from zoo.tasks.sampling import Sampling
 from zoo.tasks.stopping import StopSearch
 from zoo.tasks.text_tokenizer import (
+    TOKEN,
     UNKNOWN,
     byte_pair_tokenizer,
     character_tokenizer,
-    token_baseline,
+    observed_tokens,
 )
 
 MAX_PROMPT = 65_536  # characters
@@ -258,7 +260,13 @@ class LanguageModelling(Task):
         return np.concatenate(written, axis=1)
 
     def baseline(self, train: Arrays) -> dict[str, Any]:
-        return {"tokens": token_baseline(train["tokens"].reshape(-1), self.vocabulary)}
+        return {TOKEN: distribution(train["tokens"].ravel())}
+
+    def observed_names(self) -> tuple[str, ...]:
+        return (TOKEN,)
+
+    def observed(self, asked: NDArray[Any]) -> NDArray[Any]:
+        return observed_tokens(asked)[:, None]
 
     def text(self, tokens: Tokens) -> str:
         """What tokens [T] stand for."""
@@ -277,8 +285,8 @@ class Writing(Generation):
     def __init__(self, task: LanguageModelling, run: Run, request: GenerateTextRequest) -> None:
         """`InvalidInput` where the prompt does not fit."""
         self._task, self._run, self._request = task, run, request
-        inputs = task.encode(request)
-        self._unread, self._state = inputs["tokens"][0], inputs["state"]
+        self._inputs = task.encode(request)
+        self._unread, self._state = self._inputs["tokens"][0], self._inputs["state"]
         self._prompt_tokens = len(self._unread)
         self._written: list[int] = []
         self._shown = 0  # characters that went through the search for stop strings
@@ -289,6 +297,10 @@ class Writing(Generation):
         self._decoding = DecodeStream(skip_special_tokens=False)
         self._search = StopSearch(request.stops)
         self._ended = False
+
+    @property
+    def inputs(self) -> Arrays:
+        return self._inputs
 
     @property
     def outputs(self) -> Arrays:

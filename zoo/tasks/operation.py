@@ -43,6 +43,11 @@ class Operation:
         )
 
     @property
+    def own(self) -> bool:
+        """Whether it is the kind's own question."""
+        return self.endpoint == self.task_type.endpoint
+
+    @property
     def name(self) -> str:
         """The endpoint without its slash."""
         return self.endpoint.strip("/")

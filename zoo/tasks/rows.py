@@ -62,13 +62,3 @@ def fit_scaling(values: NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, .
     std = values.std(axis=0, dtype=np.float64)
     mean = values.mean(axis=0, dtype=np.float64)
     return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
-
-
-def feature_baseline(features: NDArray[Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Per feature the inner decile edges and the share of training rows in each bin."""
-    baseline = {}
-    for name, column in zip(names, features.T, strict=True):
-        edges = np.unique(np.quantile(column, np.linspace(0.1, 0.9, 9)))
-        counts = np.bincount(np.searchsorted(edges, column, side="right"), minlength=len(edges) + 1)
-        baseline[name] = {"edges": edges.tolist(), "shares": (counts / len(column)).tolist()}
-    return baseline

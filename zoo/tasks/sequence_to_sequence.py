@@ -17,8 +17,9 @@ from tokenizers import Tokenizer
 
 from zoo.errors import InvalidInput
 from zoo.tasks.base import Arrays, Axis, Generation, Request, Response, Run, Schema, Signature, Task
+from zoo.tasks.baseline import distribution
 from zoo.tasks.beam_search import BeamSearch, Hypothesis
-from zoo.tasks.text_tokenizer import byte_pair_tokenizer, token_baseline
+from zoo.tasks.text_tokenizer import TOKEN, byte_pair_tokenizer, observed_tokens
 
 MAX_TEXTS = 256  # in one request
 MAX_CHARACTERS = 16_384  # of a text
@@ -26,6 +27,7 @@ MAX_BEAMS = 16
 BEAMS = 5
 SPECIAL = ("<pad>", "<s>", "</s>")
 PADDING, BEGIN, END = range(len(SPECIAL))
+LENGTH = "length"  # of a source in tokens, as the baseline calls it
 SLACK = 2  # of lengths, over the longest of the training split
 LEAST_LONGEST = 64  # tokens that are read and written in any case
 ROWS_AT_ONCE = 512  # rows of the decoder: bounds the memory that its keys and values take
@@ -212,7 +214,19 @@ class SequenceToSequence(Task):
 
     def baseline(self, train: Arrays) -> dict[str, Any]:
         source = train["source"]
-        return {"source": token_baseline(source[source != PADDING], self.vocabulary)}
+        return {
+            TOKEN: distribution(source[source != PADDING]),
+            LENGTH: distribution((source != PADDING).sum(axis=1)),
+        }
+
+    def observed_names(self) -> tuple[str, ...]:
+        return TOKEN, LENGTH
+
+    def observed(self, asked: NDArray[Any]) -> NDArray[Any]:
+        tokens = observed_tokens(asked, PADDING)
+        length = np.full_like(tokens, np.nan)
+        length[:, 0] = (asked != PADDING).sum(axis=1)
+        return np.stack([tokens, length], axis=1)
 
     def text(self, tokens: Tokens) -> str:
         """What tokens [T] stand for; those that begin, end and fill up stand for nothing."""
@@ -240,6 +254,10 @@ class Transformation(Generation):
         at_once = max(1, ROWS_AT_ONCE // beams)
         self._waiting = [asked[start : start + at_once] for start in range(0, len(asked), at_once)]
         self._batch: _Batch | None = None
+
+    @property
+    def inputs(self) -> Arrays:
+        return {"source": self._source}
 
     @property
     def outputs(self) -> Arrays:

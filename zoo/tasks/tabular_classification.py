@@ -6,10 +6,12 @@ Shape legend: N rows, F features, K classes.
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zoo.tasks.base import Arrays, Response, Run, Schema, Task, run_in_batches
+from zoo.tasks.baseline import MOST_NUMBERS, feature_baseline
 from zoo.tasks.labels import ClassifyResponse, classification_metrics, label_predictions
-from zoo.tasks.rows import RowsRequest, example_features, feature_baseline, fit_scaling, rows_to_features
+from zoo.tasks.rows import RowsRequest, example_features, fit_scaling, rows_to_features
 
 
 class TabularClassification(Task):
@@ -55,3 +57,9 @@ class TabularClassification(Task):
 
     def baseline(self, train: Arrays) -> dict[str, Any]:
         return feature_baseline(train["features"], self.feature_names)
+
+    def observed_names(self) -> tuple[str, ...]:
+        return self.feature_names[:MOST_NUMBERS]
+
+    def observed(self, asked: NDArray[Any]) -> NDArray[Any]:
+        return asked[:, :MOST_NUMBERS, None]

@@ -6,11 +6,13 @@ Shape legend: N rows, F features.
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from zoo import metrics
 from zoo.tasks.base import Arrays, Response, Run, Schema, Task, run_in_batches
-from zoo.tasks.rows import RowsRequest, example_features, feature_baseline, fit_scaling, rows_to_features
+from zoo.tasks.baseline import MOST_NUMBERS, feature_baseline
+from zoo.tasks.rows import RowsRequest, example_features, fit_scaling, rows_to_features
 
 
 class Value(BaseModel):
@@ -86,3 +88,9 @@ class TabularRegression(Task):
 
     def baseline(self, train: Arrays) -> dict[str, Any]:
         return feature_baseline(train["features"], self.feature_names)
+
+    def observed_names(self) -> tuple[str, ...]:
+        return self.feature_names[:MOST_NUMBERS]
+
+    def observed(self, asked: NDArray[Any]) -> NDArray[Any]:
+        return asked[:, :MOST_NUMBERS, None]

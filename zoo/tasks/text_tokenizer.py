@@ -7,15 +7,19 @@ Translation of Rare Words with Subword Units", arXiv:1508.07909; over bytes as i
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from zoo.tasks.baseline import places_of
+
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 """Stands for each character that the training text has not."""
 MOST = 1 << 16  # tokens
+TOKEN = "token"
+"""What a baseline calls the distribution of tokens' numbers."""
+OBSERVED_TOKENS = 64  # of a text, to see whether it is like those of the training split
 
 
 def character_tokenizer(text: str) -> Tokenizer:
@@ -46,8 +50,16 @@ def byte_pair_tokenizer(texts: Iterable[str], vocabulary: int, special: tuple[st
     return tokenizer
 
 
-def token_baseline(tokens: NDArray[np.int64], vocabulary: int) -> dict[str, Any]:
-    """How often each token is used, as statistics of inputs that may drift: a bin a token."""
-    counts = np.bincount(tokens, minlength=vocabulary)
-    edges = np.arange(1, vocabulary) - 0.5
-    return {"shares": (counts / counts.sum()).tolist(), "edges": edges.tolist()}
+def observed_tokens(tokens: NDArray[np.int64], padding: int | None = None) -> NDArray[np.float32]:
+    """[N, OBSERVED_TOKENS] from all over each of the texts [N, T]; NaN where a text has no more.
+
+    A tokenizer numbers tokens by how often they come, or from the single bytes to what is made of them, so
+    that numbers which are near each other stand for what is alike.
+    """
+    length = tokens.shape[1]
+    observed = np.full((len(tokens), OBSERVED_TOKENS), np.nan, np.float32)
+    taken = tokens if length <= OBSERVED_TOKENS else tokens[:, places_of(length, OBSERVED_TOKENS)]
+    observed[:, : taken.shape[1]] = taken
+    if padding is not None:
+        observed[observed == padding] = np.nan
+    return observed

@@ -108,7 +108,9 @@ class Inference:
         rows = len(next(iter(inputs.values())))
         # Longer than what the version was timed by: not to be run on the event loop.
         long = sum(array.size for array in inputs.values()) > rows * interface.usual_row
-        return await self._engine.run(served.loaded, inputs, deadline, timing, inline=not long)
+        outputs = await self._engine.run(served.loaded, inputs, deadline, timing, inline=not long)
+        served.loaded.asked.add(inputs)
+        return outputs
 
     async def _written(
         self, exchange: Exchange, served: Served, request: InferenceRequest, deadline: float
@@ -143,7 +145,9 @@ class Inference:
     async def _begun(self, served: Served, request: Request, timing: Timing, deadline: float) -> Generation:
         """The answer at its beginning; to make tokens of a text takes longer than the event loop has."""
         begin = partial(_writing(served), timing.counted(served.loaded.graph), request)
-        return await self._engine.timed("decode", begin, False, deadline, timing)
+        generation = await self._engine.timed("decode", begin, False, deadline, timing)
+        served.loaded.asked.add(generation.inputs)
+        return generation
 
     async def _write(self, exchange: Exchange, generation: Generation, deadline: float, tell: Tell) -> bool:
         """Writes to the end, and tells of each piece; false, and ended at once, where the client leaves."""

@@ -8,6 +8,7 @@ A version in a path is a number or an alias. Only what a model computes is sent 
 that awaits asks for compression whatever it wants to know, and does not understand it elsewhere.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -76,10 +77,10 @@ class V2Protocol:
         engine: Engine,
         catalogue: Callable[[], Catalogue | None],
         on_demand: OnDemand,
-        statistics: Callable[[str, str], Statistics],
+        statistics: Callable[..., list[Statistics]],
         deadline: float,
     ) -> None:
-        """`catalogue` gives the snapshot of the moment, `statistics` those of a registered model's version.
+        """`catalogue` gives the snapshot of the moment, `statistics` those of registered models' versions.
 
         `deadline` is the longest, in seconds.
         """
@@ -187,7 +188,8 @@ class V2Protocol:
         await self._show_statistics(exchange, [(catalogue.model(name), number) for number in numbers])
 
     async def _show_statistics(self, exchange: Exchange, versions: list[tuple[str, str]]) -> None:
-        shown = [rendered(model, number, self._statistics(model, number)) for model, number in versions]
+        counted = await asyncio.to_thread(self._statistics, *versions)
+        shown = [rendered(*version, counts) for version, counts in zip(versions, counted, strict=True)]
         await _show({"model_stats": shown}, exchange)
 
 

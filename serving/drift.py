@@ -1,0 +1,141 @@
+"""Whether what a version is asked is still like what it was trained on.
+
+The last rows are compared with the bundle's baseline by the population stability index, the sum over bins of
+(q - p) ln(q / p), where p are the training split's shares and q the window's (Siddiqi 2006, "Credit Risk
+Scorecards"). Half a row is added to each bin of both, so that an empty one does not make it infinite. Where
+nothing has changed, it is about (bins - 1) (1 / rows + 1 / training rows), which is why few rows say nothing
+(Yurdakul 2018, "Statistical Properties of Population Stability Index").
+"""
+
+import logging
+import threading
+from itertools import groupby
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from zoo.bundle import Baseline
+from zoo.tasks import Arrays, Task
+from zoo.tasks.baseline import binned
+
+log = logging.getLogger(__name__)
+
+WINDOW = 1000  # rows that are compared
+LEAST_ROWS = 200
+"""Below, ten bins alone make a PSI of 0.05 and more of nothing."""
+SMALL, TOGETHER = 8192, 64
+"""Bytes of a request that waits, and how many do."""
+SOME, LARGE = 0.1, 0.25  # the usual rule of thumb (Siddiqi 2006)
+
+Level = Literal["none", "some", "large"]
+
+
+class Drift(BaseModel):
+    """How far the last rows are from the training split."""
+
+    window: Annotated[int, Field(description=f"Rows that are compared, the last {WINDOW} at most.")]
+    psi: Annotated[
+        dict[str, float],
+        Field(description=f"Population stability index by feature; empty below {LEAST_ROWS} rows."),
+    ]
+    worst: Annotated[str | None, Field(description="The feature of the largest one.")]
+    level: Annotated[
+        Level | None, Field(description=f"By the largest: some from {SOME}, large from {LARGE}.")
+    ]
+
+
+class Window:
+    """The last rows that a version was asked about, a few numbers of each.
+
+    The event loop adds, and any thread may ask. Small requests wait until there are some, as it takes hardly
+    longer to look at many than at one.
+    """
+
+    def __init__(self, model: str, task: Task, baseline: Baseline) -> None:
+        """`baseline` is the bundle's; what it does not hold of what the task observes is not compared."""
+        self._model = model
+        self._task = task
+        self._edges = {
+            (place, name): np.array(baseline[name].edges, np.float32)
+            for place, name in enumerate(task.observed_names())
+            if name in baseline
+        }
+        self._shares = {name: np.array(baseline[name].shares) for _, name in self._edges}
+        self._waiting: list[NDArray[Any]] = []
+        self._lock = threading.Lock()  # of what follows
+        self._rows: NDArray[Any] | None = None  # [WINDOW, F, P], the oldest replaced first
+        self._seen = 0
+        self._drift: tuple[int, Drift] | None = None  # as it was after so many rows
+        self._warned = False
+
+    def add(self, inputs: Arrays) -> None:
+        """Takes note of the rows of a request that was answered."""
+        if not self._edges:
+            return
+        asked = inputs[self._task.inputs[0]]
+        if asked.nbytes > SMALL:
+            with self._lock:
+                self._note(asked)
+            return
+        self._waiting.append(asked.copy())  # a copy: it may be a part of a large body
+        if len(self._waiting) == TOGETHER:
+            with self._lock:
+                self._note_waiting()
+
+    def drift(self) -> Drift | None:
+        """How far the rows are from the baseline; None where the bundle has none for them.
+
+        Takes a millisecond or two where rows have come since the last time.
+        """
+        if not self._edges:
+            return None
+        with self._lock:
+            self._note_waiting()
+            seen = self._seen
+            rows = np.zeros(0) if self._rows is None else self._rows[:seen].astype(np.float32)
+        if self._drift is None or self._drift[0] != seen:
+            self._drift = seen, self._measured(rows)
+            self._warn(self._drift[1])
+        return self._drift[1]
+
+    def _note_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for _, alike in groupby(waiting, lambda asked: asked.shape[1:]):
+            self._note(np.concatenate(list(alike)))
+
+    def _note(self, asked: NDArray[Any]) -> None:
+        observed = self._task.observed(asked[-WINDOW:])
+        if self._rows is None:
+            self._rows = np.empty((WINDOW, *observed.shape[1:]), observed.dtype)
+        self._rows[np.arange(self._seen, self._seen + len(observed)) % WINDOW] = observed
+        self._seen += len(observed)
+
+    def _measured(self, rows: NDArray[Any]) -> Drift:
+        if len(rows) < LEAST_ROWS:
+            return Drift(window=len(rows), psi={}, worst=None, level=None)
+        psi = {}
+        for (place, name), edges in self._edges.items():
+            values = rows[:, place]
+            counts = binned(values[~np.isnan(values)], edges)
+            psi[name] = stability_index(self._shares[name], counts / counts.sum(), len(rows))
+        worst = max(psi, key=lambda name: psi[name])
+        return Drift(window=len(rows), psi=psi, worst=worst, level=_level(psi[worst]))
+
+    def _warn(self, drift: Drift) -> None:
+        """Logs that the drift is large, once until there is none."""
+        if drift.worst is not None and drift.level == "large" and not self._warned:
+            psi = drift.psi[drift.worst]
+            log.warning("%s: the inputs have drifted, PSI %.2f of %s", self._model, psi, drift.worst)
+        self._warned = drift.level == "large" or (self._warned and drift.level != "none")
+
+
+def stability_index(expected: NDArray[np.float64], actual: NDArray[np.float64], rows: int) -> float:
+    """PSI of two distributions over the same bins [B], each with half a row of `rows` added to every bin."""
+    p, q = ((shares * rows + 0.5) / (rows + 0.5 * len(shares)) for shares in (expected, actual))
+    return float(((q - p) * np.log(q / p)).sum())
+
+
+def _level(psi: float) -> Level:
+    return "large" if psi >= LARGE else "some" if psi >= SOME else "none"

@@ -107,7 +107,7 @@ class Tally:
 
     def add(self, dialect: str, status: int, total: int, timing: Timing) -> None:
         """Counts a request that took `total` nanoseconds; its phases where it succeeded."""
-        outcome = f"{status // 100}xx" if status else UNANSWERED
+        outcome = outcome_of(status)
         key = (dialect, outcome)
         self.requests[key] = self.requests.get(key, 0) + 1
         self.total.add(total)
@@ -124,21 +124,38 @@ class Tally:
         self.last = time.time_ns()
 
 
+def outcome_of(status: int) -> str:
+    """How a request ended, by the status of its answer, or 0 where there was none."""
+    return f"{status // 100}xx" if status else UNANSWERED
+
+
 class Measurements(Collector):
     """What the service did since it started, and what it serves now."""
 
     def __init__(
-        self, engine: Engine, catalogue: Callable[[], Catalogue | None], read_at: Callable[[], float | None]
+        self,
+        engine: Engine,
+        catalogue: Callable[[], Catalogue | None],
+        read_at: Callable[[], float | None],
+        from_cache: Callable[[], bool],
     ) -> None:
-        """`read_at` says when the source of versions was last read, on `time.monotonic()`."""
+        """`read_at` says when the source of versions was last read, on `time.monotonic()`.
+
+        `from_cache` says whether it could not be since the start.
+        """
         self._engine = engine
         self._catalogue = catalogue
         self._read_at = read_at
+        self._from_cache = from_cache
         self._tallies: dict[tuple[str, str], Tally] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
+
+    def include(self, collector: Collector) -> None:
+        """Has the page show what another collector counts, too."""
+        self._registry.register(collector)
 
     def record(self, dialect: str, status: int, total: int, timing: Timing) -> None:
         """Counts a request of `total` nanoseconds, whose answer has a status, or 0 where there was none."""
@@ -172,6 +189,11 @@ class Measurements(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._counted()
         yield from self._served()
+        yield GaugeMetricFamily(
+            "zoo_serving_from_cache",
+            "1 where the registry could not be read since the start.",
+            int(self._from_cache()),
+        )
         read_at = self._read_at()
         if read_at is not None:
             age = time.monotonic() - read_at

@@ -6,7 +6,9 @@ Shape legend: N rows, F features, K classes.
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
+from zoo.tasks.agreement import alike_labels
 from zoo.tasks.base import Arrays, Response, Run, Schema, Task, run_in_batches
 from zoo.tasks.labels import ClassifyResponse, classification_metrics, label_predictions
 from zoo.tasks.rows import RowsRequest, example_features, feature_baseline, fit_scaling, rows_to_features
@@ -42,6 +44,11 @@ class TabularClassification(Task):
 
     def decode(self, request: RowsRequest, outputs: Arrays) -> dict[str, Any]:
         return {"predictions": label_predictions(outputs["probabilities"], self.labels)}
+
+    def alike(self, outputs: Arrays, other: Self, others: Arrays) -> NDArray[np.bool_]:
+        """Whether both favour the same label, for each example."""
+        ours, theirs = outputs["probabilities"], others["probabilities"]
+        return alike_labels(ours, self.labels, theirs, other.labels)
 
     def request_for(self, examples: Arrays, model: str) -> dict[str, Any]:
         return {"model": model, "rows": examples["features"].tolist()}

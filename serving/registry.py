@@ -106,7 +106,7 @@ class Registry:
 
 def _connect(uri: str) -> "MlflowClient":
     # MLflow would retry for minutes inside one call; the follower has its own patience.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     import mlflow
 

@@ -131,11 +131,11 @@ class Follower:
         self._previous = {m: served for m, served in self._previous.items() if (m, CHAMPION) in wanted}
         resident = [*self._held.values(), *self._previous.values()]
         self._resident = {(served.manifest.model, served.version): served for served in resident}
-        self._publish(listing, wanted)
         if self._cache is not None and not self.from_cache and listing != (self._listing or Listing()):
             self._cache.keep_listing(listing)
             listed = {version.digest for version in wanted.values() if version.digest is not None}
             self._cache.prune(listed | {served.loaded.bundle.digest for served in resident})
+        self._publish(listing, wanted)  # what is ready can be started again without the source
         self._listing = listing
         # What is there now stays: keep it out of every later collection, which would stop the requests.
         gc.freeze()

@@ -5,11 +5,13 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
-from server import Server, command, environment, free_port, running, wait_for
+from mlflow import MlflowClient
+from server import READY_SECONDS, Server, command, environment, free_port, running, wait_for
 from tiny_zoo import TinyRegistry, write_regression
 
 from serving.bundle_cache import PARTIAL, BundleCache
@@ -18,17 +20,34 @@ from zoo.home import serving_cache
 from zoo.version import ChallengerMode
 
 NAME = "linear_regression-energy"
-GONE = "from the local cache"
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> TinyRegistry:
+    """Versions that answer 0 and 100 to zeros; the first is champion, and was served until a SIGKILL."""
+    scratch = tmp_path_factory.mktemp("made")
+    registry = TinyRegistry(tmp_path_factory.mktemp("registry"))
+    for bias in (0.0, 100.0):
+        registry.register(write_regression(scratch / str(bias), bias=bias, name=NAME))
+    registry.promote(NAME, "1")
+    _serve_until_killed(registry, scratch / "log")
+    return registry
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> TinyRegistry:
-    """Versions that answer 0 and 100 to zeros, the first of which is champion."""
-    registry = TinyRegistry(tmp_path / "home")
-    for bias in (0.0, 100.0):
-        registry.register(write_regression(tmp_path / str(bias), bias=bias, name=NAME))
-    registry.promote(NAME, "1")
-    return registry
+def cache(registry: TinyRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Puts the cache that was left into another home, `tmp_path`, where there is no registry."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow itself may have put it there
+    monkeypatch.setenv("ZOO_HOME", str(registry.home))
+    left = serving_cache()
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path))
+
+    def put(uri: str | None = None) -> Path:
+        if uri is not None:
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        return Path(shutil.copytree(left, serving_cache()))
+
+    return put
 
 
 def value(server: Server) -> float:
@@ -40,15 +59,8 @@ def cached(server: Server) -> bool:
     return "zoo_serving_from_cache 1.0" in httpx.get(f"{server.url}/metrics").text
 
 
-def cache_of(registry: TinyRegistry, monkeypatch: pytest.MonkeyPatch, uri: str | None = None) -> Path:
-    monkeypatch.setenv("ZOO_HOME", str(registry.home))
-    if uri is not None:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    return serving_cache()
-
-
-def served_once(registry: TinyRegistry, log: Path) -> None:
-    """Starts the service, and kills it once it is ready: nothing is left in order."""
+def _serve_until_killed(registry: TinyRegistry, log: Path) -> None:
+    """Nothing is left in order."""
     port = free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -72,55 +84,46 @@ def served_once(registry: TinyRegistry, log: Path) -> None:
         process.wait()
 
 
-def test_killed_and_started_without_the_registry(
-    registry: TinyRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_started_without_the_registry_until_it_is_back(
+    registry: TinyRegistry, cache: Callable[..., Path], tmp_path: Path
 ) -> None:
-    served_once(registry, tmp_path / "first")
-    (cache_of(registry, monkeypatch) / "bundles" / f"{PARTIAL}killed").mkdir()  # in the midst of a copy
-    shutil.rmtree(registry.home / "artifacts")
-    (registry.home / "mlflow.db").rename(registry.home / "away.db")
-    with running(tmp_path / "second", ZOO_HOME=str(registry.home)) as server:
+    (cache() / "bundles" / f"{PARTIAL}killed").mkdir()  # in the midst of a copy
+    with running(tmp_path / "log", ZOO_HOME=str(tmp_path)) as server:
         assert value(server) == 0
         assert cached(server)
-        assert GONE in (tmp_path / "second").read_text()
+        assert "from the local cache" in (tmp_path / "log").read_text()
         entry = httpx.get(f"{server.url}/models/{NAME}").json()
         assert [v["state"] for v in entry["versions"]] == ["available", "serving"]
-        (registry.home / "away.db").rename(registry.home / "mlflow.db")
-        wait_for(lambda: not cached(server))
-        third = registry.register(write_regression(tmp_path / "third", bias=300.0, name=NAME))
-        registry.promote(NAME, third)
-        wait_for(lambda: value(server) == 300)
+        shutil.copy(registry.home / "mlflow.db", tmp_path / "arriving.db")
+        (tmp_path / "arriving.db").rename(tmp_path / "mlflow.db")
+        wait_for(lambda: not cached(server), READY_SECONDS)  # it imports MLflow only now
+        client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+        client.set_registered_model_alias(NAME, "champion", "2")
+        wait_for(lambda: value(server) == 100)
 
 
 def test_a_database_that_is_none_and_a_bundle_that_was_altered(
-    registry: TinyRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Callable[..., Path], tmp_path: Path
 ) -> None:
-    served_once(registry, tmp_path / "first")
-    (registry.home / "mlflow.db").write_bytes(b"not a database" * 1000)
-    (bundle,) = (cache_of(registry, monkeypatch) / "bundles").iterdir()
+    (bundle,) = (cache() / "bundles").iterdir()
     model = (bundle / "model.onnx").read_bytes()
-    with running(tmp_path / "second", ZOO_HOME=str(registry.home)) as server:
-        assert value(server) == 0
-        assert cached(server)
     (bundle / "model.onnx").write_bytes(model[:-1])
-    with running(tmp_path / "third", ZOO_HOME=str(registry.home)) as server:
+    (tmp_path / "mlflow.db").write_bytes(b"not a database" * 1000)
+    with running(tmp_path / "log", ZOO_HOME=str(tmp_path)) as server:
         refused = httpx.post(f"{server.url}/regress", json={"model": NAME, "rows": [[0, 0]]})
         assert refused.status_code == 404
-        log = (tmp_path / "third").read_text()
+        log = (tmp_path / "log").read_text()
         assert f"{bundle} is refused" in log
         assert "model.onnx is not the file" in log
+        assert not bundle.exists()
 
 
-def test_a_tracking_server_that_never_answers(
-    registry: TinyRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    served_once(registry, tmp_path / "first")
-    of_sqlite = cache_of(registry, monkeypatch)
+def test_a_tracking_server_that_never_answers(cache: Callable[..., Path], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        of_sqlite.rename(cache_of(registry, monkeypatch, uri))  # as if it had answered before
-        variables = {"ZOO_HOME": str(registry.home), "MLFLOW_TRACKING_URI": uri}
-        with running(tmp_path / "second", **variables) as server:  # within 30 s
+        cache(uri)  # as if it had answered before
+        variables = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_HTTP_REQUEST_TIMEOUT": "1"}
+        with running(tmp_path / "log", ZOO_HOME=str(tmp_path), **variables) as server:
             assert value(server) == 0
             assert cached(server)
 
@@ -129,7 +132,7 @@ def test_rollback_without_files(registry: TinyRegistry, tmp_path: Path) -> None:
     with running(tmp_path / "log", ZOO_HOME=str(registry.home)) as server:
         registry.promote(NAME, "2")
         wait_for(lambda: value(server) == 100)
-        shutil.rmtree(registry.home / "artifacts")
+        (registry.home / "artifacts").rename(tmp_path / "artifacts")
         shutil.rmtree(registry.home / "cache")
         registry.promote(NAME, "1")
         wait_for(lambda: value(server) == 0)

@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from mlflow import MlflowClient
 from server import READY_SECONDS, Server, command, environment, free_port, running, wait_for
@@ -68,7 +68,6 @@ def _serve_until_killed(registry: TinyRegistry, log: Path) -> None:
             env=environment(ZOO_HOME=str(registry.home)),
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
         )
 
     def ready() -> bool:
@@ -80,7 +79,9 @@ def _serve_until_killed(registry: TinyRegistry, log: Path) -> None:
     try:
         wait_for(ready, 60)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        service = psutil.Process(process.pid)
+        for one in (service, *service.children(recursive=True)):
+            one.kill()
         process.wait()
 
 

@@ -1,7 +1,7 @@
 # make run     train one quick model per architecture, then MLflow UI on :5000 and the service on :3000
 # make zoo     train every architecture on every data set it has a recipe for; goes on where it was stopped
 # make test    the test suite
-# make soak    the tests that take minutes: the whole road on PostgreSQL, clean installations
+# make soak    the tests that take minutes: load, promotions under it, PostgreSQL, clean installations
 # make check   lint and types, as CI does
 # make bench   the measured comparisons in tests/benchmarks
 
@@ -21,7 +21,7 @@ test: $(READY)
 	$(VENV)/bin/pytest --numprocesses 2 --dist loadgroup
 
 soak: $(READY)
-	$(VENV)/bin/pytest -m soak
+	$(VENV)/bin/pytest -m soak -s
 
 check: $(READY)
 	$(VENV)/bin/ruff check

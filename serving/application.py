@@ -12,8 +12,10 @@ import time
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import access_log
+from serving.bundle_cache import BundleCache
 from serving.bundles_folder import BundlesFolder
 from serving.catalogue import Catalogue
+from serving.challenges import Challenges
 from serving.drain import Drain
 from serving.engine import Engine
 from serving.exchange import Exchange
@@ -26,8 +28,7 @@ from serving.protocols.v2.protocol import V2Protocol
 from serving.protocols.zoo import ZooProtocol
 from serving.registry import Registry
 from serving.settings import Settings
-from serving.source import Source
-from zoo.home import tracking_uri
+from zoo.home import serving_cache, tracking_uri
 
 PAGE = "/"
 PAGE_FILES = "/static_content/"
@@ -49,11 +50,11 @@ class Application:
         self._engine = Engine(
             settings.device, settings.threads, settings.queue, settings.generations, settings.workers
         )
-        self._follower = Follower(_source(settings), self._engine, settings.poll)
+        self._follower = _follower(settings, self._engine)
         self._on_demand = OnDemand(self._follower.load, settings.on_demand)
-        self.measurements = Measurements(
-            self._engine, self._catalogue, lambda: self._follower.read_at, settings
-        )
+        self.measurements = Measurements(self._engine, self._catalogue, self._follower, settings)
+        self._challenges = Challenges(self._engine, self._catalogue)
+        self.measurements.include(self._challenges)
         self._zoo = ZooProtocol(self._engine, self._catalogue, self.measurements.page, settings.deadline)
         self._v2 = V2Protocol(
             self._engine, self._catalogue, self._on_demand, self.measurements.statistics, settings.deadline
@@ -83,6 +84,8 @@ class Application:
             self._drain.in_flight -= 1
             total, outcome = time.monotonic_ns() - exchange.begun, exchange.outcome
             self.measurements.record(exchange.dialect, outcome, total, exchange.timing)
+            if exchange.contest is not None:
+                self._challenges.record(exchange.contest, outcome, exchange.timing)
             if outcome >= self._logged_from:
                 access_log.write(exchange, total)
 
@@ -116,6 +119,7 @@ class Application:
             self.measurements.siblings.close()
             self._follower.stop()
             self._on_demand.close()
+            self._challenges.close()
             self._engine.close()
 
     async def _watch_drift(self) -> None:
@@ -126,5 +130,8 @@ class Application:
                 await asyncio.to_thread(lambda: list(catalogue.drift()))
 
 
-def _source(settings: Settings) -> Source:
-    return Registry(tracking_uri()) if settings.bundles is None else BundlesFolder(settings.bundles)
+def _follower(settings: Settings, engine: Engine) -> Follower:
+    if settings.bundles is not None:
+        return Follower(BundlesFolder(settings.bundles), engine, settings.poll, None)
+    cache = BundleCache(serving_cache())
+    return Follower(Registry(tracking_uri(), cache.holds_listing), engine, settings.poll, cache)

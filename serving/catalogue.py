@@ -15,7 +15,7 @@ from zoo.bundle import Manifest
 from zoo.errors import NotFound
 from zoo.tasks import TASKS, Task
 from zoo.tasks.base import Lineage
-from zoo.version import CHAMPION
+from zoo.version import CHAMPION, ChallengerMode
 
 # ONNX Runtime's names of tensor types in the words of the Open Inference Protocol.
 DATATYPES = {
@@ -96,6 +96,8 @@ class Served:
 
     loaded: LoadedModel
     version: str
+    challenge: "Challenge | None" = None
+    """Of a champion that has a challenger."""
 
     @property
     def manifest(self) -> Manifest:
@@ -154,6 +156,14 @@ class Served:
         )
 
 
+@dataclass(frozen=True)
+class Challenge:
+    """The version that competes with a champion."""
+
+    challenger: Served
+    mode: ChallengerMode
+
+
 class Catalogue:
     """The names that answer, with their listings rendered once."""
 
@@ -164,7 +174,8 @@ class Catalogue:
         versions: Mapping[str, list[VersionEntry]],
     ) -> None:
         """`served` are the champions, `listing` is what the source holds, `versions` the entries of that."""
-        self._served = {s.manifest.model: s for s in served}
+        self.champions = tuple(served)
+        self._served = {s.manifest.model: s for s in self.champions}
         for data_set, model in _data_set_names(self._served, listing.data_sets).items():
             self._served.setdefault(data_set, self._served[model])
         self._listing = listing

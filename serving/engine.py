@@ -17,7 +17,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from serving.drift import Window
 from serving.timing import Phase, Timing
@@ -81,7 +81,9 @@ class Engine:
         self.device = device
         self.threads = threads
         workers = max(1, len(os.sched_getaffinity(0)) // (threads * processes))
+        self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="engine")
+        self._unfinished: set[Future[Any]] = set()
         self._places = threading.BoundedSemaphore(workers + queue)
         self._generations = generations
         self._writing: Counter[str] = Counter()
@@ -175,6 +177,11 @@ class Engine:
         """Texts being written, by model."""
         return dict(list(self._writing.items()))  # a list: another thread may ask
 
+    @property
+    def has_spare_core(self) -> bool:
+        """Whether a computation that begins now takes no thread's place."""
+        return len(self._unfinished) < self._workers
+
     def _submit(self, work: Callable[[], T], deadline: float, timing: Timing | None) -> "Future[T]":
         submitted = time.monotonic_ns()
 
@@ -183,7 +190,10 @@ class Engine:
                 timing.queue += time.monotonic_ns() - submitted
             return _in_time(work, deadline)
 
-        return self._pool.submit(begin)
+        future = self._pool.submit(begin)
+        self._unfinished.add(future)
+        future.add_done_callback(self._unfinished.discard)
+        return future
 
     def close(self) -> None:
         """Ends the threads once they are done."""

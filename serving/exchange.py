@@ -11,6 +11,7 @@ from functools import partial
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.contest import Contest
 from serving.engine import Engine
 from serving.problem import Dialect, Problem, problem_json
 from serving.timing import Timing
@@ -42,6 +43,8 @@ class Exchange:
         self.request_id = given_id if SANE_ID.fullmatch(given_id) else os.urandom(16).hex().encode()
         self.begun = time.monotonic_ns()
         self.timing = Timing()
+        self.contest: Contest | None = None
+        """Where the model that was asked has a challenger."""
         self.status = 0
         """The answer's, once it has begun."""
         self.complete = False

@@ -1,25 +1,31 @@
 """Follows a source of versions: loads what becomes champion, then swaps the catalogue in one step.
 
-Other versions are loaded when they are asked for, by the same checks.
+A challenger is loaded as a champion is, and the champion before this one stays loaded, to be swapped back at
+once. Other versions are loaded when they are asked for, by the same checks.
 """
 
 import gc
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
-from serving.catalogue import Catalogue, Served, VersionEntry
+from serving.bundle_cache import BundleCache
+from serving.catalogue import Catalogue, Challenge, Served, VersionEntry
 from serving.engine import Engine, LoadedModel
 from serving.source import Listing, Source, Version
 from zoo.errors import BundleError, NotFound
-from zoo.version import CHAMPION
+from zoo.version import CHALLENGER, CHAMPION
 
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 4.0  # seconds between two attempts: a source that is back is followed within 5 s
 RETRY_SECONDS = 60.0  # a version that failed its checks is tried again, should its files be repaired
+
+Role = tuple[str, str]
+"""Registered model, and what a version of it is: CHAMPION or CHALLENGER."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +41,27 @@ class Follower:
     """A thread that keeps `catalogue` in step with a source; None until the source was read once.
 
     While the source cannot be reached, and where a new champion fails its checks, the old one serves on.
+    Where it cannot be reached at the start, what the cache holds is served.
     """
 
-    def __init__(self, source: Source, engine: Engine, interval: float) -> None:
+    def __init__(self, source: Source, engine: Engine, interval: float, cache: BundleCache | None) -> None:
         self.catalogue: Catalogue | None = None
         self.read_at: float | None = None
         """When the source was last read, on `time.monotonic()`."""
+        self.from_cache = False
+        """Whether what is served is what the cache says, for want of the source."""
         self._source = source
         self._engine = engine
         self._interval = interval
+        self._cache = cache
         self._listing: Listing | None = None
-        self._served: dict[str, Served] = {}
+        self._held: dict[Role, Served] = {}
+        self._previous: dict[str, Served] = {}
+        """By model, the champion before."""
+        self._resident: dict[tuple[str, str], Served] = {}
+        """By model and number, everything held and previous: to be had again without loading."""
         self._refusals: dict[tuple[str, str], Refusal] = {}
-        self._attempted: dict[str, str] = {}
+        self._attempted: dict[Role, str] = {}
         self._refusals_changed = threading.Event()  # since the catalogue was made
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
@@ -63,7 +77,7 @@ class Follower:
     def load(self, version: Version) -> Served:
         """A version that passed its gate, checked as a champion is; `NotFound` says why it is refused.
 
-        Takes as long as it takes to load it, unless it was refused a short time ago.
+        Takes as long as it takes to load it, unless it is loaded or was refused a short time ago.
         """
         refusal = self._refusals.get((version.model, version.number))
         outcome = self._load(version) if refusal is None or time.monotonic() > refusal.retry_at else refusal
@@ -82,37 +96,73 @@ class Follower:
                 log.warning("the registry cannot be read, next try in %.0f s: %s", pause, error)
 
     def _step(self) -> None:
-        listing = self._source.read()
+        try:
+            listing = self._source.read()
+        except Exception:
+            if self.catalogue is None:
+                self._start_from_cache()
+            raise
         self.read_at = time.monotonic()
-        champions = {v.model: v for vs in listing.versions.values() for v in vs if CHAMPION in v.aliases}
-        waiting = [v for v in champions.values() if self._is_due(v)]
+        if self.from_cache:
+            self.from_cache = False
+            log.info("the registry can be read again")
+        self._take(listing)
+
+    def _start_from_cache(self) -> None:
+        listing = None if self._cache is None else self._cache.listing()
+        if listing is not None:
+            self.from_cache = True
+            log.warning("serving what the registry held when it was last read, from the local cache")
+            self._take(listing)
+
+    def _take(self, listing: Listing) -> None:
+        """Brings what is held, and the catalogue, in step with a listing."""
+        wanted = _wanted(listing)
+        waiting = [(role, version) for role, version in wanted.items() if self._is_due(role, version)]
         if listing == self._listing and not waiting and not self._refusals_changed.is_set():
             return
-        self._served = {name: served for name, served in self._served.items() if name in champions}
-        for version in waiting:
-            if isinstance(served := self._load(version), Served):
-                self._served[version.model] = served
-                log.info("%s version %s is served", version.model, version.number)
+        self._held = {role: served for role, served in self._held.items() if _may_stay(role, served, wanted)}
+        for role, version in waiting:
+            if isinstance(served := self._load(version, keep=True), Served):
+                self._hold(role, served)
             if self.catalogue is not None:  # one after the other, but all before the service is ready
-                self._publish(listing)
-        self._attempted = {name: version.number for name, version in champions.items()}
+                self._publish(listing, wanted)
+        self._attempted = {role: version.number for role, version in wanted.items()}
+        self._previous = {m: served for m, served in self._previous.items() if (m, CHAMPION) in wanted}
+        resident = [*self._held.values(), *self._previous.values()]
+        self._resident = {(served.manifest.model, served.version): served for served in resident}
+        if self._cache is not None and not self.from_cache and listing != (self._listing or Listing()):
+            self._cache.keep_listing(listing)
+            listed = {version.digest for version in wanted.values() if version.digest is not None}
+            self._cache.prune(listed | {served.loaded.bundle.digest for served in resident})
+        self._publish(listing, wanted)  # what is ready can be started again without the source
         self._listing = listing
-        self._publish(listing)
         # What is there now stays: keep it out of every later collection, which would stop the requests.
         gc.freeze()
 
-    def _is_due(self, version: Version) -> bool:
-        served = self._served.get(version.model)
-        if served is not None and served.version == version.number:
+    def _hold(self, role: Role, served: Served) -> None:
+        model, kind = role
+        if kind == CHAMPION and role in self._held:
+            self._previous[model] = replace(self._held[role], challenge=None)
+        self._held[role] = served
+        log.info("%s version %s is %s", model, served.version, "served" if kind == CHAMPION else kind)
+
+    def _is_due(self, role: Role, version: Version) -> bool:
+        served = self._held.get(role)
+        if served is not None and _is(served, version):
             return False
         refusal = self._refusals.get((version.model, version.number))
-        just_promoted = self._attempted.get(version.model) != version.number
-        return refusal is None or just_promoted or time.monotonic() > refusal.retry_at
+        just_named = self._attempted.get(role) != version.number
+        return refusal is None or just_named or time.monotonic() > refusal.retry_at
 
-    def _load(self, version: Version) -> Served | Refusal:
+    def _load(self, version: Version, keep: bool = False) -> Served | Refusal:
+        """The version, which is loaded unless it is; `keep` has the cache keep its bundle."""
         key = (version.model, version.number)
+        resident = self._resident.get(key)
+        if resident is not None and version.passed and _is(resident, version):
+            return resident
         try:
-            loaded = self._checked(version)
+            loaded = self._checked(version, keep)
         except BundleError as error:
             refusal = Refusal(str(error), time.monotonic() + RETRY_SECONDS)
             log.error("%s version %s is refused: %s", *key, error)
@@ -128,30 +178,57 @@ class Follower:
         self._refusals_changed.set()
         return refusal
 
-    def _checked(self, version: Version) -> LoadedModel:
+    def _checked(self, version: Version, keep: bool) -> LoadedModel:
         if not version.passed:
             raise BundleError(version.reason)
-        with self._source.bundle(version) as directory:
+        if self._cache is not None and (cached := self._cache.bundle(version.digest)) is not None:
             try:
-                loaded = self._engine.load(directory)
+                return self._opened(version, cached)
             except BundleError as error:
-                # The reason is shown to clients, and where the files lie is not theirs to know.
-                raise BundleError(str(error).replace(f"{directory}/", "")) from error
+                log.error("the cached bundle %s is refused, and deleted: %s", cached, error)
+                self._cache.discard(cached.name)
+        with self._source.bundle(version) as directory:
+            loaded = self._opened(version, directory)
+            if keep and self._cache is not None:
+                self._cache.keep(loaded.bundle)
+        return loaded
+
+    def _opened(self, version: Version, directory: Path) -> LoadedModel:
+        try:
+            loaded = self._engine.load(directory)
+        except BundleError as error:
+            # The reason is shown to clients, and where the files lie is not theirs to know.
+            raise BundleError(str(error).replace(f"{directory}/", "")) from error
         if version.digest not in (None, loaded.bundle.digest):
             raise BundleError("the bundle is not the one that was registered: its digest is another")
         if loaded.bundle.manifest.model != version.model:
             raise BundleError(f"the bundle is one of {loaded.bundle.manifest.model}")
         return loaded
 
-    def _publish(self, listing: Listing) -> None:
+    def _publish(self, listing: Listing, wanted: dict[Role, Version]) -> None:
         self._refusals_changed.clear()
+        for role, champion in self._held.items():
+            if role[1] == CHAMPION:
+                challenge = self._challenge(champion, wanted)
+                if champion.challenge != challenge:
+                    self._held[role] = replace(champion, challenge=challenge)
         versions = {
             name: [self._entry(version) for version in listing.versions[name]] for name in listing.versions
         }
-        self.catalogue = Catalogue(self._served.values(), listing, versions)
+        champions = [served for (_, kind), served in self._held.items() if kind == CHAMPION]
+        self.catalogue = Catalogue(champions, listing, versions)
+
+    def _challenge(self, champion: Served, wanted: dict[Role, Version]) -> Challenge | None:
+        """What competes with a champion: nothing of another kind of task, or without anything to compare."""
+        role = (champion.manifest.model, CHALLENGER)
+        challenger = self._held.get(role)
+        mode = None if challenger is None else wanted[role].challenge
+        if challenger is None or mode is None or type(challenger.task) is not type(champion.task):
+            return None
+        return Challenge(challenger, mode) if mode.share or champion.task.alike is not None else None
 
     def _entry(self, version: Version) -> VersionEntry:
-        served = self._served.get(version.model)
+        served = self._held.get((version.model, CHAMPION))
         refusal = self._refusals.get((version.model, version.number))
         state: Literal["serving", "available", "refused"] = "available"
         if served is not None and served.version == version.number:
@@ -165,3 +242,20 @@ class Follower:
             reason=refusal.reason if refusal is not None else version.reason,
             metrics=version.metrics,
         )
+
+
+def _wanted(listing: Listing) -> dict[Role, Version]:
+    """Every champion, then every challenger."""
+    versions = [version for versions in listing.versions.values() for version in versions]
+    champions = {(v.model, CHAMPION): v for v in versions if CHAMPION in v.aliases}
+    return champions | {(v.model, CHALLENGER): v for v in versions if v.challenge is not None}
+
+
+def _may_stay(role: Role, served: Served, wanted: dict[Role, Version]) -> bool:
+    """Whether what holds a role goes on with it: a champion until the next one is loaded."""
+    return role in wanted and (role[1] == CHAMPION or _is(served, wanted[role]))
+
+
+def _is(served: Served, version: Version) -> bool:
+    """Whether a listed version is the one that was loaded."""
+    return served.version == version.number and version.digest in (None, served.loaded.bundle.digest)

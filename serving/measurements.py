@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from serving.catalogue import Catalogue
 from serving.engine import Engine
+from serving.follower import Follower
 from serving.settings import Settings
 from serving.siblings import Siblings
 from serving.timing import Phase, Timing
@@ -112,7 +113,7 @@ class Tally:
 
     def add(self, dialect: str, status: int, total: int, timing: Timing) -> None:
         """Counts a request that took `total` nanoseconds; its phases where it succeeded."""
-        outcome = f"{status // 100}xx" if status else UNANSWERED
+        outcome = outcome_of(status)
         key = (dialect, outcome)
         self.requests[key] = self.requests.get(key, 0) + 1
         self.total.add(total)
@@ -157,6 +158,11 @@ Tallies = dict[tuple[str, str], Tally]
 """By registered model and version."""
 
 
+def outcome_of(status: int) -> str:
+    """How a request ended, by the status of its answer, or 0 where there was none."""
+    return f"{status // 100}xx" if status else UNANSWERED
+
+
 class Measurements(Collector):
     """What the service did since it started, and what it serves now."""
 
@@ -164,21 +170,24 @@ class Measurements(Collector):
         self,
         engine: Engine,
         catalogue: Callable[[], Catalogue | None],
-        read_at: Callable[[], float | None],
+        follower: Follower,
         settings: Settings,
     ) -> None:
-        """`read_at` says when the source of versions was last read, on `time.monotonic()`."""
         self.siblings = Siblings(settings.meeting_place, self._state)
         self._places = settings.generations * settings.workers
         self._engine = engine
         self._catalogue = catalogue
-        self._read_at = read_at
+        self._follower = follower
         self._tallies: Tallies = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
         if settings.workers == 1:  # of several processes nobody knows which one is asked
             for collector in (ProcessCollector, PlatformCollector, GCCollector):
                 collector(registry=self._registry)
+
+    def include(self, collector: Collector) -> None:
+        """Has the page show what another collector counts, too."""
+        self._registry.register(collector)
 
     def record(self, dialect: str, status: int, total: int, timing: Timing) -> None:
         """Counts a request of `total` nanoseconds, whose answer has a status, or 0 where there was none."""
@@ -205,7 +214,12 @@ class Measurements(Collector):
         yield from self._counted(tallies)
         yield from self._served(writing)
         yield from self._drifted()
-        read_at = self._read_at()
+        yield GaugeMetricFamily(
+            "zoo_serving_from_cache",
+            "1 where the registry could not be read since the start.",
+            int(self._follower.from_cache),
+        )
+        read_at = self._follower.read_at
         if read_at is not None:
             age = time.monotonic() - read_at
             yield GaugeMetricFamily("zoo_registry_read_age_seconds", "Since the registry was last read.", age)

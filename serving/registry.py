@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlparse
 from pydantic import ValidationError
 
 from serving.source import Listing, Version
-from zoo.errors import ZooError
-from zoo.version import CHAMPION, COPY_OF_MODEL, VersionRecord
+from zoo.errors import InvalidInput, ZooError
+from zoo.version import CHALLENGER, CHALLENGER_MODE, CHAMPION, COPY_OF_MODEL, ChallengerMode, VersionRecord
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,8 +37,10 @@ class RegistryUnavailable(ZooError):
 class Registry:
     """The MLflow registry at a tracking URI."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, was_read: bool) -> None:
+        """`was_read` says that it was before: a local database that is not there is gone then."""
         self.uri = uri
+        self._was_read = was_read
         self._client: MlflowClient | None = None
         self._probe: sqlite3.Connection | None = None
         self._last: tuple[int, Listing] | None = None
@@ -52,13 +54,13 @@ class Registry:
 
     def _read_sqlite(self, database: Path) -> Listing:
         """Asks SQLite first whether anything was written: asking MLflow takes a thousand times longer."""
-        if self._probe is None:
-            if not database.exists():
+        if not database.exists():
+            if self._probe is None and not self._was_read:
                 return Listing()  # MLflow would create one, in the way of whoever is about to
+            raise RegistryUnavailable("the registry's database is gone")
+        if self._probe is None:
             self._probe = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)
             self._probe.isolation_level = None
-        if not database.exists():
-            raise RegistryUnavailable("the registry's database is gone")
         if self._client is None:
             _require_tables(self._probe)
         (written,) = self._probe.execute("PRAGMA data_version").fetchone()
@@ -104,7 +106,7 @@ class Registry:
 
 def _connect(uri: str) -> "MlflowClient":
     # MLflow would retry for minutes inside one call; the follower has its own patience.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     import mlflow
 
@@ -143,7 +145,24 @@ def _version(version: "ModelVersion", aliases: dict[str, str]) -> Version:
     except (ValidationError, ValueError):
         return Version(version.name, number, names, False, "its tags are not complete", {}, None)
     passed = record.gate == "passed"
-    return Version(version.name, number, names, passed, record.gate_reason, record.metrics, record.digest)
+    return Version(
+        version.name,
+        number,
+        names,
+        passed,
+        record.gate_reason,
+        record.metrics,
+        record.digest,
+        _challenge(version.tags) if CHALLENGER in names and CHAMPION not in names else None,
+    )
+
+
+def _challenge(tags: dict[str, str]) -> ChallengerMode | None:
+    """How the version with these tags competes; not at all where the alias was set without a mode."""
+    try:
+        return ChallengerMode.from_tag(tags.get(CHALLENGER_MODE, ""))
+    except InvalidInput:
+        return None
 
 
 def _local_path(uri: str) -> Path | None:

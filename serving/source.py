@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from zoo.version import ChallengerMode
+
 
 @dataclass(frozen=True)
 class Version:
@@ -20,6 +22,8 @@ class Version:
     metrics: dict[str, float]
     digest: str | None
     """What the bundle's digest has to be, where the source knows it."""
+    challenge: ChallengerMode | None = None
+    """How it competes with its model's champion, where it does."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Versions in MLflow's registry and the alias `champion`: register, promote, roll back, compare.
+"""Versions in MLflow's registry and their aliases: register, promote, roll back, challenge, compare.
 
 `zoo/version.py` says what the registry holds. Every change of an alias happens under one lock, so two
 trainings that promote at once leave one correct champion. The lock is a file on this machine, named for
@@ -23,7 +23,15 @@ from training.store import connect
 from zoo.errors import NotFound, PromotionRefused
 from zoo.home import tracking_uri
 from zoo.tasks import TASKS
-from zoo.version import CHAMPION, COPY_OF_MODEL, COPY_OF_VERSION, VersionRecord
+from zoo.version import (
+    CHALLENGER,
+    CHALLENGER_MODE,
+    CHAMPION,
+    COPY_OF_MODEL,
+    COPY_OF_VERSION,
+    ChallengerMode,
+    VersionRecord,
+)
 
 HISTORY = "champions"  # tag of a registered model: its champions in order of promotion, as JSON
 PAGE = 1000
@@ -77,9 +85,7 @@ def promote(name: str, version: str) -> None:
     """Makes a version champion on a person's word; `PromotionRefused` where its gate failed."""
     client = connect()
     with _lock():
-        record = _record(client, name, version)
-        if record.gate == "failed":
-            raise PromotionRefused(f"{name} version {version} failed its gate: {record.gate_reason}")
+        _passed(client, name, version)
         if champion_of(client, name) != version:
             _make_champion(client, name, version)
 
@@ -94,10 +100,46 @@ def rollback(name: str) -> str:
         if len(history) < 2:
             raise PromotionRefused(f"{name} has no earlier champion to go back to")
         previous = history[-2]
+        _end_challenge(client, name, previous)
         client.set_registered_model_alias(name, CHAMPION, previous)
         client.set_registered_model_tag(name, HISTORY, json.dumps(history[:-1]))
         _follow(client, _record(client, name, previous))
     return previous
+
+
+def challenge(name: str, version: str, mode: ChallengerMode) -> None:
+    """Has a version compete with the champion; `PromotionRefused` where it may not.
+
+    Ends the challenge that there was.
+    """
+    client = connect()
+    with _lock():
+        record = _passed(client, name, version)
+        champion = champion_of(client, name)
+        if champion is None:
+            raise PromotionRefused(f"{name} has no champion to challenge; zoo promote makes one")
+        if champion == version:
+            raise PromotionRefused(f"{name} version {version} is the champion itself")
+        if not mode.share and TASKS[record.kind].alike is None:
+            raise PromotionRefused(
+                f"two answers of {name} may differ and both be good, so there is nothing to compare in the "
+                "shadow: give it a --share of the requests"
+            )
+        _end_challenge(client, name)
+        # The mode first: a service that reads in between finds no challenger rather than one without.
+        client.set_model_version_tag(name, version, CHALLENGER_MODE, str(mode))
+        client.set_registered_model_alias(name, CHALLENGER, version)
+
+
+def end_challenge(name: str) -> str:
+    """Takes a model's challenger out of the competition; returns its version, `NotFound` without one."""
+    client = connect()
+    with _lock():
+        version = _alias_of(client, name, CHALLENGER)
+        if version is None:
+            raise NotFound(f"{name!r} has no challenger; zoo challenger {name} VERSION makes one")
+        _end_challenge(client, name)
+    return version
 
 
 def leaderboard(dataset: str | None = None) -> list[Row]:
@@ -176,9 +218,18 @@ def resolve(name: str, alias: str = CHAMPION) -> tuple[str, str]:
 
 def _make_champion(client: MlflowClient, name: str, version: str) -> None:
     history = _history(client, name)
+    _end_challenge(client, name, version)
     client.set_registered_model_alias(name, CHAMPION, version)
     client.set_registered_model_tag(name, HISTORY, json.dumps([*history, version]))
     _follow(client, _record(client, name, version))
+
+
+def _end_challenge(client: MlflowClient, name: str, version: str | None = None) -> None:
+    """Ends the challenge of a version, or whatever challenge there is."""
+    challenger = _alias_of(client, name, CHALLENGER)
+    if challenger is not None and version in (None, challenger):
+        client.delete_registered_model_alias(name, CHALLENGER)
+        client.delete_model_version_tag(name, challenger, CHALLENGER_MODE)
 
 
 def _history(client: MlflowClient, name: str) -> list[str]:
@@ -212,6 +263,14 @@ def _follow(client: MlflowClient, changed: VersionRecord) -> None:
         model_id = source.removeprefix(LOGGED_MODEL)  # which an MLflow server does not tell otherwise
         copy = client.create_model_version(dataset, source, original.run_id, tags=tags, model_id=model_id)
     client.set_registered_model_alias(dataset, CHAMPION, str(copy.version))
+
+
+def _passed(client: MlflowClient, name: str, version: str) -> VersionRecord:
+    """What a version's tags say; `PromotionRefused` where its gate failed."""
+    record = _record(client, name, version)
+    if record.gate == "failed":
+        raise PromotionRefused(f"{name} version {version} failed its gate: {record.gate_reason}")
+    return record
 
 
 def _record(client: MlflowClient, name: str, version: str) -> VersionRecord:

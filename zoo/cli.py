@@ -128,6 +128,56 @@ class Rollback:
 
 
 @dataclass(frozen=True)
+class Challenger:
+    """Have a version compete with the champion: computed beside it, or for a share of the requests."""
+
+    name: Name
+    """Registered model."""
+    version: Annotated[str | None, tyro.conf.Positional] = None
+    """Version that is to compete."""
+    shadow: bool = False
+    """It computes each request after the champion, and its answers are only compared; the default."""
+    share: str | None = None
+    """It answers so many of the requests instead of the champion: 10% or 0.1."""
+    report: bool = False
+    """Compare the two by what the running service counted."""
+    stop: bool = False
+    """End the challenge."""
+    url: str = SERVICE_URL
+    """Where the service listens."""
+    json: bool = False
+    """The report as one JSON document."""
+
+    def __call__(self) -> None:
+        if [self.version is not None, self.report, self.stop].count(True) != 1:
+            raise InvalidInput("give a version that is to compete, or --report, or --stop")
+        shared = self.share is not None
+        if (self.shadow and shared) or (self.version is None and (self.shadow or shared)):
+            raise InvalidInput("give a version with either --shadow or --share")
+        if self.report:
+            self._report()
+            return
+        from training import promotion
+        from zoo.version import ChallengerMode
+
+        if self.version is None:
+            print(f"{self.name} version {promotion.end_challenge(self.name)} competes no longer")
+            return
+        mode = ChallengerMode() if self.share is None else ChallengerMode.of_share(self.share)
+        promotion.challenge(self.name, self.version, mode)
+        does = f"answers {mode.share:.4g} of the requests" if mode.share else "computes in the shadow"
+        print(f"{self.name} version {self.version} {does}; zoo challenger {self.name} --report compares")
+
+    def _report(self) -> None:
+        from zoo.challenge_report import compare
+        from zoo.tables import show, show_challenge
+
+        details = fetch(f"{self.url}/models/{self.name}")
+        with answering(f"{self.url}/metrics", None) as response:
+            show(compare(details, response.read().decode()), self.json, show_challenge)
+
+
+@dataclass(frozen=True)
 class Export:
     """Write a champion's bundle to a folder that does not exist yet or is empty."""
 
@@ -348,6 +398,7 @@ COMMANDS: dict[str, Any] = {
     "leaderboard": Leaderboard,
     "promote": Promote,
     "rollback": Rollback,
+    "challenger": Challenger,
     "export": Export,
     "ui": Ui,
     "serve": Serve,

@@ -7,6 +7,7 @@
 | `MLFLOW_TRACKING_URI` | `sqlite:///$ZOO_HOME/mlflow.db` | MLflow's own setting: runs and registry |
 """
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -26,3 +27,8 @@ def data_directories() -> tuple[Path, ...]:
 def tracking_uri() -> str:
     """MLflow's tracking and registry URI."""
     return os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home() / 'mlflow.db'}")
+
+
+def serving_cache() -> Path:
+    """Where the service keeps what it serves from the tracking store, for a start without it."""
+    return home() / "cache" / "serving" / hashlib.sha256(tracking_uri().encode()).hexdigest()[:16]

@@ -57,6 +57,22 @@ def show_predictions(answer: Mapping[str, Any]) -> None:
     Console().print(f"{lineage['model']} version {lineage['version']}", style="dim", highlight=False)
 
 
+def show_challenge(report: Mapping[str, Any]) -> None:
+    """Champion and challenger side by side, a line a figure."""
+    champion, challenger = report["champion"], report["challenger"]
+    names = [name for name in champion if name != "metrics"]
+    lines = [[name.replace("_", " "), as_text(champion[name]), as_text(challenger[name])] for name in names]
+    metrics = dict.fromkeys([*champion["metrics"], *challenger["metrics"]])
+    for name in metrics:
+        values = (as_text(side["metrics"].get(name)) for side in (champion, challenger))
+        lines.append([f"test {name}", *values])
+    share = f"{report['share']:.4g} of the requests" if report["share"] else "in the shadow"
+    columns = {"": "left", "champion": "right", "challenger": "right"}
+    _print(f"{report['model']}: the challenger, {share}", columns, lines)
+    if report["agreement"] is not None:
+        Console().print(f"alike: {report['agreement']:.4f} of {report['compared']:,}", highlight=False)
+
+
 def _prediction(prediction: Mapping[str, Any]) -> str:
     if "label" not in prediction:
         return f"[bold]{prediction['value']:.6g}[/] {prediction['unit']}"

@@ -4,19 +4,63 @@ In the MLflow registry
 
 - a registered model `<architecture>-<dataset>` holds every version of one architecture on one data set;
   each version carries a `VersionRecord` as tags, and the alias `champion` names the one that answers;
+- the alias `challenger` names one that competes with it; its tag `challenger_mode` is a `ChallengerMode`;
 - a registered model named after the data set (`mnist`) holds copies of champions; the tags `copy_of_model`
   and `copy_of_version` of its `champion` name the best champion of any architecture.
 """
 
 import json
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from zoo.errors import InvalidInput
+
 CHAMPION = "champion"
+CHALLENGER = "challenger"
+CHALLENGER_MODE = "challenger_mode"
 COPY_OF_MODEL = "copy_of_model"
 COPY_OF_VERSION = "copy_of_version"
 FP32, INT8 = "fp32", "int8"
+SHADOW, SHARE = "shadow", "share"
+
+
+@dataclass(frozen=True)
+class ChallengerMode:
+    """How a challenger competes with the champion."""
+
+    share: float = 0.0
+    """Of requests, those that it answers; 0 in the shadow, where it computes each one, and nobody sees it."""
+
+    @property
+    def name(self) -> str:
+        """The mode in a word."""
+        return SHARE if self.share else SHADOW
+
+    def __str__(self) -> str:
+        return f"{SHARE}:{self.share:g}" if self.share else SHADOW
+
+    @classmethod
+    def from_tag(cls, tag: str) -> Self:
+        """The mode of a version's tag, `shadow` or `share:0.1`; `InvalidInput` where it is neither."""
+        if tag == SHADOW:
+            return cls()
+        name, _, share = tag.partition(":")
+        if name != SHARE:
+            raise InvalidInput(f"{CHALLENGER_MODE}: {tag[:32]!r} is neither {SHADOW} nor {SHARE}:0.1")
+        return cls.of_share(share)
+
+    @classmethod
+    def of_share(cls, text: str) -> Self:
+        """The mode of a share such as `10%` or `0.1`; `InvalidInput` where it is none."""
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            share = 0.0
+        if not 0 < share <= 1:
+            raise InvalidInput(f"a share is more than 0 and at most 1, such as 10% or 0.1, not {text[:32]!r}")
+        return cls(share)
 
 
 class VersionRecord(BaseModel):

@@ -11,6 +11,7 @@ import orjson
 
 from serving import openapi
 from serving.catalogue import Catalogue, Served
+from serving.contest import answering
 from serving.engine import Engine
 from serving.event_stream import DONE, EventStream
 from serving.exchange import JSON, SMALL_BODY, Exchange
@@ -107,7 +108,7 @@ class ZooProtocol:
             parse = partial(parse_fields, await form_fields(exchange.scope["headers"], body, files))
             timing.decode += time.monotonic_ns() - begun
 
-        prepare = partial(_prepare, parse, operation, catalogue, timing)
+        prepare = partial(_prepare, parse, operation, catalogue, exchange, body)
         # To make tokens of a text takes far longer than to read it: sixteen kilobytes are 25 ms.
         small = len(body) <= SMALL_BODY and operation.generate is None
         prepared = await self._engine.timed("decode", prepare, small, deadline, timing)
@@ -118,6 +119,8 @@ class ZooProtocol:
         outputs = await self._engine.run(prepared.served.loaded, inputs, deadline, timing)
         if operation.own:
             prepared.served.loaded.asked.add(inputs)
+            if exchange.contest is not None:
+                exchange.contest.computed(inputs, outputs)
         size = sum(array.size for array in (*inputs.values(), *outputs.values()))
         draw = operation.picture
         if draw is not None and exchange.preferred(operation.media_types) == PNG:
@@ -199,12 +202,16 @@ class ZooProtocol:
         return catalogue
 
 
-def _prepare(parse: Parse, operation: Operation, catalogue: Catalogue, timing: Timing) -> Prepared:
+def _prepare(
+    parse: Parse, operation: Operation, catalogue: Catalogue, exchange: Exchange, body: bytes
+) -> Prepared:
+    timing = exchange.timing
     find = partial(_find, catalogue, timing)
     request = parse(operation, find)
     served = find(request.model)
     if type(served.task) is not operation.task_type:
         raise wrong_endpoint(request.model, served.task)
+    served = answering(exchange, served, body)
     if operation.generate is not None:
         texts = getattr(request, served.task.payload) if served.task.payload else None
         timing.rows = len(texts) if isinstance(texts, list) else 1

@@ -156,13 +156,16 @@ def write_classification(
     return _write(directory, name, task, softmax_graph(random.normal(size=(2, classes))), train, accuracy)
 
 
-def write_images(directory: Path, name: str = "lenet5-mnist", accuracy: float = 0.99) -> Bundle:
-    """A model of digits by 8 x 8 grey pixels."""
+def write_images(
+    directory: Path, name: str = "lenet5-mnist", accuracy: float = 0.99, side: int = SIDE
+) -> Bundle:
+    """A model of digits by grey pixels."""
     random = np.random.default_rng(2)
-    image = random.integers(0, 256, (50, SIDE, SIDE, 1), dtype=np.uint8)
+    image = random.integers(0, 256, (50, side, side, 1), dtype=np.uint8)
     train = {"image": image, "target": np.zeros(50, np.int64)}
     task = ImageClassification.fit(train, Schema(labels=DIGITS))
-    return _write(directory, name, task, image_graph(random.normal(size=(SIDE * SIDE, 10))), train, accuracy)
+    graph = image_graph(random.normal(size=(side * side, 10)), side)
+    return _write(directory, name, task, graph, train, accuracy)
 
 
 def write_digits(directory: Path, train: Arrays, name: str = "mlp-digits") -> Bundle:

@@ -8,6 +8,7 @@ KINDS = {
     "image_classification": "accuracy",
     "tabular_classification": "accuracy",
     "tabular_regression": "mse",
+    "image_generation": "frechet_distance",
 }
 
 

@@ -14,7 +14,15 @@ from training.bundles import export
 from training.store import connect
 from zoo import bundle
 from zoo.errors import BundleError, InvalidInput, NotFound, PromotionRefused
-from zoo.version import CHAMPION, COPY_OF_MODEL, COPY_OF_VERSION, VersionRecord
+from zoo.version import (
+    CHALLENGER,
+    CHALLENGER_MODE,
+    CHAMPION,
+    COPY_OF_MODEL,
+    COPY_OF_VERSION,
+    ChallengerMode,
+    VersionRecord,
+)
 
 
 def trained(made: VersionRecord) -> str | None:
@@ -150,6 +158,86 @@ class TestByHand:
         with pytest.raises(PromotionRefused, match="'digits' is a data set's name"):
             promotion.rollback("digits")
         assert promotion.resolve("digits") == ("mlp-digits", "2")
+
+
+class TestChallenge:
+    @pytest.fixture(autouse=True)
+    def _versions(self, home: Path) -> None:
+        for value in (0.9, 0.8, 0.7):
+            trained(record("mlp", value))
+
+    def challenger(self) -> dict[str, str]:
+        """Versions with the tag of a challenger, and the tag; the alias names just that one."""
+        client = connect()
+        versions = client.search_model_versions("name='mlp-digits'")
+        tagged = {str(v.version): v.tags[CHALLENGER_MODE] for v in versions if CHALLENGER_MODE in v.tags}
+        alias = client.get_registered_model("mlp-digits").aliases.get(CHALLENGER)
+        assert list(tagged) == ([] if alias is None else [str(alias)])
+        return tagged
+
+    def test_one_at_a_time(self) -> None:
+        promotion.challenge("mlp-digits", "2", ChallengerMode())
+        assert self.challenger() == {"2": "shadow"}
+        promotion.challenge("mlp-digits", "2", ChallengerMode.of_share("10%"))
+        assert self.challenger() == {"2": "share:0.1"}
+        promotion.challenge("mlp-digits", "3", ChallengerMode())
+        assert self.challenger() == {"3": "shadow"}
+        assert champion() == "1"
+        assert promotion.end_challenge("mlp-digits") == "3"
+        assert self.challenger() == {}
+        with pytest.raises(NotFound, match="zoo challenger mlp-digits VERSION"):
+            promotion.end_challenge("mlp-digits")
+
+    def test_promotion_and_rollback_end_it(self) -> None:
+        promotion.challenge("mlp-digits", "2", ChallengerMode())
+        promotion.promote("mlp-digits", "3")
+        assert self.challenger() == {"2": "shadow"}, "against the new champion"
+        promotion.promote("mlp-digits", "2")
+        assert self.challenger() == {}
+        promotion.challenge("mlp-digits", "3", ChallengerMode())
+        promotion.rollback("mlp-digits")
+        assert (champion(), self.challenger()) == ("3", {})
+
+    def test_an_alias_without_a_mode(self) -> None:
+        connect().set_registered_model_alias("mlp-digits", CHALLENGER, "2")
+        promotion.promote("mlp-digits", "2")
+        assert self.challenger() == {}
+
+    def test_who_may_not(self) -> None:
+        trained(record("mlp", 0.99, gate="failed"))
+        trained(record("gan", 5.0, "mnist", "image_generation"))
+        trained(record("gan", 6.0, "mnist", "image_generation"))
+        trained(record("lenet5", 0.5, gate="failed"))
+        for name, version, message in (
+            ("mlp-digits", "1", "is the champion itself"),
+            ("mlp-digits", "4", "failed its gate: too slow"),
+            ("lenet5-digits", "1", "failed its gate"),
+            ("gan-mnist", "2", "give it a --share"),
+            ("digits", "1", "is a data set's name"),
+        ):
+            with pytest.raises(PromotionRefused, match=message):
+                promotion.challenge(name, version, ChallengerMode())
+        with pytest.raises(NotFound, match="no version 9"):
+            promotion.challenge("mlp-digits", "9", ChallengerMode())
+        assert self.challenger() == {}
+        promotion.challenge("gan-mnist", "2", ChallengerMode(0.5))
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("10%", 0.1), ("0.1", 0.1), ("100%", 1.0), ("1", 1.0), ("0.5%", 0.005)]
+)
+def test_shares(text: str, share: float) -> None:
+    mode = ChallengerMode.of_share(text)
+    assert mode.share == pytest.approx(share)
+    assert ChallengerMode.from_tag(str(mode)) == mode
+
+
+@pytest.mark.parametrize("text", ["0", "0%", "10", "101%", "-1%", "nan", "inf", "a tenth", "%", ""])
+def test_shares_that_are_none(text: str) -> None:
+    with pytest.raises(InvalidInput, match="such as 10%"):
+        ChallengerMode.of_share(text)
+    with pytest.raises(InvalidInput):
+        ChallengerMode.from_tag(text)
 
 
 @pytest.mark.usefixtures("home")

@@ -86,6 +86,13 @@ def test_wrong_command_lines(words: tuple[str, ...], capsys: Captured) -> None:
     [
         (("promote", "mlp-mars", "1"), "there is no version 1 of 'mlp-mars'"),
         (("rollback", "mlp-mars"), "there is no model 'mlp-mars'"),
+        (("challenger", "mlp-mars", "1"), "there is no version 1 of 'mlp-mars'"),
+        (("challenger", "mlp-mars", "1", "--share", "10"), "such as 10% or 0.1"),
+        (("challenger", "mlp-mars", "1", "--share", "1", "--shadow"), "either --shadow or --share"),
+        (("challenger", "mlp-mars", "--stop", "--share", "1"), "either --shadow or --share"),
+        (("challenger", "mlp-mars"), "or --report, or --stop"),
+        (("challenger", "mlp-mars", "--stop"), "'mlp-mars' has no challenger"),
+        (("challenger", "mlp-mars", "--report", "--url", "http://127.0.0.1:9"), "no service answers at"),
         (("export", "mlp-mars", "out"), "no champion answers to 'mlp-mars'"),
         (("predict", "mlp-mars", "1,2", "--local"), "no champion answers to 'mlp-mars'"),
         (("predict", "mlp-mars", "1,2", "--url", "http://127.0.0.1:9"), "no service answers at"),

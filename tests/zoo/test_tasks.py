@@ -278,3 +278,28 @@ def test_batches_are_joined_in_order() -> None:
 
     np.testing.assert_array_equal(run_in_batches(run, {"features": features})["value"], 2 * features[:, 0])
     assert sizes == [1024, 1024, 952]
+
+
+@pytest.mark.parametrize("kind", [kind for kind, task in TASKS.items() if task.alike is not None])
+def test_two_versions_answers_are_alike_or_not(kind: str) -> None:
+    """Three examples, of which the second alone is answered otherwise."""
+    ours, task = {
+        "tabular_regression": (
+            {"value": np.float32([10, 20, 30])},
+            TabularRegression.model_construct(target_std=50.0),
+        ),
+        "forecasting": (
+            {"forecast": np.float32([[[1, 100], [2, 200]]] * 3)},
+            Forecasting.model_construct(std=(50.0, 50.0)),
+        ),
+    }.get(
+        kind,
+        ({"probabilities": np.float32([[0.9, 0.1]] * 3)}, TASKS[kind].model_construct(labels=("cat", "dog"))),
+    )
+    (name, values), other = next(iter(ours.items())), task
+    theirs = values * np.float32(0.99) + 0.01
+    theirs[1] += 6 if name != "probabilities" else np.float32([-0.8, 0.8])
+    assert task.alike(ours, other, {name: theirs}).tolist() == [True, False, True]
+    if name == "probabilities":
+        turned = task.model_copy(update={"labels": ("dog", "cat")})
+        assert task.alike(ours, turned, {name: theirs[:, ::-1]}).tolist() == [True, False, True]

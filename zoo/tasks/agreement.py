@@ -1,9 +1,17 @@
-"""When two answers to one request count as the same."""
+"""When two answers to one request count as the same, and when those of two versions count as alike.
+
+Shape legend: N examples, K classes.
+"""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 TOLERANCE = 1e-3  # relative to max(1, |expected|): float32 on another machine or provider
+ALIKE = 0.1  # of a target's standard deviation on the training split
 
 
 def agree(answer: Any, expected: Any) -> bool:
@@ -17,3 +25,19 @@ def agree(answer: Any, expected: Any) -> bool:
     if isinstance(expected, float) and isinstance(answer, float):
         return math.isclose(answer, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
     return bool(answer == expected)
+
+
+def alike_labels(
+    probabilities: NDArray[Any], labels: Sequence[str], others: NDArray[Any], other_labels: Sequence[str]
+) -> NDArray[np.bool_]:
+    """For each of N examples whether two versions' probabilities [N, K] favour the same label."""
+    ours, theirs = np.array(labels)[probabilities.argmax(axis=1)], others.argmax(axis=1)
+    same: NDArray[np.bool_] = ours == np.array(other_labels)[theirs]
+    return same
+
+
+def alike_values(values: NDArray[Any], others: NDArray[Any], deviation: Sequence[float]) -> NDArray[np.bool_]:
+    """For each of N examples whether all values [N, ...] lie within ALIKE standard deviations (last axis)."""
+    near = np.abs(values - others) <= ALIKE * np.array(deviation)
+    everywhere: NDArray[np.bool_] = near.reshape(len(values), -1).all(axis=1)
+    return everywhere

@@ -28,6 +28,9 @@ Of a kind with several graphs, the one that takes inputs of these names.
 Draw = Callable[[Any, Any, Arrays, Arrays], bytes]
 """A PNG file of a task, a request, and the graph's inputs and outputs for it."""
 
+Alike = Callable[[Any, Arrays, Any, Arrays], NDArray[np.bool_]]
+"""Of a task, its outputs, and another version's task and outputs for the same inputs: a truth an example."""
+
 MAX_BATCH = 4096  # rows or images in one request
 MOST_ROWS, NUMBERS_AT_ONCE = 1024, 1 << 20  # in one run, where there are many to be run
 MAX_NAME = 128  # characters in a model's name
@@ -151,6 +154,8 @@ class Task(BaseModel, ABC):
     """A method that draws the answer, of a kind whose answers are images."""
     generate: ClassVar[Generate | None] = None
     """A method that begins the answer, of a kind whose answers take many runs."""
+    alike: ClassVar[Alike | None] = None
+    """A method that compares the answers of two versions, of a kind where each input has one right answer."""
     documents: ClassVar[tuple[str, ...]] = ()
     """Fields of JSON text that a bundle keeps in files of their own, `<field>.json`."""
 

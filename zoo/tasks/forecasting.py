@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 
 from zoo import metrics
 from zoo.errors import InvalidInput, ZooError
+from zoo.tasks.agreement import alike_values
 from zoo.tasks.base import Arrays, Axis, Request, Response, Run, Schema, Task, run_in_batches
 from zoo.tasks.baseline import MOST_NUMBERS, feature_baseline, places_of
 from zoo.tasks.rows import fit_scaling
@@ -182,6 +183,10 @@ class Forecasting(Task):
         rows = isinstance(given[0], list)
         answer = {"forecast": forecast, "lower": forecast - radius, "upper": forecast + radius}
         return {name: (array if rows else array[:, 0]).tolist() for name, array in answer.items()}
+
+    def alike(self, outputs: Arrays, other: Self, others: Arrays) -> NDArray[np.bool_]:
+        """Whether the values of all steps are about the same, for each history."""
+        return alike_values(outputs["forecast"], others["forecast"], self.std)
 
     def request_for(self, examples: Arrays, model: str) -> dict[str, Any]:
         """Of one window: a request has one past."""

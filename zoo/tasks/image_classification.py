@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from zoo.errors import InvalidInput
 from zoo.images import decode_base64, decode_image, encode_png
+from zoo.tasks.agreement import alike_labels
 from zoo.tasks.base import MAX_BATCH, Arrays, Request, Response, Run, Schema, Task, run_in_batches
 from zoo.tasks.baseline import distribution
 from zoo.tasks.labels import ClassifyResponse, classification_metrics, label_predictions
@@ -96,6 +97,11 @@ class ImageClassification(Task):
 
     def decode(self, request: ClassifyImageRequest, outputs: Arrays) -> dict[str, Any]:
         return {"predictions": label_predictions(outputs["probabilities"], self.labels, request.top_k)}
+
+    def alike(self, outputs: Arrays, other: Self, others: Arrays) -> NDArray[np.bool_]:
+        """Whether both favour the same label, for each example."""
+        ours, theirs = outputs["probabilities"], others["probabilities"]
+        return alike_labels(ours, self.labels, theirs, other.labels)
 
     def request_for(self, examples: Arrays, model: str) -> dict[str, Any]:
         images = [base64.b64encode(encode_png(image)).decode() for image in examples["image"]]

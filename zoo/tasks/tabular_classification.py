@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.tasks.agreement import alike_labels
 from zoo.tasks.base import Arrays, Response, Run, Schema, Task, run_in_batches
 from zoo.tasks.baseline import MOST_NUMBERS, feature_baseline
 from zoo.tasks.labels import ClassifyResponse, classification_metrics, label_predictions
@@ -44,6 +45,11 @@ class TabularClassification(Task):
 
     def decode(self, request: RowsRequest, outputs: Arrays) -> dict[str, Any]:
         return {"predictions": label_predictions(outputs["probabilities"], self.labels)}
+
+    def alike(self, outputs: Arrays, other: Self, others: Arrays) -> NDArray[np.bool_]:
+        """Whether both favour the same label, for each example."""
+        ours, theirs = outputs["probabilities"], others["probabilities"]
+        return alike_labels(ours, self.labels, theirs, other.labels)
 
     def request_for(self, examples: Arrays, model: str) -> dict[str, Any]:
         return {"model": model, "rows": examples["features"].tolist()}

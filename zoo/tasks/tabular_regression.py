@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from zoo import metrics
+from zoo.tasks.agreement import alike_values
 from zoo.tasks.base import Arrays, Response, Run, Schema, Task, run_in_batches
 from zoo.tasks.baseline import MOST_NUMBERS, feature_baseline
 from zoo.tasks.rows import RowsRequest, example_features, fit_scaling, rows_to_features
@@ -68,6 +69,10 @@ class TabularRegression(Task):
 
     def decode(self, request: RowsRequest, outputs: Arrays) -> dict[str, Any]:
         return {"predictions": [{"value": v, "unit": self.unit} for v in outputs["value"].tolist()]}
+
+    def alike(self, outputs: Arrays, other: Self, others: Arrays) -> NDArray[np.bool_]:
+        """Whether the values are about the same, for each row."""
+        return alike_values(outputs["value"][:, None], others["value"][:, None], (self.target_std,))
 
     def request_for(self, examples: Arrays, model: str) -> dict[str, Any]:
         return {"model": model, "rows": examples["features"].tolist()}

@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 
 from serving.catalogue import Served
+from serving.contest import answering
 from serving.engine import Engine
 from serving.event_stream import EventStream
 from serving.exchange import JSON, SMALL_BODY, TENSORS, Exchange
@@ -45,9 +46,8 @@ class Inference:
         if exchange.media_type not in (JSON, TENSORS):
             raise _not_understood("application/json and application/octet-stream")
         deadline = exchange.deadline(self._deadline)
-        served = await self._found(exchange, name, version, deadline)
+        served, body = await self._found(exchange, name, version, deadline)
         interface = self._versions.interface(served)
-        body = await exchange.body(self._engine, deadline)
         length = json_length(body, exchange.headers.get(b"inference-header-content-length"))
         small = length <= SMALL_BODY and len(body) <= SMALL_BINARY
         work, timing = partial(parse, body, length, interface), exchange.timing
@@ -60,6 +60,8 @@ class Inference:
                 return
         else:
             arrays = await self._run(served, interface, request.inputs, timing, deadline)
+            if exchange.contest is not None:
+                exchange.contest.computed(request.inputs, arrays)
         copied = all(output.binary and not output.classes for output in request.outputs)
         small = copied or sum(array.size for array in arrays.values()) <= SMALL
         render = partial(answer, name, served, interface, request, arrays)
@@ -97,10 +99,14 @@ class Inference:
                 raise
             await events.send(orjson.dumps({"error": v2_problem_of(error).message}), more=False)
 
-    async def _found(self, exchange: Exchange, name: str, version: str, deadline: float) -> Served:
+    async def _found(
+        self, exchange: Exchange, name: str, version: str, deadline: float
+    ) -> tuple[Served, bytes]:
+        """The version that answers, and the body; a model's name may be answered by its challenger."""
         served = await self._versions.find(name, version, deadline)
         exchange.timing.model, exchange.timing.version = served.manifest.model, served.version
-        return served
+        body = await exchange.body(self._engine, deadline)
+        return (served if version else answering(exchange, served, body)), body
 
     async def _run(
         self, served: Served, interface: Interface, inputs: Arrays, timing: Timing, deadline: float
@@ -132,9 +138,8 @@ class Inference:
         if exchange.media_type != JSON:
             raise _not_understood("application/json")
         deadline = exchange.deadline(self._deadline)
-        served = await self._found(exchange, name, version, deadline)
+        served, body = await self._found(exchange, name, version, deadline)
         _writing(served)
-        body = await exchange.body(self._engine, deadline)
         read = partial(parse_generate, body, streamed)
         small = len(body) <= SMALL_BODY
         text, parameters = await self._engine.timed("decode", read, small, deadline, exchange.timing)

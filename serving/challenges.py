@@ -1,0 +1,136 @@
+"""Champions and challengers compared: the same requests in the shadow, each its own where they share them.
+
+What the challenger computes in the shadow has a thread of its own, and is begun only while the engine has a
+core to spare. Sources of the names: Prometheus, Metric and label naming.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from serving.catalogue import Catalogue, Challenge, Served
+from serving.contest import Contest
+from serving.engine import BATCH, Engine
+from serving.measurements import LATENCIES, SECOND, Histogram, outcome_of
+from serving.timing import Timing
+from zoo.tasks.base import run_in_batches
+
+log = logging.getLogger(__name__)
+
+WAITING = 32
+"""Requests whose inputs are kept until the challenger has computed them; those beyond are dropped."""
+DROPPED, FAILED, COMPUTED = "dropped", "5xx", "2xx"
+Role = Literal["champion", "challenger"]
+PAIR = ("model", "champion", "challenger", "mode")
+Pair = tuple[str, str, str, str]
+
+
+class Comparison:
+    """What was counted of a champion and a challenger in one mode."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[tuple[Role, str]] = Counter()
+        """By outcome."""
+        self.seconds: dict[Role, Histogram] = {
+            "champion": Histogram(LATENCIES),
+            "challenger": Histogram(LATENCIES),
+        }
+        self.agreement: Counter[bool] = Counter()
+        """Examples, by whether both answered alike."""
+
+    def add(self, role: Role, outcome: str, compute: int) -> None:
+        """Counts a request, and the nanoseconds that the graph took where it succeeded."""
+        self.requests[role, outcome] += 1
+        if outcome == COMPUTED:
+            self.seconds[role].add(compute)
+
+
+class Challenges(Collector):
+    """Counts by pair of champion and challenger. Requests are recorded by the event loop."""
+
+    def __init__(self, engine: Engine, catalogue: Callable[[], Catalogue | None]) -> None:
+        self._engine = engine
+        self._catalogue = catalogue
+        self._comparisons: dict[Pair, Comparison] = {}
+        self._places = threading.BoundedSemaphore(WAITING)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shadow")
+
+    def record(self, contest: Contest, status: int, timing: Timing) -> None:
+        """Counts a request answered with a status; in the shadow, the challenger computes it, too."""
+        pair = pair_of(contest.champion, contest.challenge)
+        comparison = self._comparisons.setdefault(pair, Comparison())
+        role: Role = "champion" if contest.answering is contest.champion else "challenger"
+        comparison.add(role, outcome_of(status), timing.compute)
+        if contest.inputs is None or contest.challenge.mode.share:
+            return
+        if not self._engine.has_spare_core or not self._places.acquire(blocking=False):
+            comparison.add("challenger", DROPPED, 0)
+            return
+        self._thread.submit(self._shadow, contest, comparison)
+
+    def close(self) -> None:
+        """Ends the thread once it is done."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _shadow(self, contest: Contest, comparison: Comparison) -> None:
+        champion, challenger = contest.champion, contest.challenge.challenger
+        inputs, alike = contest.inputs, champion.task.alike
+        try:
+            if inputs is None or alike is None:
+                return
+            begun = time.monotonic_ns()
+            outputs = run_in_batches(challenger.loaded.graph, inputs, BATCH)
+            compute = time.monotonic_ns() - begun
+            verdicts = alike(contest.outputs, challenger.task, outputs)
+            comparison.add("challenger", COMPUTED, compute)
+            comparison.agreement.update(verdicts.tolist())
+        except Exception:  # whatever a graph makes ONNX Runtime raise; nobody waits for the answer
+            comparison.add("challenger", FAILED, 0)
+            log.exception("%s version %s failed in the shadow", challenger.manifest.model, challenger.version)
+        finally:
+            self._places.release()
+
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "zoo_challenger_requests", "Requests of a model that has a challenger.",
+            labels=(*PAIR, "role", "outcome"),
+        )  # fmt: skip
+        seconds = HistogramMetricFamily(
+            "zoo_challenger_seconds", "What the graph took for a request.", labels=(*PAIR, "role")
+        )
+        agreement = CounterMetricFamily(
+            "zoo_challenger_agreement", "Examples that both computed, by whether they answered alike.",
+            labels=(*PAIR, "agrees"),
+        )  # fmt: skip
+        for pair, comparison in list(self._comparisons.items()):  # the event loop goes on recording
+            for (role, outcome), count in list(comparison.requests.items()):
+                requests.add_metric((*pair, role, outcome), count)
+            for role, histogram in comparison.seconds.items():
+                seconds.add_metric((*pair, role), histogram.buckets(SECOND), histogram.sum / SECOND)
+            for agrees in (True, False):
+                agreement.add_metric((*pair, "yes" if agrees else "no"), comparison.agreement[agrees])
+        yield from (requests, seconds, agreement, self._shares())
+
+    def _shares(self) -> Metric:
+        shares = GaugeMetricFamily(
+            "zoo_challenger_share", "Of requests, those that a challenger answers; 0 in the shadow.",
+            labels=PAIR,
+        )  # fmt: skip
+        catalogue = self._catalogue()
+        for champion in () if catalogue is None else catalogue.champions:
+            if champion.challenge is not None:
+                shares.add_metric(pair_of(champion, champion.challenge), champion.challenge.mode.share)
+        return shares
+
+
+def pair_of(champion: Served, challenge: Challenge) -> Pair:
+    """The labels of what is counted of the two."""
+    return champion.manifest.model, champion.version, challenge.challenger.version, challenge.mode.name

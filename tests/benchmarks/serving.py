@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.serving [--seconds 3] [--rounds 5]
 
-1. Requests a second and p99 of LeNet-5 at 16 keep-alive connections, against Starlette and ONNX Runtime behind
-   uvicorn with httptools and uvloop (`tests.benchmarks.bare`), which checks and counts nothing. Both take
-   the same JSON, and the service V2's binary tensors, too; in turn, for some rounds, of which the medians
-   are printed, and the median of each round's ratio.
+1. Requests a second and p99 of LeNet-5 at 16 keep-alive connections, against Starlette and ONNX Runtime
+   behind uvicorn with httptools and uvloop (`tests.benchmarks.bare`), which checks and counts nothing. Both
+   take the same JSON, and the service V2's binary tensors, too; in turn, for some rounds, of which the
+   medians are printed, and the median of each round's ratio.
 2. p99 of LeNet-5 at an easy pace, alone and while VGG16 is asked for batches by eight connections at once.
 3. VGG16 asked four times as often as it can answer: what is answered, and how much soon afterwards.
 

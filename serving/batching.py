@@ -1,7 +1,7 @@
 """Micro-batching: rows of several requests for one model, computed in one run of its graph."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 import numpy as np
@@ -35,6 +35,7 @@ class Part(Job[Arrays]):
         begun = time.monotonic_ns()
         try:
             outputs = self.timing.counted(self._run)(_joined([part._inputs for part in jobs]))
+            shares = list(_split(outputs, [part._rows for part in jobs]))
         except Exception as error:  # whatever it is, the one who waits is told
             if len(jobs) == 1:
                 self.future.set_exception(error)
@@ -43,14 +44,19 @@ class Part(Job[Arrays]):
                 part.execute([part])
             return
         took = time.monotonic_ns() - begun
-        end = 0
-        for part in jobs:
+        for part, share in zip(jobs, shares, strict=True):
             part.timing.compute += took
-            start, end = end, end + part._rows
-            part.future.set_result({name: array[start:end] for name, array in outputs.items()})
+            part.future.set_result(share)
 
 
 def _joined(inputs: Sequence[Arrays]) -> Arrays:
     if len(inputs) == 1:
         return inputs[0]
     return {name: np.concatenate([one[name] for one in inputs]) for name in inputs[0]}
+
+
+def _split(outputs: Arrays, rows: Sequence[int]) -> Iterator[Arrays]:
+    end = 0
+    for count in rows:
+        start, end = end, end + count
+        yield {name: array[start:end] for name, array in outputs.items()}

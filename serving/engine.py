@@ -225,7 +225,7 @@ async def _result(job: Job[T], deadline: float) -> T:
     except TimeoutError:
         raise too_late() from None
     except asyncio.CancelledError:
-        if left is not None and left.done():
+        if left is not None and left.done() and not left.cancelled():
             raise ClientLeft("the client has gone") from None
         raise
     finally:

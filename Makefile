@@ -32,6 +32,7 @@ bench: $(READY)
 	$(VENV)/bin/python -m tests.benchmarks.training
 	$(VENV)/bin/python -m tests.benchmarks.augmentation
 	$(VENV)/bin/python -m tests.benchmarks.texts
+	$(VENV)/bin/python -m tests.benchmarks.serving
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; make PYTHON=/path/to/python3.11")'

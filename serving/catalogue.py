@@ -72,12 +72,26 @@ class ModelEntry(BaseModel):
     lineage: Lineage
 
 
+class Execution(BaseModel):
+    """How the service computes the model, as its warm-up measured."""
+
+    mode: Annotated[
+        Literal["inline", "batched", "sliced"],
+        Field(description="In place; in a thread, requests together; a text in slices, in turn with others."),
+    ]
+    row_seconds: Annotated[float | None, Field(description="Of a batch of one; null of what writes texts.")]
+    max_batch_rows: Annotated[
+        int | None, Field(description="Rows that a thread computes at a time; null of what writes texts.")
+    ]
+
+
 class ModelDetails(ModelEntry):
     """An entry with all there is to know."""
 
     versions: list[VersionEntry]
     inputs: list[Tensor]
     outputs: list[Tensor]
+    execution: Execution
     card: Annotated[str, Field(description="The model card, Markdown.")]
     drift: Annotated[
         Drift | None, Field(description="Of what was asked; null where the bundle has nothing to compare.")
@@ -152,8 +166,15 @@ class Served:
             versions=versions,
             inputs=[tensor(*i) for i in self.loaded.graph.inputs],
             outputs=[tensor(*o) for o in self.loaded.graph.outputs],
+            execution=self._execution(),
             card=self.loaded.card,
         )
+
+    def _execution(self) -> Execution:
+        loaded = self.loaded
+        if loaded.mode == "sliced":
+            return Execution(mode="sliced", row_seconds=None, max_batch_rows=None)
+        return Execution(mode=loaded.mode, row_seconds=loaded.row_seconds, max_batch_rows=loaded.batch_rows)
 
 
 @dataclass(frozen=True)

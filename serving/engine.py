@@ -1,41 +1,45 @@
 """Runs models: the one place that opens, checks, warms up and executes them. Knows no HTTP and no MLflow.
 
 A model that computes faster than a thread hop costs is run in place, on the event loop; every other
-computation goes to a pool of one thread a core behind a bounded queue.
+computation waits for its turn, see `serving.turns`, and its requests share batches, see `serving.batching`.
 """
 
 import asyncio
 import math
 import os
-import threading
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Literal, TypeVar
 
+import numpy as np
+
+from serving.batching import Part
 from serving.drift import Window
 from serving.timing import Phase, Timing
+from serving.turns import Job, Overloaded, Turns, too_late
 from zoo import bundle
 from zoo.bundle import Bundle
 from zoo.errors import BundleError, ZooError
 from zoo.graph import Graph, GraphSet
 from zoo.tasks import Arrays
-from zoo.tasks.base import Generation, run_in_batches
+from zoo.tasks.base import Generation
 
 T = TypeVar("T")
 
 INLINE_SECONDS = 0.001
 """Longest computation on the event loop; a hop to a thread and back costs about 0.1 ms."""
 BATCH = 64
-"""Rows that a thread computes at a time: bounds the memory that a request of many rows takes."""
+"""Rows that a thread computes at a time, at most: bounds the memory that a request of many rows takes."""
 SLICE_SECONDS = 0.02
-"""How long a generation computes until other work has its turn."""
+"""How long a batch or a generation computes until other work has its turn, one row at least."""
+TEXTS, REQUESTS = "texts", "requests"  # lanes that are no model's: of generations, and of what is no graph's
 WARM_UP_RUNS = 7
 WARM_UP_SECONDS = 0.5  # enough of a warm-up where a single run takes long
 
@@ -46,12 +50,8 @@ IDENTITY = bytes.fromhex(
 )
 
 
-class Overloaded(ZooError):
-    """Every core is busy and the queue is full."""
-
-
-class DeadlineExceeded(ZooError):
-    """The answer would come later than the request allows."""
+class ClientLeft(ZooError):
+    """Nobody waits for the answer any more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +65,18 @@ class LoadedModel:
     """Median time of a batch of one; infinite where an answer takes many runs."""
     asked: Window
     """What it was asked last."""
+
+    @property
+    def mode(self) -> Literal["inline", "batched", "sliced"]:
+        """How a request of one row is computed: on the event loop, in a thread's batch, or in slices."""
+        if math.isinf(self.row_seconds):
+            return "sliced"
+        return "inline" if self.row_seconds <= INLINE_SECONDS else "batched"
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows that a thread computes at a time: what fits in SLICE_SECONDS."""
+        return max(1, min(BATCH, int(SLICE_SECONDS / self.row_seconds)))
 
 
 class Engine:
@@ -80,11 +92,7 @@ class Engine:
         """
         self.device = device
         self.threads = threads
-        workers = max(1, len(os.sched_getaffinity(0)) // (threads * processes))
-        self._workers = workers
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="engine")
-        self._unfinished: set[Future[Any]] = set()
-        self._places = threading.BoundedSemaphore(workers + queue)
+        self._turns = Turns(max(1, len(os.sched_getaffinity(0)) // (threads * processes)), queue)
         self._generations = generations
         self._writing: Counter[str] = Counter()
         """Texts being written, by model; used by the event loop alone."""
@@ -118,31 +126,44 @@ class Engine:
     ) -> Arrays:
         """Outputs for inputs of any batch size; see `offload` for errors.
 
-        `inline` says that rows are no longer than those by which the model was timed.
+        `inline` says that rows are no longer than those by which the model was timed. A request of many rows
+        gives way to others between its batches.
         """
         timing = Timing() if timing is None else timing
-        run, rows = timing.counted(model.graph), len(next(iter(inputs.values())))
+        rows = len(next(iter(inputs.values())))
         timing.rows += rows
-
-        def batch(part: Arrays) -> Arrays:
-            return _in_time(partial(run, part), deadline)
-
         if inline and model.row_seconds * rows <= INLINE_SECONDS:
-            return timing.measured("compute", partial(batch, inputs))
-        work = partial(timing.measured, "compute", partial(run_in_batches, batch, inputs, BATCH))
-        return await self.offload(work, deadline, timing)
+            if time.monotonic() >= deadline:
+                raise too_late()
+            return timing.measured("compute", partial(timing.counted(model.graph), inputs))
+        most = model.batch_rows
+        outputs: list[Arrays] = []
+        for start in range(0, rows, most):
+            batch = {name: array[start : start + most] for name, array in inputs.items()}
+            part = Part(model.graph, batch, most, deadline, timing)
+            self._turns.submit(model, part, admitted=start > 0)
+            outputs.append(await _result(part, deadline))
+        if len(outputs) == 1:
+            return outputs[0]
+        return {name: np.concatenate([part[name] for part in outputs]) for name in outputs[0]}
 
-    async def offload(self, work: Callable[[], T], deadline: float, timing: Timing | None = None) -> T:
+    async def offload(
+        self,
+        work: Callable[[], T],
+        deadline: float,
+        timing: Timing | None = None,
+        *,
+        admitted: bool = False,
+    ) -> T:
         """The result of work that would hold up the event loop.
 
-        `Overloaded` where there is no place in the queue, `DeadlineExceeded` past the deadline. Work that
-        has begun by then keeps its place until it is done, so that late answers cannot pile up.
+        `Overloaded` where there is no place in the queue, unless the request was `admitted` to it before;
+        `DeadlineExceeded` past the deadline, `ClientLeft` where the timing's client has gone. Work that
+        has begun by then keeps its thread until it is done, so that late answers cannot pile up.
         """
-        if not self._places.acquire(blocking=False):
-            raise Overloaded("every core is busy and the queue is full; try again later")
-        future = self._submit(work, deadline, timing)
-        future.add_done_callback(lambda _: self._places.release())
-        return await _result(future, deadline)
+        job = Job(work, deadline, Timing() if timing is None else timing)
+        self._turns.submit(REQUESTS, job, admitted=admitted)
+        return await _result(job, deadline)
 
     async def timed(
         self, phase: Phase, work: Callable[[], T], small: bool, deadline: float, timing: Timing
@@ -150,7 +171,8 @@ class Engine:
         """The result of work of a phase: done at once where it is small, and as by `offload` where not."""
         if small:
             return timing.measured(phase, work)
-        return await self.offload(partial(timing.measured, phase, work), deadline, timing)
+        work = partial(timing.measured, phase, work)
+        return await self.offload(work, deadline, timing, admitted=phase == "encode")
 
     async def pieces(
         self, generation: Generation, deadline: float, timing: Timing | None = None
@@ -164,13 +186,17 @@ class Engine:
         timing = Timing() if timing is None else timing
         model = timing.model
         self._writing[model] += 1
+        self._turns.places += 1  # it brings its own: texts have a bound for themselves
         try:
             ended = False
             work = partial(timing.measured, "compute", partial(_slice, generation))
             while not ended:
-                piece, ended = await _result(self._submit(work, deadline, timing), deadline)
+                job = Job(work, deadline, timing)
+                self._turns.submit((TEXTS, model), job, admitted=True)
+                piece, ended = await _result(job, deadline)
                 yield piece
         finally:
+            self._turns.places -= 1
             self._writing[model] -= 1
 
     def writing(self) -> dict[str, int]:
@@ -180,24 +206,11 @@ class Engine:
     @property
     def has_spare_core(self) -> bool:
         """Whether a computation that begins now takes no thread's place."""
-        return len(self._unfinished) < self._workers
-
-    def _submit(self, work: Callable[[], T], deadline: float, timing: Timing | None) -> "Future[T]":
-        submitted = time.monotonic_ns()
-
-        def begin() -> T:
-            if timing is not None:
-                timing.queue += time.monotonic_ns() - submitted
-            return _in_time(work, deadline)
-
-        future = self._pool.submit(begin)
-        self._unfinished.add(future)
-        future.add_done_callback(self._unfinished.discard)
-        return future
+        return self._turns.idle
 
     def close(self) -> None:
         """Ends the threads once they are done."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._turns.close()
 
 
 def require_device(device: str) -> None:
@@ -211,12 +224,24 @@ def _open_on(device: str) -> None:
     Graph(IDENTITY, device)
 
 
-async def _result(future: "Future[T]", deadline: float) -> T:
+async def _result(job: Job[T], deadline: float) -> T:
+    """What a job comes to; the job is cancelled, unless it has begun, where nobody waits for it any more."""
+    waiting = asyncio.wrap_future(job.future)
+    left = None if job.timing.client_left is None else asyncio.ensure_future(job.timing.client_left())
+    if left is not None:
+        left.add_done_callback(lambda _: waiting.cancel())
     try:
         async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-            return await asyncio.wrap_future(future)
+            return await waiting
     except TimeoutError:
-        raise DeadlineExceeded("the request was not answered within its deadline") from None
+        raise too_late() from None
+    except asyncio.CancelledError:
+        if left is not None and left.done() and not left.cancelled():
+            raise ClientLeft("the client has gone") from None
+        raise
+    finally:
+        if left is not None:
+            left.cancel()
 
 
 def _slice(generation: Generation) -> tuple[str, bool]:
@@ -227,12 +252,6 @@ def _slice(generation: Generation) -> tuple[str, bool]:
         if time.monotonic() >= until:
             return "".join(written), False
     return "".join(written), True
-
-
-def _in_time(work: Callable[[], T], deadline: float) -> T:
-    if time.monotonic() >= deadline:
-        raise DeadlineExceeded("the request was not answered within its deadline")
-    return work()
 
 
 def _warm_up(graph: Graph | GraphSet, inputs: Arrays) -> float:

@@ -42,7 +42,7 @@ class Exchange:
         given_id = self.headers.get(b"x-request-id", b"")
         self.request_id = given_id if SANE_ID.fullmatch(given_id) else os.urandom(16).hex().encode()
         self.begun = time.monotonic_ns()
-        self.timing = Timing()
+        self.timing = Timing(client_left=self.client_left)
         self.contest: Contest | None = None
         """Where the model that was asked has a challenger."""
         self.status = 0

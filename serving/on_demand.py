@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from serving.catalogue import Served
-from serving.engine import DeadlineExceeded
 from serving.source import Version
+from serving.turns import DeadlineExceeded
 
 Key = tuple[str, str]
 """Registered model and number."""

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import orjson
 
-from serving.engine import DeadlineExceeded, Overloaded
+from serving.turns import DeadlineExceeded, Overloaded
 from zoo.errors import InputTooLarge, InvalidInput, NotFound
 
 log = logging.getLogger(__name__)

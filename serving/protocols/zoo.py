@@ -12,7 +12,7 @@ import orjson
 from serving import openapi
 from serving.catalogue import Catalogue, Served
 from serving.contest import answering
-from serving.engine import Engine
+from serving.engine import ClientLeft, Engine
 from serving.event_stream import DONE, EventStream
 from serving.exchange import JSON, SMALL_BODY, Exchange
 from serving.measurements import MEDIA_TYPE
@@ -75,6 +75,8 @@ class ZooProtocol:
         """Answers, errors included."""
         try:
             await self._handler(exchange.path, exchange.method)(exchange)
+        except ClientLeft:
+            pass  # there is nobody to tell
         except Exception as error:
             await exchange.refuse(problem_of(error))
 
@@ -144,12 +146,9 @@ class ZooProtocol:
         prepared.served.loaded.asked.add(generation.inputs)
         streamed, timing = prepared.request.streamed, exchange.timing
         events = EventStream(exchange, prepared.served.lineage_headers)
-        left = asyncio.create_task(exchange.client_left())
         try:
             async with aclosing(self._engine.pieces(generation, deadline, timing)) as pieces:
                 async for piece in pieces:
-                    if left.done():
-                        return
                     if streamed and piece:
                         await events.send(orjson.dumps({"text": piece}))
             decode = partial(operation.decode, prepared.served.task, prepared.request)
@@ -160,14 +159,12 @@ class ZooProtocol:
             else:
                 await exchange.answer(200, orjson.dumps(answer | {"lineage": prepared.served.lineage_json}))
         except Exception as error:
-            if not events.begun:
+            if not events.begun or isinstance(error, ClientLeft):
                 raise
             problem = problem_of(error)
             exchange.status = problem.status  # which the client learns from the event alone
             refusal = {"text": "", "error": problem.message, "code": problem.code}
             await events.send(orjson.dumps(refusal), more=False)
-        finally:
-            left.cancel()
 
     async def _list_models(self, exchange: Exchange) -> None:
         await exchange.answer(200, self._snapshot().list_json)

@@ -13,8 +13,9 @@ from starlette.types import Receive, Scope, Send
 from tiny_zoo import write_regression, write_writer
 
 from serving.application import Application
-from serving.engine import DeadlineExceeded, Engine
+from serving.engine import Engine
 from serving.settings import Settings
+from serving.turns import DeadlineExceeded
 
 FIELDS = (
     "time", "request_id", "method", "path", "status", "model", "version",

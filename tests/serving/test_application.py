@@ -11,9 +11,9 @@ from starlette.types import Receive, Scope, Send
 from tiny_zoo import write_generator, write_regression
 
 from serving.application import Application
-from serving.engine import DeadlineExceeded, Overloaded
 from serving.problem import problem_of
 from serving.settings import Settings
+from serving.turns import DeadlineExceeded, Overloaded
 from zoo.errors import InputTooLarge, InvalidInput, NotFound, ZooError
 
 

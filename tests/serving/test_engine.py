@@ -14,7 +14,8 @@ import onnx
 import pytest
 from tiny_zoo import image_graph, write_images, write_regression
 
-from serving.engine import BATCH, IDENTITY, SLICE_SECONDS, DeadlineExceeded, Engine, Overloaded
+from serving.engine import BATCH, IDENTITY, SLICE_SECONDS, Engine
+from serving.turns import DeadlineExceeded, Overloaded
 from zoo import bundle
 from zoo.errors import BundleError, ProviderUnavailable
 from zoo.graph import Graph
@@ -22,6 +23,9 @@ from zoo.tasks import Arrays
 from zoo.tasks.base import Generation
 
 SOON = 5.0
+ROW_SECONDS = (
+    SLICE_SECONDS / 2 / BATCH
+)  # of a model whose batches are full, and take too long to run in place
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ def test_a_fast_model_runs_in_place_and_a_slow_one_in_a_thread(engine: Engine, t
 
 
 def test_many_rows_are_computed_a_batch_at_a_time(engine: Engine, tmp_path: Path) -> None:
-    model = replace(engine.load(write_regression(tmp_path / "made").directory), row_seconds=1.0)
+    model = replace(engine.load(write_regression(tmp_path / "made").directory), row_seconds=ROW_SECONDS)
     sizes: list[int] = []
 
     def watched(inputs: Arrays) -> Arrays:
@@ -63,7 +67,7 @@ def test_many_rows_are_computed_a_batch_at_a_time(engine: Engine, tmp_path: Path
 
 
 def test_batches_end_at_the_deadline(engine: Engine, tmp_path: Path) -> None:
-    model = replace(engine.load(write_regression(tmp_path / "made").directory), row_seconds=1.0)
+    model = replace(engine.load(write_regression(tmp_path / "made").directory), row_seconds=ROW_SECONDS)
     computed: list[int] = []
 
     def slow(inputs: Arrays) -> Arrays:
@@ -74,7 +78,7 @@ def test_batches_end_at_the_deadline(engine: Engine, tmp_path: Path) -> None:
     rows = {"features": np.zeros((100 * BATCH, 2), np.float32)}
     with pytest.raises(DeadlineExceeded):
         asyncio.run(engine.run(replace(model, graph=slow), rows, time.monotonic() + 0.12))
-    engine._pool.shutdown(wait=True)
+    engine._turns._pool.shutdown(wait=True)
     assert 1 <= len(computed) <= 3
 
 

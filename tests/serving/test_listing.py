@@ -9,7 +9,7 @@ ENTRY = {
     *("name", "kind", "dataset", "architecture", "alias_of", "metrics", "primary_metric"),
     *("endpoint", "example_request", "lineage"),
 }
-DETAILS = ENTRY | {"versions", "inputs", "outputs", "card", "drift"}
+DETAILS = ENTRY | {"versions", "inputs", "outputs", "execution", "card", "drift"}
 NAMES = {
     "linear_regression-diabetes": None,
     "perceptron-iris": None,
@@ -46,6 +46,11 @@ def test_every_entry_has_its_fields_and_an_example_that_succeeds(client: httpx.C
 def test_details(client: httpx.Client) -> None:
     details = client.get("/models/lenet5-mnist").json()
     assert details.keys() == DETAILS
+    execution = details["execution"]
+    assert (execution["mode"], execution["max_batch_rows"]) == ("inline", 64)
+    assert 0 < execution["row_seconds"] < 0.001
+    texts = client.get("/models/rnn-letters").json()["execution"]
+    assert texts == {"mode": "sliced", "row_seconds": None, "max_batch_rows": None}
     assert details["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, 8, 8, 1]}]
     assert details["outputs"] == [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}]
     assert details["card"].startswith("# lenet5-mnist")

@@ -81,7 +81,7 @@ def test_a_prediction_is_counted_and_timed(application: Application) -> None:
 def test_rows_in_batches(application: Application) -> None:
     rows = [[1, 2]] * 150
     served = application._follower.catalogue.find(MODEL)
-    object.__setattr__(served.loaded, "row_seconds", 1.0)  # a slow model: 64 rows at a time, in a thread
+    object.__setattr__(served.loaded, "row_seconds", 2e-4)  # a slow model: 64 rows at a time, in a thread
     assert ask(application, "POST", "/regress", json={**ROWS, "rows": rows}).status_code == 200
     (statistics,) = application.measurements.statistics((MODEL, "1"))
     assert (statistics.inference_count, statistics.execution_count) == (150, 3)

@@ -14,9 +14,10 @@ from server import Server, running, wait_for
 from tiny_zoo import TinyRegistry, write_regression
 
 from serving.catalogue import Served
-from serving.engine import DeadlineExceeded, Engine
+from serving.engine import Engine
 from serving.on_demand import OnDemand
 from serving.source import Version
+from serving.turns import DeadlineExceeded
 from zoo.errors import NotFound
 
 NAME = "linear_regression-energy"

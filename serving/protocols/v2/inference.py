@@ -1,6 +1,5 @@
 """Inference by the Open Inference Protocol: a graph's own tensors, or texts of the kinds that write them."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
@@ -11,7 +10,7 @@ import orjson
 
 from serving.catalogue import Served
 from serving.contest import answering
-from serving.engine import Engine
+from serving.engine import ClientLeft, Engine
 from serving.event_stream import EventStream
 from serving.exchange import JSON, SMALL_BODY, TENSORS, Exchange
 from serving.problem import Problem
@@ -56,8 +55,6 @@ class Inference:
         if interface.writes:
             timing.rows = len(request.inputs[TEXT_INPUT])
             arrays = await self._written(exchange, served, request, deadline)
-            if arrays is None:
-                return
         else:
             arrays = await self._run(served, interface, request.inputs, timing, deadline)
             if exchange.contest is not None:
@@ -71,10 +68,10 @@ class Inference:
         """A text to a text."""
         served, request, deadline = await self._asked(exchange, name, version, streamed=False)
         generation = await self._begun(served, request, exchange.timing, deadline)
-        if await self._write(exchange, generation, deadline, _tell_nobody):
-            (text,) = texts_of(served.task.decode(request, generation.outputs))
-            fields = {**head(name, served), TEXT_OUTPUT: text, "parameters": served.lineage_json}
-            await exchange.answer(200, orjson.dumps(fields))
+        await self._write(exchange, generation, deadline, _tell_nobody)
+        (text,) = texts_of(served.task.decode(request, generation.outputs))
+        fields = {**head(name, served), TEXT_OUTPUT: text, "parameters": served.lineage_json}
+        await exchange.answer(200, orjson.dumps(fields))
 
     async def generate_stream(self, exchange: Exchange, name: str, version: str) -> None:
         """A text to the pieces of another, each an event as soon as it is written."""
@@ -90,12 +87,12 @@ class Inference:
                 await events.send(orjson.dumps({**head(name, served), TEXT_OUTPUT: piece}))
 
         try:
-            if await self._write(exchange, generation, deadline, tell):
-                (text,) = texts_of(served.task.decode(request, generation.outputs))
-                rest = {**head(name, served), TEXT_OUTPUT: text[sent:]}
-                await events.send(orjson.dumps(rest), more=False)
+            await self._write(exchange, generation, deadline, tell)
+            (text,) = texts_of(served.task.decode(request, generation.outputs))
+            rest = {**head(name, served), TEXT_OUTPUT: text[sent:]}
+            await events.send(orjson.dumps(rest), more=False)
         except Exception as error:
-            if not events.begun:
+            if not events.begun or isinstance(error, ClientLeft):
                 raise
             await events.send(orjson.dumps({"error": v2_problem_of(error).message}), more=False)
 
@@ -120,14 +117,13 @@ class Inference:
 
     async def _written(
         self, exchange: Exchange, served: Served, request: InferenceRequest, deadline: float
-    ) -> Arrays | None:
-        """What is written for each text; None where the client has left."""
+    ) -> Arrays:
+        """What is written for each text."""
         asked = requests_for(served.task, request.inputs[TEXT_INPUT].tolist(), request.parameters)
         texts: list[str] = []
         for one in asked:
             generation = await self._begun(served, one, exchange.timing, deadline)
-            if not await self._write(exchange, generation, deadline, _tell_nobody):
-                return None
+            await self._write(exchange, generation, deadline, _tell_nobody)
             texts += texts_of(served.task.decode(one, generation.outputs))
         return {TEXT_OUTPUT: np.array(texts, object)}
 
@@ -154,18 +150,11 @@ class Inference:
         served.loaded.asked.add(generation.inputs)
         return generation
 
-    async def _write(self, exchange: Exchange, generation: Generation, deadline: float, tell: Tell) -> bool:
-        """Writes to the end, and tells of each piece; false, and ended at once, where the client leaves."""
-        left = asyncio.create_task(exchange.client_left())
-        try:
-            async with aclosing(self._engine.pieces(generation, deadline, exchange.timing)) as pieces:
-                async for piece in pieces:
-                    if left.done():
-                        return False
-                    await tell(piece)
-            return True
-        finally:
-            left.cancel()
+    async def _write(self, exchange: Exchange, generation: Generation, deadline: float, tell: Tell) -> None:
+        """Writes to the end, and tells of each piece; ended at once where the client leaves."""
+        async with aclosing(self._engine.pieces(generation, deadline, exchange.timing)) as pieces:
+            async for piece in pieces:
+                await tell(piece)
 
     def _deadline_of(self, exchange: Exchange, parameters: dict[str, Any]) -> float:
         """The deadline, where `timeout` asks for less in microseconds; 0 asks for nothing."""

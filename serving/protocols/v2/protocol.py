@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from serving.catalogue import Catalogue, Served
-from serving.engine import Engine
+from serving.engine import ClientLeft, Engine
 from serving.exchange import Exchange
 from serving.measurements import Statistics
 from serving.on_demand import OnDemand
@@ -118,6 +118,8 @@ class V2Protocol:
                 message = "this path does not take this method"
                 raise Problem(405, "method_not_allowed", message, {"Allow": allow})
             await handlers[method](exchange)
+        except ClientLeft:
+            pass  # there is nobody to tell
         except Exception as error:
             await exchange.refuse(v2_problem_of(error))
 

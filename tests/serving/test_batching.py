@@ -1,0 +1,227 @@
+"""Requests that share batches: who joins, who fails, who is dropped, and what each is told of it."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from server import wait_for
+from tiny_zoo import write_regression
+
+from serving.engine import INLINE_SECONDS, ClientLeft, Engine, LoadedModel
+from serving.timing import Timing
+from serving.turns import DeadlineExceeded, Overloaded
+from zoo.tasks import Arrays
+
+SOON = 5.0
+ROW_SECONDS = 2 * INLINE_SECONDS  # not even a single row is run in place
+POISON = 666.0
+QUEUE = 16
+
+
+class Watched:
+    """A model's graph that notes the batches it computes, and fails for one value."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self.graph = model.graph
+        self.batches: list[list[float]] = []
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        self.batches.append(inputs["features"][:, 0].tolist())
+        if POISON in self.batches[-1]:
+            raise RuntimeError("poisoned")
+        return self.graph(inputs)
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    engine = Engine("cpu", threads=len(os.sched_getaffinity(0)), queue=QUEUE, generations=1)  # one thread
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def watched(engine: Engine, tmp_path: Path) -> tuple[LoadedModel, Watched]:
+    model = engine.load(write_regression(tmp_path / "made").directory)
+    graph = Watched(model)
+    return replace(model, graph=graph, row_seconds=ROW_SECONDS), graph
+
+
+@asynccontextmanager
+async def busy(engine: Engine) -> AsyncIterator[None]:
+    """The only thread is occupied until the block, in which requests come and wait, has ended."""
+    begun, release = threading.Event(), threading.Event()
+
+    def occupy() -> None:
+        begun.set()
+        release.wait(SOON)
+
+    occupied = asyncio.create_task(engine.offload(occupy, time.monotonic() + SOON))
+    while not begun.is_set():
+        await asyncio.sleep(0.001)
+    yield
+    release.set()
+    await occupied
+
+
+def rows(*values: float) -> Arrays:
+    return {"features": np.array([[value, 1] for value in values], np.float32)}
+
+
+def ask(engine: Engine, model: LoadedModel, inputs: Arrays, timing: Timing | None = None) -> Coroutine:
+    return engine.run(model, inputs, time.monotonic() + SOON, timing)
+
+
+async def gathered(engine: Engine, *asked: Coroutine) -> list:
+    """Results and errors of requests all of which came while the thread was busy."""
+    async with busy(engine):
+        tasks = [asyncio.create_task(one) for one in asked]
+        await asyncio.sleep(0)
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def test_what_waits_is_computed_together_and_answered_as_alone(
+    engine: Engine, watched: tuple[LoadedModel, Watched]
+) -> None:
+    model, graph = watched
+    timings = [Timing() for _ in range(3)]
+    requests = [rows(1), rows(2, 3), rows(4)]
+    asked = (ask(engine, model, inputs, timing) for inputs, timing in zip(requests, timings, strict=True))
+    outputs = asyncio.run(gathered(engine, *asked))
+    assert graph.batches == [[1, 2, 3, 4]]
+    for inputs, output in zip(requests, outputs, strict=True):
+        np.testing.assert_array_equal(output["value"], graph.graph(inputs)["value"])
+    assert [timing.rows for timing in timings] == [1, 2, 1]
+    assert [timing.batches for timing in timings] == [{4: 1}, {}, {}], "one run is counted once"
+    assert all(timing.queue > 0 and timing.compute == timings[0].compute > 0 for timing in timings)
+
+
+def test_one_that_nobody_else_came_with_does_not_wait(
+    engine: Engine, watched: tuple[LoadedModel, Watched]
+) -> None:
+    model, graph = watched
+    asyncio.run(ask(engine, model, rows(1)))
+    assert graph.batches == [[1]]
+
+
+def test_a_batch_is_no_larger_than_it_may_be(engine: Engine, watched: tuple[LoadedModel, Watched]) -> None:
+    model, graph = watched
+    most = model.batch_rows
+    requests = [rows(*[1.0] * (most - 1)), rows(2, 2), rows(3)]
+    asyncio.run(gathered(engine, *(ask(engine, model, inputs) for inputs in requests)))
+    assert graph.batches == [[1.0] * (most - 1) + [3], [2, 2]]
+
+
+def test_only_the_one_that_is_wrong_fails(engine: Engine, watched: tuple[LoadedModel, Watched]) -> None:
+    model, graph = watched
+    first, wrong, last = asyncio.run(gathered(engine, *(ask(engine, model, rows(v)) for v in (1, POISON, 3))))
+    assert isinstance(wrong, RuntimeError)
+    np.testing.assert_array_equal(first["value"], graph.graph(rows(1))["value"])
+    np.testing.assert_array_equal(last["value"], graph.graph(rows(3))["value"])
+
+
+def test_other_shapes_do_not_join(engine: Engine, watched: tuple[LoadedModel, Watched]) -> None:
+    model, graph = watched
+    longer = {"features": np.ones((1, 3), np.float32)}
+    first, wrong, last = asyncio.run(
+        gathered(engine, *(ask(engine, model, inputs) for inputs in (rows(1), longer, rows(3))))
+    )
+    assert graph.batches == [[1, 3], [1]]
+    assert isinstance(wrong, Exception)
+    assert len(first["value"]) == len(last["value"]) == 1
+
+
+def test_the_late_and_the_gone_are_not_computed(engine: Engine, watched: tuple[LoadedModel, Watched]) -> None:
+    model, graph = watched
+
+    async def leave() -> None:
+        await asyncio.sleep(0.02)
+
+    late = engine.run(model, rows(1), time.monotonic() + 0.02)
+    gone = ask(engine, model, rows(2), Timing(client_left=leave))
+
+    async def scenario() -> list:
+        async with busy(engine):
+            tasks = [asyncio.create_task(one) for one in (late, gone, ask(engine, model, rows(3)))]
+            await asyncio.wait(tasks[:2])
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    first, second, third = asyncio.run(scenario())
+    assert isinstance(first, DeadlineExceeded)
+    assert isinstance(second, ClientLeft)
+    assert len(third["value"]) == 1
+    assert graph.batches == [[3]]
+
+
+def test_the_place_of_one_who_left_is_free(engine: Engine, watched: tuple[LoadedModel, Watched]) -> None:
+    model, _ = watched
+
+    async def scenario() -> None:
+        async with busy(engine):
+            for _ in range(3 * QUEUE):
+                with pytest.raises(DeadlineExceeded):
+                    await engine.run(model, rows(1), time.monotonic() + 0.001)
+
+    asyncio.run(scenario())
+
+
+def test_one_model_cannot_take_all_places(engine: Engine, watched: tuple[LoadedModel, Watched]) -> None:
+    model, _ = watched
+    other = replace(model)
+    flood = (ask(engine, model, rows(1)) for _ in range(4 * QUEUE))
+    *flooded, spared = asyncio.run(gathered(engine, *flood, ask(engine, other, rows(1))))
+    assert sum(isinstance(outcome, Overloaded) for outcome in flooded) == 4 * QUEUE - QUEUE // 2
+    assert len(spared["value"]) == 1
+
+
+def test_models_take_turns_and_many_rows_give_way(
+    engine: Engine, watched: tuple[LoadedModel, Watched]
+) -> None:
+    model, graph = watched
+    many = rows(*[1.0] * (8 * model.batch_rows))
+    asyncio.run(gathered(engine, ask(engine, model, many), ask(engine, replace(model), rows(2))))
+    assert len(graph.batches) == 9
+    assert graph.batches.index([2]) == 1
+
+
+def test_what_was_computed_is_answered_although_the_queue_is_full(engine: Engine) -> None:
+    deadline = time.monotonic() + SOON
+
+    async def scenario() -> list:
+        async with busy(engine):
+            waiting = [asyncio.create_task(engine.offload(lambda: 1, deadline)) for _ in range(4 * QUEUE)]
+            await asyncio.sleep(0)
+            timed: Callable = partial(engine.timed, work=lambda: 2, small=False, deadline=deadline)
+            encode, decode = (
+                asyncio.create_task(timed(phase, timing=Timing())) for phase in ("encode", "decode")
+            )
+            await asyncio.sleep(0)
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return await asyncio.gather(encode, decode, return_exceptions=True)
+
+    encoded, decoded = asyncio.run(scenario())
+    assert encoded == 2
+    assert isinstance(decoded, Overloaded)
+
+
+def test_what_waits_at_the_end_is_cancelled(engine: Engine) -> None:
+    cancelled: list[bool] = []
+
+    async def scenario() -> None:
+        async with busy(engine):
+            waiting = asyncio.create_task(engine.offload(lambda: 1, time.monotonic() + SOON))
+            await asyncio.sleep(0)
+            engine.close()
+            await asyncio.wait([waiting])
+            cancelled.append(waiting.cancelled())
+
+    asyncio.run(scenario())
+    assert cancelled == [True]
+    wait_for(lambda: engine._turns._busy == 0)

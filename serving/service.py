@@ -19,9 +19,13 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML has
 
     def to_asgi(self, is_main: bool = True) -> "Application":
         """What the worker process serves."""
+        from uvicorn.config import HTTP_PROTOCOLS
+
         from serving import access_log
         from serving.application import Application
 
+        # BentoML leaves uvicorn its choice of a protocol and has no setting for it.
+        HTTP_PROTOCOLS["auto"] = "serving.connection:BoundedConnection"
         access_log.to_stdout()
         logging.getLogger("serving").setLevel(logging.INFO)
         return Application(super().to_asgi(is_main), Settings.from_environment(os.environ))

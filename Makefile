@@ -1,6 +1,7 @@
 # make run     train one quick model per architecture, then MLflow UI on :5000 and the service on :3000
 # make zoo     train every architecture on every data set it has a recipe for; goes on where it was stopped
 # make test    the test suite
+# make soak    the tests that take minutes
 # make check   lint and types, as CI does
 # make bench   the measured comparisons in tests/benchmarks
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 VENV   := .venv
 READY  := $(VENV)/.installed
 
-.PHONY: run zoo test check bench clean
+.PHONY: run zoo test soak check bench clean
 
 run: $(READY)
 	$(VENV)/bin/zoo quickstart
@@ -18,6 +19,9 @@ zoo: $(READY)
 
 test: $(READY)
 	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile
+
+soak: $(READY)
+	$(VENV)/bin/pytest -m soak
 
 check: $(READY)
 	$(VENV)/bin/ruff check
@@ -32,7 +36,7 @@ bench: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[serving,training,dev]'
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[serving,tracing,training,dev]'
 	touch $(READY)
 
 clean:

@@ -8,6 +8,7 @@ import asyncio
 import gc
 import math
 import time
+from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -30,6 +31,9 @@ from serving.registry import Registry
 from serving.settings import Settings
 from zoo.home import serving_cache, tracking_uri
 
+if TYPE_CHECKING:
+    from serving.tracing import Tracer
+
 PAGE = "/"
 PAGE_FILES = "/static_content/"
 UNTIL_THE_END = frozenset({"/livez", "/v2/health/live", "/metrics"})
@@ -44,8 +48,8 @@ COLLECT_AFTER = 50_000  # new objects; the default of 700 runs the collector eve
 class Application:
     """The service as one ASGI application; its lifespan is the lifespan of engine and follower."""
 
-    def __init__(self, page: ASGIApp, settings: Settings) -> None:
-        """`page` answers what is BentoML's."""
+    def __init__(self, page: ASGIApp, settings: Settings, tracer: "Tracer | None" = None) -> None:
+        """`page` answers what is BentoML's; `tracer` is told of every request."""
         self._page = page
         self._engine = Engine(
             settings.device, settings.threads, settings.queue, settings.generations, settings.workers
@@ -62,6 +66,7 @@ class Application:
         self._drain = Drain(settings.drain, settings.deadline + SENDING_SECONDS)
         keys = settings.api_keys
         self._keys = None if keys is None else ApiKeys(keys.get_secret_value().split(","))
+        self._tracer = tracer
         self._logged_from = LOGGED_FROM[settings.access_log]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,6 +93,8 @@ class Application:
                 self._challenges.record(exchange.contest, outcome, exchange.timing)
             if outcome >= self._logged_from:
                 access_log.write(exchange, total)
+            if self._tracer is not None:
+                self._tracer.trace(exchange, total)
 
     async def _answer(self, exchange: Exchange) -> None:
         path = exchange.path
@@ -121,6 +128,8 @@ class Application:
             self._on_demand.close()
             self._challenges.close()
             self._engine.close()
+            if self._tracer is not None:
+                self._tracer.close()
 
     async def _watch_drift(self) -> None:
         """Looks at every version's drift now and then, which logs what is large even where nobody asks."""

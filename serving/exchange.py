@@ -40,7 +40,7 @@ class Exchange:
         self.dialect = dialect_of(self.path)
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         given_id = self.headers.get(b"x-request-id", b"")
-        self.request_id = given_id if SANE_ID.fullmatch(given_id) else os.urandom(16).hex().encode()
+        self.request_id = given_id if SANE_ID.fullmatch(given_id) else new_request_id()
         self.begun = time.monotonic_ns()
         self.timing = Timing(client_left=self.client_left)
         self.contest: Contest | None = None
@@ -104,7 +104,7 @@ class Exchange:
         if coding not in CODINGS and coding != b"identity":
             raise Problem(415, "unsupported_coding", "Content-Encoding: gzip and deflate are understood")
         if int(self.headers.get(b"content-length", b"0")) > MAX_BODY:
-            raise _too_large()
+            raise too_large()
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 data = await self._read()
@@ -174,20 +174,23 @@ class Exchange:
         if not message.get("more_body", False) and message["type"] == "http.request":
             whole: bytes = message.get("body", b"")  # nearly always: one message has it all
             if len(whole) > MAX_BODY:
-                raise _too_large()
+                raise too_large()
             return whole
-        chunks, size = [], 0
+        body = bytearray()  # not a list: of a byte a chunk, each would take fifty
         while True:
             if message["type"] == "http.disconnect":
                 raise Problem(400, "incomplete_body", "the client left before its request was complete")
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size > MAX_BODY:
-                raise _too_large()
-            chunks.append(chunk)
+            body += message.get("body", b"")
+            if len(body) > MAX_BODY:
+                raise too_large()
             if not message.get("more_body", False):
-                return b"".join(chunks)
+                return bytes(body)
             message = await self.receive()
+
+
+def new_request_id() -> bytes:
+    """An id for a request that brought none."""
+    return os.urandom(16).hex().encode()
 
 
 def dialect_of(path: str) -> Dialect:
@@ -208,7 +211,7 @@ def decompress(data: bytes, coding: bytes) -> bytes:
     except zlib.error:
         raise _bad_coding() from None
     if len(plain) > MAX_BODY:
-        raise _too_large()
+        raise too_large()
     if not stream.eof or stream.unused_data:
         raise _bad_coding()
     return plain
@@ -251,5 +254,6 @@ def _bad_coding() -> Problem:
     return Problem(400, "bad_coding", "the body is not what its Content-Encoding says, or cut short")
 
 
-def _too_large() -> Problem:
+def too_large() -> Problem:
+    """A body past MAX_BODY."""
     return Problem(413, "too_large", f"the body is over {MAX_BODY:,} bytes")

@@ -3,7 +3,7 @@
 Both are made of the operations' own request and response types.
 """
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import orjson
@@ -11,20 +11,29 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from serving.catalogue import Catalogue, ModelDetails, ModelEntry, ModelList, lineage_header
+from serving.protocols.v2.openapi import ERROR, v2_paths
 from zoo.tasks import OPERATIONS, Operation
 from zoo.tasks.base import Lineage
-from zoo.tasks.operation import JSON
+from zoo.tasks.operation import EVENTS, JSON, PNG
 
 REFERENCES = "#/components/schemas/{model}"
 STATUSES = {
-    400: "Malformed JSON, form or header",
+    400: "Malformed HTTP, JSON, form or header",
+    401: "The service has keys, and this request brought none",
+    403: "Not a key that the service knows, or nothing that a client may do",
     404: "No such model",
+    405: "Another method; see Allow",
+    408: "The request's head did not arrive in time",
     413: "Over a size limit",
     415: "A media type or content coding that is not understood",
     422: "Well-formed, but not a request that the model takes",
-    503: "Not ready, or the queue is full; see Retry-After",
+    431: "The request's head is too large",
+    503: "Not ready, draining, or the queue is full; see Retry-After",
     504: "Past the deadline",
 }
+ALWAYS = (400, 405, 408, 431, 503)
+POSTED = (401, 403, 404, 413, 415, 422, 504)
+KEYS = {"bearer": {"type": "http", "scheme": "bearer", "description": "Where the service has keys."}}
 LINEAGE_HEADERS = {
     lineage_header(name): {"description": f"{field.description} Not in JSON.", "schema": {"type": "string"}}
     for name, field in Lineage.model_fields.items()
@@ -62,7 +71,11 @@ def document(catalogue: Catalogue | None) -> bytes:
             "get": {**_reading("models", "All about one name", ModelDetails, (404,)), "parameters": [name]}
         },
         "/livez": {"get": _reading("operations", "Whether the process runs", Status, ())},
-        "/readyz": {"get": _reading("operations", "Whether models are loaded", Status, (503,))},
+        "/readyz": {"get": _reading("operations", "Whether models are loaded", Status, ())},
+        "/metrics": {"get": _plain("Counts and times, for Prometheus", "text/plain")},
+        "/docs.json": {"get": _plain("This document", JSON)},
+        "/schema.json": {"get": _plain("What BentoML's client asks for", JSON)},
+        **v2_paths(partial(_responses, error=ERROR)),
     }
     return orjson.dumps(
         {
@@ -75,7 +88,7 @@ def document(catalogue: Catalogue | None) -> bytes:
             },
             "servers": [{"url": "."}],
             "paths": paths,
-            "components": {"schemas": _schemas()},
+            "components": {"schemas": _schemas(), "securitySchemes": KEYS},
         }
     )
 
@@ -109,24 +122,31 @@ def _prediction(operation: Operation, entries: list[ModelEntry]) -> Json:
         "tags": ["predictions"],
         "operationId": operation.name,
         "summary": operation.request_type.__doc__,
+        "security": [{}, {"bearer": []}],
         "requestBody": {"required": True, "content": content},
-        "responses": _responses(operation.response_type, tuple(STATUSES), operation.media_types),
+        "responses": _responses(_answer(operation.response_type, operation.media_types), POSTED),
     }
 
 
 def _reading(tag: str, summary: str, answer: type[BaseModel], errors: tuple[int, ...]) -> Json:
-    return {"tags": [tag], "summary": summary, "responses": _responses(answer, errors)}
+    return {"tags": [tag], "summary": summary, "responses": _responses(_answer(answer), errors)}
 
 
-def _responses(
-    answer: type[BaseModel], errors: tuple[int, ...], media_types: tuple[str, ...] = (JSON,)
-) -> Json:
-    error = {JSON: {"schema": _reference(ErrorAnswer)}}
-    content: Json = {name: {"schema": _reference(answer)} if name == JSON else {} for name in media_types}
-    headers = {} if media_types == (JSON,) else {"headers": LINEAGE_HEADERS}
+def _plain(summary: str, media_type: str) -> Json:
+    return {"tags": ["operations"], "summary": summary, "responses": _responses({media_type: {}}, ())}
+
+
+def _answer(answer: type[BaseModel], media_types: tuple[str, ...] = (JSON,)) -> Json:
+    return {name: {"schema": _reference(answer)} if name == JSON else {} for name in media_types}
+
+
+def _responses(content: Json, errors: tuple[int, ...], error: Json | None = None) -> Json:
+    """Of an answer's content, and errors beside those of every path, in the zoo's shape or another."""
+    refusal = {JSON: {"schema": _reference(ErrorAnswer) if error is None else error}}
+    headers = {"headers": LINEAGE_HEADERS} if content.keys() & {PNG, EVENTS} else {}
     return {
         "200": {"description": "OK", "content": content, **headers},
-        **{str(s): {"description": STATUSES[s], "content": error} for s in errors},
+        **{str(s): {"description": STATUSES[s], "content": refusal} for s in sorted({*ALWAYS, *errors})},
     }
 
 

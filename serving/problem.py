@@ -1,6 +1,7 @@
 """What went wrong with a request: a status, a word and a sentence, in the shape of each HTTP dialect."""
 
 import logging
+import traceback
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -65,6 +66,14 @@ DOMAIN: tuple[tuple[type[Exception], int, str, Mapping[str, str]], ...] = (
 
 def problem_of(error: Exception) -> Problem:
     """The problem that an exception means; anything unforeseen is logged and says nothing of the inside."""
+    problem = _problem_of(error)
+    # What the request held goes now, and not when the collector finds the error in a circle with the
+    # future that it came from: a few refused bodies of the largest size would be gigabytes until then.
+    traceback.clear_frames(error.__traceback__)
+    return problem
+
+
+def _problem_of(error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     for kind, status, code, headers in DOMAIN:

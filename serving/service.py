@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import bentoml
 
-from serving.settings import Settings
+from serving.settings import Settings, traced
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
@@ -27,12 +27,21 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML has
 
     def to_asgi(self, is_main: bool = True) -> "Application":
         """What the worker process serves."""
+        from uvicorn.config import HTTP_PROTOCOLS
+
         from serving import access_log
         from serving.application import Application
 
+        # BentoML leaves uvicorn its choice of a protocol and has no setting for it.
+        HTTP_PROTOCOLS["auto"] = "serving.connection:BoundedConnection"
         access_log.to_stdout()
         logging.getLogger("serving").setLevel(logging.INFO)
-        return Application(super().to_asgi(is_main), Settings.from_environment(os.environ))
+        tracer = None
+        if traced(os.environ):
+            from serving.tracing import Tracer
+
+            tracer = Tracer(os.environ)
+        return Application(super().to_asgi(is_main), Settings.from_environment(os.environ), tracer)
 
 
 def _workers() -> int:
@@ -56,6 +65,7 @@ class ZooService:
         """Ends the start, before there is a worker, where the settings cannot be kept."""
         try:
             settings = Settings.from_environment(os.environ)
+            traced(os.environ)
             if settings.device != "cpu":
                 from serving.engine import require_device
 

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, DirectoryPath, Field, SecretStr, ValidationError
 
 from zoo.errors import ZooError
 
+COLLECTORS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 KEY = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
 
 
@@ -58,6 +61,19 @@ class Settings(BaseModel):
         except ValidationError as error:
             problems = (_told(str(e["loc"][0]), e["input"], e["msg"]) for e in error.errors())
             raise ZooError("; ".join(problems)) from None
+
+
+def traced(environment: Mapping[str, str]) -> bool:
+    """Whether OpenTelemetry's variables name a collector; `ZooError` where nothing can send to it."""
+    if environment.get("OTEL_TRACES_EXPORTER") == "none" or not any(map(environment.get, COLLECTORS)):
+        return False
+    try:
+        found = find_spec(EXPORTER) is not None
+    except ModuleNotFoundError:  # a package that it lies in
+        found = False
+    if not found:
+        raise ZooError(f"{COLLECTORS[1]} needs OpenTelemetry's exporter: pip install '.[tracing]'")
+    return True
 
 
 def _told(name: str, value: object, message: str) -> str:

@@ -20,6 +20,8 @@ from PIL.PngImagePlugin import PngInfo
 from zoo.errors import InputTooLarge, InvalidInput
 
 MAX_PIXELS = 50_000_000
+MAX_PIXELS_TOGETHER = 4 * MAX_PIXELS
+"""Of all images of a request: a file of a few kilobytes can take half a second to decode."""
 GAP = 2  # pixels between the images of a grid
 # Where Pillow finds an EXIF orientation. Looking for it in an image without any of them takes as long as
 # decoding a small image.
@@ -39,28 +41,21 @@ def decode_base64(text: str) -> bytes:
         raise InvalidInput("image: not valid base64") from None
 
 
+def decode_images(files: Sequence[bytes], height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    """uint8 [N, H, W, C]; each as of `decode_image`, and `InputTooLarge` past MAX_PIXELS_TOGETHER."""
+    images = [_open(data) for data in reversed(files)]
+    if sum(image.width * image.height for image in images) > MAX_PIXELS_TOGETHER:
+        raise InputTooLarge(f"image: at most {MAX_PIXELS_TOGETHER:,} pixels are accepted in all")
+    # Taken from the list, so that an image's pixels are gone before the next one's are there.
+    return np.array([_decode(images.pop(), height, width, channels) for _ in files])
+
+
 def decode_image(data: bytes, height: int, width: int, channels: int) -> NDArray[np.uint8]:
     """uint8 [H, W, C]: the largest centred crop of the wanted aspect, resized to the wanted size.
 
     `InvalidInput` where the bytes are no readable PNG or JPEG, `InputTooLarge` past MAX_PIXELS.
     """
-    try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
-        if image.width * image.height > MAX_PIXELS:
-            raise InputTooLarge(
-                f"image: {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are accepted"
-            )
-        image.load()  # an animation's first frame; only now is everything in `info`
-        if not ORIENTED.isdisjoint(image.info):
-            image = ImageOps.exif_transpose(image)
-        image = _flatten(image, "L" if channels == 1 else "RGB")
-    except InvalidInput:
-        raise
-    except Exception as error:  # Pillow's decoders raise many types on hostile bytes
-        raise InvalidInput("image: not a readable PNG or JPEG file") from error
-    if image.size != (width, height):
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
-    return np.frombuffer(image.tobytes(), dtype=np.uint8).reshape(height, width, channels)
+    return _decode(_open(data), height, width, channels)
 
 
 def encode_png(image: NDArray[np.uint8], texts: Mapping[str, str] | None = None) -> bytes:
@@ -96,12 +91,44 @@ def grid(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 def _flatten(image: Image.Image, mode: str) -> Image.Image:
     """8-bit image of the given mode without transparency."""
     if image.mode.startswith("I"):
-        samples = np.asarray(image).astype(np.float64)
+        samples = np.array(image, np.uint16)
         if (transparent := image.info.get("transparency")) is not None:
             samples[samples == transparent] = 65535
-        return Image.fromarray(np.round(samples / 257).astype(np.uint8)).convert(mode)
+        scaled, rest = np.divmod(samples, np.uint16(257))  # in integers: a quarter of the memory of floats
+        scaled += rest > 128  # rounded
+        return Image.fromarray(scaled.astype(np.uint8)).convert(mode)
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert(mode)
     return image.convert(mode)
+
+
+def _open(data: bytes) -> Image.Image:
+    """The image of a file, of which no more than the header is read yet."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
+    except Exception as error:  # Pillow's decoders raise many types on hostile bytes
+        raise _unreadable() from error
+    if image.width * image.height > MAX_PIXELS:
+        raise InputTooLarge(
+            f"image: {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are accepted"
+        )
+    return image
+
+
+def _decode(image: Image.Image, height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    try:
+        image.load()  # an animation's first frame; only now is everything in `info`
+        if not ORIENTED.isdisjoint(image.info):
+            image = ImageOps.exif_transpose(image)
+        image = _flatten(image, "L" if channels == 1 else "RGB")
+    except Exception as error:  # as above
+        raise _unreadable() from error
+    if image.size != (width, height):
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+    return np.frombuffer(image.tobytes(), dtype=np.uint8).reshape(height, width, channels)
+
+
+def _unreadable() -> InvalidInput:
+    return InvalidInput("image: not a readable PNG or JPEG file")

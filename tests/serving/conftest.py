@@ -1,9 +1,11 @@
 """One registry and one service for nearly every test of the service."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from server import Server, running
 from tiny_zoo import (
@@ -18,6 +20,11 @@ from tiny_zoo import (
     write_regression,
     write_writer,
 )
+
+SECONDS = 5.0  # in which every request of a bad kind has its answer
+SURPLUS = 300_000_000
+"""Bytes more than before that the service may hold after a module's requests: glibc keeps some of the largest
+images for each thread that decoded one."""
 
 EXEMPT = (
     # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that the next one will not have.
@@ -70,3 +77,28 @@ def server(registry: TinyRegistry, tmp_path_factory: pytest.TempPathFactory) -> 
 def client(server: Server) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url, timeout=30) as client:
         yield client
+
+
+def memory(server: Server) -> int:
+    """Bytes that the service holds in memory."""
+    process = psutil.Process(server.pid)
+    return sum(p.memory_info().rss for p in (process, *process.children(recursive=True)))
+
+
+@pytest.fixture(scope="module")
+def steady(server: Server) -> Iterator[None]:
+    """The memory of the service is, after a module, what it was before."""
+    before = memory(server)
+    yield
+    assert memory(server) < before + SURPLUS
+
+
+@pytest.fixture
+def unharmed(server: Server, client: httpx.Client, steady: None) -> Iterator[None]:
+    """A test is quick, and the service ready and right after it."""
+    begun = time.monotonic()
+    yield
+    assert time.monotonic() - begun < SECONDS
+    assert client.get("/readyz").status_code == 200
+    right = client.post("/regress", json={"model": "diabetes", "rows": [[1, 2]]})
+    assert right.json()["predictions"] == [{"value": 6.0, "unit": "points"}]

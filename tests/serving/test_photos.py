@@ -10,6 +10,8 @@ from PIL import Image, ImageOps
 from PIL.Image import Transpose
 from tiny_zoo import DIGITS, SIDE
 
+pytestmark = pytest.mark.usefixtures("unharmed")
+
 # A bright corner on black: a 1, as the model of `tiny_zoo.write_corner` sees it.
 BRIGHT = np.zeros((SIDE, SIDE), np.uint8)
 BRIGHT[:3, :3] = 255

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from tiny_zoo import SIDE
 
+pytestmark = pytest.mark.usefixtures("unharmed")
+
 ROWS = "/v2/models/perceptron-iris/infer"
 IMAGES = "/v2/models/gan-mnist/infer"
 SERIES = "/v2/models/lstm-sales/infer"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from zoo.errors import InvalidInput
-from zoo.images import decode_base64, decode_image, encode_png
+from zoo.images import decode_base64, decode_images, encode_png
 from zoo.tasks.agreement import alike_labels
 from zoo.tasks.base import MAX_BATCH, Arrays, Request, Response, Run, Schema, Task, run_in_batches
 from zoo.tasks.baseline import distribution
@@ -145,8 +145,8 @@ class ImageClassification(Task):
         if pixels is not None:
             return self._from_pixels(pixels)
         files = image if isinstance(image, list) else [image or ""]
-        shape = self.height, self.width, self.channels
-        return np.array([decode_image(decode_base64(file), *shape) for file in files])
+        contents = [decode_base64(file) for file in files]
+        return decode_images(contents, self.height, self.width, self.channels)
 
     def _from_pixels(self, pixels: list[Any]) -> NDArray[np.uint8]:
         """uint8 [N, H, W, C] of nested lists in any of the four accepted shapes."""

@@ -137,18 +137,18 @@ def test_a_model_without_a_champion_is_not_served(
 def test_the_data_sets_name_follows_the_registry(
     registry: TinyRegistry, client: httpx.Client, tmp_path: Path
 ) -> None:
-    for name, accuracy in (("lenet5-letters", 0.9), ("mlp-letters", 0.8)):
+    for name, accuracy in (("lenet5-shapes", 0.9), ("mlp-shapes", 0.8)):
         made = write_images(tmp_path / name, name=name, accuracy=accuracy)
         registry.promote(name, registry.register(made))
 
     def answers() -> str | None:
-        response = client.get("/models/letters")
+        response = client.get("/models/shapes")
         return response.json().get("alias_of")
 
-    wait_for(lambda: answers() == "lenet5-letters")  # the best, while the registry does not say
-    registry.copy_to_data_set("mlp-letters", "1", "letters")
-    wait_for(lambda: answers() == "mlp-letters")
-    assert [v["version"] for v in client.get("/models/letters").json()["versions"]] == ["1"]
+    wait_for(lambda: answers() == "lenet5-shapes")  # the best, while the registry does not say
+    registry.copy_to_data_set("mlp-shapes", "1", "shapes")
+    wait_for(lambda: answers() == "mlp-shapes")
+    assert [v["version"] for v in client.get("/models/shapes").json()["versions"]] == ["1"]
 
 
 @pytest.fixture(scope="module")

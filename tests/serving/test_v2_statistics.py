@@ -53,7 +53,7 @@ def test_rendered() -> None:
 def test_the_protocol_shows_what_it_is_told(tmp_path: Path) -> None:
     write_regression(tmp_path / "made", name="linear_regression-energy")
     engine = Engine("cpu", 1, 1, 1)
-    follower = Follower(BundlesFolder(tmp_path), engine, 1.0)
+    follower = Follower(BundlesFolder(tmp_path), engine, 1.0, None)
     follower._step()
     asked: list[tuple[str, str]] = []
 

@@ -18,7 +18,7 @@ zoo: $(READY)
 	$(VENV)/bin/zoo train-all
 
 test: $(READY)
-	$(VENV)/bin/pytest --numprocesses 2 --dist loadgroup
+	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile
 
 soak: $(READY)
 	$(VENV)/bin/pytest -m soak -s

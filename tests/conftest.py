@@ -25,15 +25,6 @@ def live_in(directory: Path, patch: pytest.MonkeyPatch) -> None:
         patch.delenv(name, raising=False)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup` a file is one process's, and so are all files that share the trained zoo."""
-    sharing = {item.path for item in items if "_quick_zoo" in getattr(item, "fixturenames", ())}
-    for item in items:
-        group = "trained zoo" if item.path in sharing else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:

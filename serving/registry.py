@@ -92,14 +92,14 @@ class Registry:
 
     @contextmanager
     def bundle(self, version: Version) -> Iterator[Path]:
-        import mlflow.artifacts
-
         if self._client is None:
             raise RegistryUnavailable("the registry was not read yet")
         uri = self._client.get_model_version_download_uri(version.model, version.number)
         if (local := _local_path(uri)) is not None:
             yield local  # read where it is: a copy would have to be looked after
             return
+        import mlflow.artifacts
+
         with tempfile.TemporaryDirectory(prefix="zoo-bundle-") as copy:
             yield Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=copy))
 

@@ -98,7 +98,8 @@ def test_started_without_the_registry_until_it_is_back(
         shutil.copy(registry.home / "mlflow.db", tmp_path / "arriving.db")
         (tmp_path / "arriving.db").rename(tmp_path / "mlflow.db")
         wait_for(lambda: not cached(server), READY_SECONDS)  # it imports MLflow only now
-        client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+        uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+        client = MlflowClient(uri, registry_uri=uri)  # or else the one that this process asked last
         client.set_registered_model_alias(NAME, "champion", "2")
         wait_for(lambda: value(server) == 100)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from server import Server, running, wait_for
 from tiny_zoo import TinyRegistry, write_images, write_regression, write_writer
 
@@ -59,8 +60,6 @@ def challenge(
 
 def active(client: httpx.Client) -> dict[str, str]:
     """Challengers by model."""
-    from prometheus_client.parser import text_string_to_metric_families
-
     families = text_string_to_metric_families(client.get("/metrics").text)
     samples = [s for f in families for s in f.samples if s.name == "zoo_challenger_share"]
     return {s.labels["model"]: s.labels["challenger"] for s in samples}

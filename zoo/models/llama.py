@@ -1,0 +1,202 @@
+"""A decoder that writes: each token's vector, mixed layer by layer with those before it, gives the next token.
+
+Source: Touvron et al. (2023), "LLaMA: Open and Efficient Foundation Language Models", arXiv:2302.13971, with
+its parts: Zhang & Sennrich (2019), "Root Mean Square Layer Normalization", arXiv:1910.07467; Su et al. (2021),
+"RoFormer: Enhanced Transformer with Rotary Position Embedding", arXiv:2104.09864; Ainslie et al. (2023),
+"GQA: Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints", arXiv:2305.13245;
+Shazeer (2020), "GLU Variants Improve Transformer", arXiv:2002.05202; Press & Wolf (2017), "Using the Output
+Embedding to Improve Language Models", arXiv:1608.05859.
+Deviations: dropout, for small texts; a pair of numbers that is rotated together lies half a head apart.
+
+Shape legend: B batch, T tokens that are read, S places of the cache, D width, H heads, G heads of keys and
+values, K width of a head, F hidden width, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+EMBEDDING_DEVIATION = 0.02  # of the normal distribution that weights begin with (the paper's code)
+
+
+@dataclass(frozen=True)
+class LlamaConfig:
+    """What the network leaves open."""
+
+    layers: int = 4
+    """Blocks of attention and a feed-forward layer."""
+    width: int = 128
+    """Numbers in the vector of a token."""
+    heads: int = 4
+    """Heads of attention."""
+    key_value_heads: int = 4
+    """Heads of keys and values, each shared by as many heads of queries: a divisor of the heads."""
+    hidden: int = 0
+    """Hidden units of a feed-forward layer; 0 for 8/3 of the width, rounded up to a multiple of 32."""
+    rotary_base: float = 10_000.0
+    """Longest wavelength of the positions, in units of 2 π places."""
+    epsilon: float = 1e-5
+    """Keeps the normalisation of a vector of zeros finite."""
+    dropout: float = 0.0
+    """Share of what each layer adds, and of the embedding, silenced while training."""
+
+    @property
+    def head_width(self) -> int:
+        """K."""
+        return self.width // self.heads
+
+    @property
+    def hidden_units(self) -> int:
+        """F."""
+        return self.hidden or -(-8 * self.width // 3 // 32) * 32
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or self.head_width % 2:
+            raise ValueError(f"a width of {self.width} is not {self.heads} heads of an even width")
+        if self.heads % self.key_value_heads:
+            raise ValueError(f"{self.key_value_heads} heads of keys cannot be shared by {self.heads} heads")
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Keys and values of tokens that were read: for each layer, twice [B, G, S, K].
+
+    Row b holds `read[b]` tokens; what lies behind them is overwritten.
+    """
+
+    read: Tensor
+    """int64 [B]."""
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+    @classmethod
+    def empty(cls, config: LlamaConfig, batch: int, places: int) -> Self:
+        """For so many texts of at most so many tokens."""
+        shape = (batch, config.key_value_heads, places, config.head_width)
+        layers = tuple((torch.zeros(shape), torch.zeros(shape)) for _ in range(config.layers))
+        return cls(torch.zeros(batch, dtype=torch.int64), layers)
+
+
+class RMSNorm(nn.Module):
+    """Divides each vector [..., D] by its root mean square, and scales each number."""
+
+    def __init__(self, width: int, epsilon: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + self.epsilon) * self.weight
+
+
+def angles(places: int, width: int, base: float) -> Tensor:
+    """float32 [S, K / 2]: how far each pair of numbers of a head is turned at each place."""
+    frequencies = base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    return (torch.arange(places, dtype=torch.float64)[:, None] * frequencies).float()
+
+
+def rotate(x: Tensor, turned: Tensor) -> Tensor:
+    """Turns the pairs of [B, H, T, K] by angles [B, T, K / 2]: products of two depend on their distance alone."""
+    sine, cosine = turned.sin()[:, None], turned.cos()[:, None]  # [B, 1, T, K / 2]
+    one, other = x.chunk(2, dim=-1)
+    return torch.cat([one * cosine - other * sine, other * cosine + one * sine], dim=-1)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention of [B, T, D] to itself and to what was read before."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.config = config
+        inner = config.key_value_heads * config.head_width
+        self.query = nn.Linear(config.width, config.width, bias=False)
+        self.key = nn.Linear(config.width, inner, bias=False)
+        self.value = nn.Linear(config.width, inner, bias=False)
+        self.output = nn.Linear(config.width, config.width, bias=False)
+
+    def forward(
+        self, x: Tensor, turned: Tensor, past: tuple[Tensor, Tensor] | None, places: Tensor | None
+    ) -> Tensor:
+        """`turned` [B, T, K / 2]; the past's [B, G, S, K] get what is read at `places` [B, T]."""
+        queries = rotate(self._heads(self.query(x), self.config.heads), turned)
+        keys = rotate(self._heads(self.key(x), self.config.key_value_heads), turned)
+        values = self._heads(self.value(x), self.config.key_value_heads)
+        seen = None
+        if past is not None and places is not None:
+            index = places[:, None, :, None].expand_as(keys)
+            keys, values = past[0].scatter_(2, index, keys), past[1].scatter_(2, index, values)
+            seen = torch.arange(keys.shape[2], device=x.device) <= places[:, None, :, None]  # [B, 1, T, S]
+        mixed = F.scaled_dot_product_attention(
+            queries, keys, values, seen, is_causal=seen is None, enable_gqa=True
+        )
+        attended: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
+        return attended
+
+    def _heads(self, x: Tensor, heads: int) -> Tensor:
+        return x.unflatten(2, (heads, -1)).transpose(1, 2)  # [B, T, H K] -> [B, H, T, K]
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: [B, T, D] -> F hidden units, each opened or closed by a gate -> [B, T, D]."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.gate = nn.Linear(config.width, config.hidden_units, bias=False)
+        self.up = nn.Linear(config.width, config.hidden_units, bias=False)
+        self.down = nn.Linear(config.hidden_units, config.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        lowered: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))
+        return lowered
+
+
+class Block(nn.Module):
+    """Adds to each vector what attention finds, then what the feed-forward layer makes of it."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(config.width, config.epsilon)
+        self.attention = Attention(config)
+        self.feed_forward_norm = RMSNorm(config.width, config.epsilon)
+        self.feed_forward = FeedForward(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x: Tensor, turned: Tensor, past: tuple[Tensor, Tensor] | None, places: Tensor | None
+    ) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x), turned, past, places))
+        added: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        return added
+
+
+class Llama(nn.Module):
+    """Tokens [B, T] -> logits [B, T, V] of the token that follows each."""
+
+    def __init__(self, config: LlamaConfig, vocabulary: int) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(vocabulary, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.width, config.epsilon)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() == 2:
+                # What 2 x layers matrices add up to keeps its size (Radford et al. 2019, GPT-2, section 2.3).
+                adds = name.endswith(("output.weight", "down.weight"))
+                scale = (2 * config.layers) ** -0.5 if adds else 1.0
+                nn.init.normal_(parameter, std=EMBEDDING_DEVIATION * scale)
+
+    def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        """Of texts from their beginning, or that go on where a cache ends; the cache takes up what is read."""
+        batch, length = tokens.shape
+        begun = tokens.new_zeros(batch) if cache is None else cache.read
+        places = begun[:, None] + torch.arange(length, device=tokens.device)  # [B, T]
+        longest = length if cache is None else cache.layers[0][0].shape[2]
+        table = angles(longest, self.config.head_width, self.config.rotary_base).to(self.embedding.weight)
+        x = self.dropout(self.embedding(tokens))
+        for number, block in enumerate(self.blocks):
+            past = None if cache is None else cache.layers[number]
+            x = block(x, table[places], past, None if cache is None else places)
+        return F.linear(self.norm(x), self.embedding.weight)

@@ -23,6 +23,7 @@ from zoo.layers.recurrent_language_model import RecurrentLanguageModel
 from zoo.tasks import Task
 from zoo.tasks.forecasting import Forecasting
 from zoo.tasks.language_modelling import LanguageModelling
+from zoo.tasks.memory import RecurrentState
 
 # After an epoch of Shakespeare an LSTM is surprised by 1.73 nats a character, and by 1.87 with adamw. Twice
 # the rate and more momentum give 1.66, but an LSTM of two layers diverges in its second epoch.
@@ -111,8 +112,8 @@ class RecurrentRecipe(Recipe, ABC):
     def fit_task(self, data: Data) -> Task:
         task = super().fit_task(data)
         if isinstance(task, LanguageModelling):
-            state = self.build_network(self.text.embedding).state_shape
-            return task.model_copy(update={"context": self.text.context, "state_shape": state})
+            memory = RecurrentState(shape=self.build_network(self.text.embedding).state_shape)
+            return task.model_copy(update={"context": self.text.context, "memory": memory})
         return task.model_copy(update={"multiple": self.segment})
 
     def build_model(self, task: Task) -> nn.Module:

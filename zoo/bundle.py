@@ -184,10 +184,10 @@ def load(directory: Path) -> Bundle:
             raise BundleError(f"there is no kind of task {manifest.kind!r}: the bundle is of a newer zoo")
         kind = TASKS[manifest.kind]
         needed = {"task.json", "golden.json", "baseline.json", "card.md"}
-        needed |= {f"{name}.json" for name in kind.documents} | {f"{s.name}.onnx" for s in kind.signatures()}
-        if missing := needed - set(manifest.files):
-            raise BundleError(f"the manifest does not name {sorted(missing)}")
+        needed |= {f"{name}.json" for name in kind.documents}
+        _require(needed, manifest)
         task = _read_task(directory, kind.documents)
+        _require({f"{signature.name}.onnx" for signature in task.signatures()}, manifest)
         golden = Golden.model_validate_json((directory / "golden.json").read_bytes())
         baseline = any_baseline.validate_json((directory / "baseline.json").read_bytes())
     except ZooError:
@@ -195,6 +195,11 @@ def load(directory: Path) -> Bundle:
     except (OSError, ValueError) as error:  # pydantic's and json's are value errors
         raise BundleError(f"{directory.name} is not a complete bundle: {error}") from error
     return Bundle(directory, hashlib.sha256(raw).hexdigest(), manifest, task, golden, baseline)
+
+
+def _require(names: set[str], manifest: Manifest) -> None:
+    if missing := names - set(manifest.files):
+        raise BundleError(f"the manifest does not name {sorted(missing)}")
 
 
 def _read_task(directory: Path, documents: tuple[str, ...]) -> Task:

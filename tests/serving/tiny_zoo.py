@@ -23,6 +23,7 @@ from zoo.tasks import (
 )
 from zoo.tasks.forecasting import Forecasting
 from zoo.tasks.language_modelling import LanguageModelling
+from zoo.tasks.memory import RecurrentState
 from zoo.tasks.sequence_to_sequence import END, PADDING, SequenceToSequence
 from zoo.version import COPY_OF_MODEL, COPY_OF_VERSION, VersionRecord
 
@@ -248,7 +249,7 @@ def write_writer(directory: Path, name: str = "rnn-letters", slow: int = 1) -> B
         "one": np.array(1, np.float32),
         "size": np.array([slow, slow]),
     }
-    state: list[str | int] = ["batch", *task.state_shape]
+    state: list[str | int] = ["batch", *RecurrentState().shape]
     graph = _graph(
         nodes,
         constants,

@@ -82,8 +82,9 @@ def test_names_types_and_axes(exported: tuple[Prepared, nn.Module, bytes]) -> No
     prepared, _, graph = exported
     run = Graph(graph)
     expected = FORMATS[prepared.kind]
-    assert tuple(name for name, _, _ in run.inputs) == prepared.task.inputs
-    assert tuple(name for name, _, _ in run.outputs) == prepared.task.outputs
+    (signature,) = prepared.task.signatures()
+    assert tuple(name for name, _, _ in run.inputs) == signature.inputs
+    assert tuple(name for name, _, _ in run.outputs) == signature.outputs
     for name, kind, shape in run.inputs + run.outputs:
         assert (kind, len(shape) - 1) == expected[name]
         assert isinstance(shape[0], str), "the batch axis is fixed"
@@ -102,7 +103,7 @@ def test_any_batch_gives_the_modules_answer(exported: tuple[Prepared, nn.Module,
     assert agreement.holds
     exact = copy.deepcopy(module).double()
     for size in (1, 3, 129):
-        inputs = task.example_inputs(size)
+        inputs = task.examples_for(task.signatures()[0], size)
         tensors = [torch.from_numpy(array) for array in inputs.values()]
         with torch.no_grad():
             answer = exact(*(t.double() if t.is_floating_point() else t for t in tensors))

@@ -23,6 +23,7 @@ from zoo.cli import main
 from zoo.errors import InvalidInput, NotFound, ZooError
 from zoo.graph import Graph
 from zoo.tasks.language_modelling import STREAMS, LanguageModelling
+from zoo.tasks.memory import RecurrentState
 
 VERSE = "The rain in Spain stays mainly in the plain.\nBy the sea shore she sells sea shells — café.\n"
 
@@ -58,7 +59,7 @@ def test_it_learns_to_write_the_text(architecture: str, verses: Path, home: Path
     task = made.task
     assert isinstance(task, LanguageModelling)
     shape = {"rnn": 1, "lstm": 2, "gru": 1}[architecture], 1, 48
-    assert task.state_shape == shape
+    assert task.memory == RecurrentState(shape=shape)
     answer = bundle.ask(
         task, made.open(), {"model": "m", "prompt": "The rain in ", "max_tokens": 5, "temperature": 0}
     )

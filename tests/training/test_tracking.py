@@ -211,21 +211,22 @@ def test_git_commit(logged: Logged) -> None:
 @pytest.mark.parametrize("logged", ONE_GRAPH, ids="-".join, indirect=True)
 def test_signature_and_input_example(logged: Logged) -> None:
     info = mlflow.models.get_model_info(f"models:/{logged.result.model}/{logged.result.version}")
-    task = logged.bundle.task
-    assert tuple(info.signature.inputs.input_names()) == task.inputs
-    assert tuple(info.signature.outputs.input_names()) == task.outputs
+    (signature,) = logged.bundle.task.signatures()
+    assert tuple(info.signature.inputs.input_names()) == signature.inputs
+    assert tuple(info.signature.outputs.input_names()) == signature.outputs
     assert all(spec.shape[0] == -1 for spec in info.signature.inputs.inputs)
     model = mlflow.pyfunc.load_model(f"models:/{logged.result.model}/{logged.result.version}")
     example = model.input_example
-    assert set(example) == set(task.inputs)
-    assert model.predict(example).keys() == set(task.outputs)
+    assert set(example) == set(signature.inputs)
+    assert model.predict(example).keys() == set(signature.outputs)
 
 
 @pytest.mark.parametrize("logged", ONE_GRAPH, ids="-".join, indirect=True)
 def test_pyfunc_and_onnx_answer_as_the_bundle(logged: Logged) -> None:
     version = f"{logged.result.model}/{logged.result.version}"
     uri = f"models:/{logged.result.model}@champion" if logged.result.champion else f"models:/{version}"
-    inputs = logged.bundle.task.example_inputs(5)
+    task = logged.bundle.task
+    inputs = task.examples_for(task.signatures()[0], 5)
     expected = logged.bundle.open()(inputs)
     answer = mlflow.pyfunc.load_model(uri).predict(inputs)
     run = Graph(mlflow.onnx.load_model(uri).SerializeToString())

@@ -183,7 +183,7 @@ def test_fit() -> None:
     assert TASK.opening == TEXT[:64]
     pairs = LanguageModelling.fit(split(TEXT), Schema(vocabulary=260))
     assert pairs.vocabulary == 260
-    assert pairs.text(pairs._tokens(TEXT)) == TEXT
+    assert pairs.text(pairs.tokens(TEXT)) == TEXT
 
 
 def test_examples_are_the_text_and_the_text_one_token_on() -> None:
@@ -326,7 +326,7 @@ def test_pieces_are_the_answer(stop: object, seed: int) -> None:
 def test_letters_of_several_bytes_are_shown_whole() -> None:
     text = "€ naïve 日本 " * 30
     task = LanguageModelling.fit(split(text), Schema(vocabulary=256))
-    tokens = task._tokens(text)
+    tokens = task.tokens(text)
 
     def run(inputs: Arrays) -> Arrays:
         place = int(inputs["state"].max()) + inputs["tokens"].shape[1]
@@ -393,7 +393,7 @@ def test_refused(fields: dict, words: str) -> None:
 
 def test_refused_by_the_model() -> None:
     with pytest.raises(InvalidInput, match=f"9000 tokens; at most {MAX_PROMPT_TOKENS}"):
-        TASK.encode(request("a" * 9000))
+        TASK.generate(Table(TASK), request("a" * 9000))
     conversation = GenerateTextRequest.model_validate(
         {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
     )

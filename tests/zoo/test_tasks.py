@@ -72,7 +72,7 @@ FITTED: dict[str, tuple[Task, Arrays, Arrays]] = {
     "language_modelling": (
         TEXT,
         TEXT.examples({"text": np.frombuffer(b"to be or not to be " * 9, np.uint8)}),
-        {"tokens": np.array([[1, 2, 3]]), "prompt_tokens": np.array(64)},
+        {"tokens": np.array([[1, 2, 3]]), "prompt_tokens": np.array(64), "stopped": np.array(False)},
     ),
     "sequence_to_sequence": (
         TRANSLATION,

@@ -12,6 +12,7 @@ from training.export import as_run
 from training.objectives.base import Exhibits, Objective, Tensors, clipped_update, exportable
 from training.optimizer import Optimizer
 from zoo.tasks.language_modelling import SAMPLE, STREAMS, LanguageModelling
+from zoo.tasks.memory import RecurrentState
 
 
 class NextToken(Objective):
@@ -61,7 +62,9 @@ class NextToken(Objective):
         return _surprise(logits, batch["target"])
 
     def _start(self, texts: int) -> Tensor:
-        return next(self.network.parameters()).new_zeros(texts, *self.task.state_shape)
+        memory = self.task.memory
+        assert isinstance(memory, RecurrentState)
+        return next(self.network.parameters()).new_zeros(texts, *memory.shape)
 
 
 def _surprise(logits: Tensor, target: Tensor) -> Tensor:

@@ -197,10 +197,9 @@ class Task(BaseModel, ABC):
     def example_inputs(self, batch: int) -> Arrays:
         """Valid graph inputs of the given batch size, the same at every call."""
 
-    @classmethod
-    def signatures(cls) -> tuple[Signature, ...]:
-        """The graphs that a model of this kind has, nearly always one."""
-        return (Signature("model", cls.inputs, cls.outputs),)
+    def signatures(self) -> tuple[Signature, ...]:
+        """The graphs that a model has, nearly always one."""
+        return (Signature("model", self.inputs, self.outputs),)
 
     def examples_for(self, signature: Signature, batch: int) -> Arrays:
         """Valid inputs of one of the graphs, the same at every call."""

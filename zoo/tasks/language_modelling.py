@@ -1,10 +1,11 @@
 """Language modelling: a text to what may come next, token by token.
 
-Shape legend: N texts, T tokens, V vocabulary, S parts of the state, L layers, H hidden width.
+Shape legend: N texts, T tokens, V vocabulary.
 """
 
 import math
-import secrets
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -12,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 
 from zoo.errors import InvalidInput
-from zoo.tasks.base import Arrays, Axis, Generation, Request, Response, Run, Schema, Task
+from zoo.tasks.base import Arrays, Axis, Request, Response, Run, Schema, Signature, Task
 from zoo.tasks.baseline import distribution
+from zoo.tasks.chat import Chat
+from zoo.tasks.memory import AnyMemory, KeyValueCache, Logits, RecurrentState, Tokens
 from zoo.tasks.sampling import Sampling
 from zoo.tasks.stopping import StopSearch
 from zoo.tasks.text_tokenizer import (
@@ -26,6 +28,7 @@ from zoo.tasks.text_tokenizer import (
     character_tokenizer,
     observed_tokens,
 )
+from zoo.tasks.writing import READ_AT_ONCE, Instructions, Writing, text
 
 MAX_PROMPT = 65_536  # characters
 MAX_PROMPTS = 16  # in one request; they are answered one after the other
@@ -33,12 +36,10 @@ MAX_PROMPT_TOKENS = 8192  # a second's reading or two
 MAX_NEW_TOKENS = 4096
 MAX_STOPS, MAX_STOP = 16, 256  # strings, and characters of one
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
-READ_AT_ONCE = 256  # tokens of a prompt in one run
 STREAMS = 16  # parts of a text that are read side by side to measure a model on it
 OPENING = 64  # characters of the training text's beginning, which serve as an example
 TRANSCRIPTS, PROMPT, WRITTEN = 100, 32, 32  # greedy continuations that must be torch's own; tokens of each
 
-Tokens = NDArray[np.int64]
 Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP)]
 
 
@@ -111,15 +112,16 @@ class GenerateTextResponse(Response):
 
     text: str
     finish_reason: Annotated[
-        Literal["stop", "length"], Field(description="A stop string came, or max_tokens were written.")
+        Literal["stop", "length"],
+        Field(description="The text ended by itself or by a stop string, or max_tokens were written."),
     ]
     usage: Usage
 
 
 class LanguageModelling(Task):
-    """Graph: `tokens` int64 [N, T], `state` float32 [N, S, L, H] -> `logits` float32 [N, T, V], `next_state`.
+    """Graph: `tokens` int64 [N, T] and the model's memory -> `logits` float32 and the memory after them.
 
-    The logits at a token are those of the one that follows it. A text begins with a state of zeros.
+    The logits at a token are those of the one that follows it.
     """
 
     kind: Literal["language_modelling"] = "language_modelling"
@@ -129,8 +131,11 @@ class LanguageModelling(Task):
     """How the training text begins."""
     context: int = 128
     """Tokens that training reads at once; no statistic of the data, so a recipe may choose it."""
-    state_shape: tuple[int, int, int] = (1, 1, 1)
-    """[S, L, H] of the model."""
+    memory: AnyMemory = RecurrentState()
+    places: int | None = None
+    """Tokens that a text may have at most, prompt and all, where the model knows no more places."""
+    chat: Chat | None = None
+    """How a conversation is written down, of a model that holds one."""
 
     endpoint: ClassVar[str] = "/generate_text"
     payload: ClassVar[str | None] = None
@@ -138,8 +143,8 @@ class LanguageModelling(Task):
     higher_is_better: ClassVar[bool] = False
     request_type: ClassVar[type[GenerateTextRequest]] = GenerateTextRequest
     response_type: ClassVar[type[Response]] = GenerateTextResponse
-    inputs: ClassVar[tuple[str, ...]] = ("tokens", "state")
-    outputs: ClassVar[tuple[str, ...]] = ("logits", "next_state")
+    inputs: ClassVar[tuple[str, ...]] = ("tokens",)
+    outputs: ClassVar[tuple[str, ...]] = ("logits",)
     documents: ClassVar[tuple[str, ...]] = ("tokenizer",)
     max_batch: ClassVar[int] = MAX_PROMPTS
 
@@ -168,7 +173,7 @@ class LanguageModelling(Task):
 
         What is left over at the end is left out. `InvalidInput` where the text is too short for one.
         """
-        tokens = self._tokens(_text_of(split))
+        tokens = self.tokens(_text_of(split))
         rows = (len(tokens) - 1) // self.context
         if rows == 0:
             raise InvalidInput(
@@ -181,25 +186,55 @@ class LanguageModelling(Task):
         }
 
     def encode(self, request: GenerateTextRequest) -> Arrays:
-        """The whole prompt; an empty one is a line break, after which a text begins."""
-        if request.prompt is None:
+        """The whole prompt or conversation; an empty prompt is a line break, after which a text begins."""
+        if request.messages is None:
+            prompt = request.prompt or "\n"
+        elif self.chat is None:
             raise InvalidInput("messages: this model holds no conversations; give a prompt")
-        tokens = self._tokens(request.prompt or "\n")
-        if len(tokens) > MAX_PROMPT_TOKENS:
-            raise InvalidInput(f"prompt has {len(tokens)} tokens; at most {MAX_PROMPT_TOKENS} are read")
-        return {"tokens": tokens[None], "state": self._start(1)}
+        else:
+            prompt = self.chat.render([message.model_dump() for message in request.messages])
+        return {"tokens": self.tokens(prompt)[None]}
 
-    def generate(self, run: Run, request: GenerateTextRequest) -> "Writing":
-        return Writing(self, run, request)
+    def generate(self, run: Run, request: GenerateTextRequest) -> Writing:
+        (prompt,) = self.encode(request)["tokens"]
+        sampling = Sampling(request.temperature, request.top_k, request.top_p)
+        return self.writing(
+            run, Instructions(prompt, request.max_tokens, sampling, request.seed, tuple(request.stops))
+        )
+
+    def writing(self, run: Run, asked: Instructions) -> Writing:
+        """Begins a text; `InvalidInput` where it would be longer than the model can read."""
+        read, most = len(asked.prompt), self.places
+        if most is None and read > MAX_PROMPT_TOKENS:
+            raise InvalidInput(f"prompt has {read} tokens; at most {MAX_PROMPT_TOKENS} are read")
+        if most is not None and read + asked.max_tokens > most:
+            raise InvalidInput(
+                f"prompt has {read} tokens, which with {asked.max_tokens} to be written (max_tokens) "
+                f"are more than the {most} that the model can read"
+            )
+        return Writing(self.codec, self.memory, run, replace(asked, ends=self.ends, forbidden=self._unknown))
+
+    @cached_property
+    def ends(self) -> frozenset[int]:
+        """Tokens with which a text ends by itself."""
+        return frozenset() if self.chat is None else self._numbers(self.chat.ends)
+
+    @cached_property
+    def _unknown(self) -> frozenset[int]:
+        return self._numbers([UNKNOWN])
+
+    def _numbers(self, tokens: Iterable[str]) -> frozenset[int]:
+        numbers = map(self.codec.token_to_id, tokens)
+        return frozenset(number for number in numbers if number is not None)
 
     def decode(self, request: GenerateTextRequest, outputs: Arrays) -> dict[str, Any]:
-        """Of `tokens` [1, T], those that were written, and `prompt_tokens`, how many were read."""
+        """Of `tokens` [1, T], those that were written; how many were read; and whether the text `stopped`."""
         search = StopSearch(request.stops)
         text = search.add(self.text(outputs["tokens"][0]))
         read, written = int(outputs["prompt_tokens"]), outputs["tokens"].shape[1]
         return {
             "text": text if search.found else text + search.rest(),
-            "finish_reason": "stop" if search.found else "length",
+            "finish_reason": "stop" if outputs["stopped"] else "length",
             "usage": {
                 "prompt_tokens": read,
                 "completion_tokens": written,
@@ -208,7 +243,7 @@ class LanguageModelling(Task):
         }
 
     def request_for(self, examples: Arrays, model: str) -> dict[str, Any]:
-        """Of one text: a request has one prompt. The state is no part of it."""
+        """Of one text: a request has one prompt. The memory is no part of it."""
         if len(examples["tokens"]) != 1:
             raise InvalidInput("a request has one prompt")
         prompt = self.text(examples["tokens"][0])
@@ -216,30 +251,38 @@ class LanguageModelling(Task):
 
     def example_inputs(self, batch: int) -> Arrays:
         """The text's opening, in every row from another place on."""
-        tokens = self._tokens(self.opening)
-        return {
-            "tokens": np.stack([np.roll(tokens, -row) for row in range(batch)]),
-            "state": self._start(batch),
-        }
+        tokens = self.tokens(self.opening)
+        return {"tokens": np.stack([np.roll(tokens, -row) for row in range(batch)])}
+
+    def signatures(self) -> tuple[Signature, ...]:
+        return (self.memory.signature(),)
+
+    def examples_for(self, signature: Signature, batch: int) -> Arrays:
+        tokens = self.example_inputs(batch)["tokens"]
+        return self.memory.example(tokens[:, : self.memory.example_tokens])
 
     def varying_axes(self) -> dict[str, Axis]:
         return {"tokens": Axis(1, "time")}
 
     def evaluate(self, run: Run, split: Arrays) -> dict[str, float]:
-        """`loss` in nats a token; texts that follow one another are read as one, in STREAMS parts."""
-        rows = len(split["tokens"])
-        streams = min(STREAMS, rows)
-        length = rows // streams * self.context  # tokens of each part
-        tokens, target = (
-            split[name].reshape(-1)[: streams * length].reshape(streams, length)
-            for name in ("tokens", "target")
-        )
-        state, nats = self._start(streams), 0.0
-        for begin in range(0, length, READ_AT_ONCE):
-            part = slice(begin, begin + READ_AT_ONCE)
-            outputs = run({"tokens": tokens[:, part], "state": state})
-            state = outputs["next_state"]
-            nats += _surprise(outputs["logits"], target[:, part])
+        """`loss` in nats a token.
+
+        With a state, texts that follow one another are read as one, in STREAMS parts; with a cache each row
+        is read alone.
+        """
+        tokens, target = split["tokens"], split["target"]
+        if isinstance(self.memory, KeyValueCache):
+            nats = sum(
+                _surprise(self._read_whole(run, tokens[i : i + STREAMS]), target[i : i + STREAMS])
+                for i in range(0, len(tokens), STREAMS)
+            )
+        else:
+            tokens, target = _side_by_side(tokens), _side_by_side(target)
+            held, nats = self.memory.start(len(tokens), 0), 0.0
+            for begin in range(0, tokens.shape[1], READ_AT_ONCE):
+                part = slice(begin, begin + READ_AT_ONCE)
+                logits, held = self.memory.read(run, tokens[:, part], held, whole=True)
+                nats += _surprise(logits, target[:, part])
         loss = nats / target.size
         characters = sum(len(self.text(row)) for row in target)
         return {
@@ -250,12 +293,12 @@ class LanguageModelling(Task):
 
     def transcripts(self, run: Run, split: Arrays) -> Tokens:
         """Greedy continuations of the first tokens of rows from all over the split."""
-        places = np.linspace(0, len(split["tokens"]) - 1, TRANSCRIPTS).astype(np.int64)
-        tokens, state = split["tokens"][places, :PROMPT], self._start(TRANSCRIPTS)
+        rows = np.linspace(0, len(split["tokens"]) - 1, TRANSCRIPTS).astype(np.int64)
+        tokens, held = split["tokens"][rows, :PROMPT], self.memory.start(TRANSCRIPTS, PROMPT + WRITTEN)
         written = []
         for _ in range(WRITTEN):
-            outputs = run({"tokens": tokens, "state": state})
-            tokens, state = outputs["logits"][:, -1:].argmax(axis=2), outputs["next_state"]
+            logits, held = self.memory.read(run, tokens, held)
+            tokens = logits.argmax(axis=1)[:, None]
             written.append(tokens)
         return np.concatenate(written, axis=1)
 
@@ -270,71 +313,26 @@ class LanguageModelling(Task):
 
     def text(self, tokens: Tokens) -> str:
         """What tokens [T] stand for."""
-        return str(self.codec.decode(tokens.tolist(), skip_special_tokens=False))
+        return text(self.codec, tokens.tolist())
 
-    def _tokens(self, text: str) -> Tokens:
+    def tokens(self, text: str) -> Tokens:
+        """[T] of a text."""
         return np.array(self.codec.encode(text, add_special_tokens=False).ids, np.int64)
 
-    def _start(self, texts: int) -> NDArray[np.float32]:
-        return np.zeros((texts, *self.state_shape), np.float32)
-
-
-class Writing(Generation):
-    """A text that a language model writes: its pieces end where a stop string begins."""
-
-    def __init__(self, task: LanguageModelling, run: Run, request: GenerateTextRequest) -> None:
-        """`InvalidInput` where the prompt does not fit."""
-        self._task, self._run, self._request = task, run, request
-        self._inputs = task.encode(request)
-        self._unread, self._state = self._inputs["tokens"][0], self._inputs["state"]
-        self._prompt_tokens = len(self._unread)
-        self._written: list[int] = []
-        self._shown = 0  # characters that went through the search for stop strings
-        self._sampling = Sampling(request.temperature, request.top_k, request.top_p)
-        seed = secrets.randbits(64) if request.seed is None else request.seed
-        self._random = np.random.default_rng(seed)
-        self._forbidden = task.codec.token_to_id(UNKNOWN)
-        self._decoding = DecodeStream(skip_special_tokens=False)
-        self._search = StopSearch(request.stops)
-        self._ended = False
-
-    @property
-    def inputs(self) -> Arrays:
-        return self._inputs
-
-    @property
-    def outputs(self) -> Arrays:
-        return {
-            "tokens": np.array([self._written], np.int64),
-            "prompt_tokens": np.array(self._prompt_tokens),
-        }
-
-    def __next__(self) -> str:
-        if self._ended:
-            raise StopIteration
-        read, self._unread = np.split(self._unread, [READ_AT_ONCE])
-        outputs = self._run({"tokens": read[None], "state": self._state})
-        self._state = outputs["next_state"]
-        if len(self._unread):
-            return ""
-        logits = outputs["logits"][0, -1]
-        if self._forbidden is not None:
-            logits[self._forbidden] = -np.inf
-        token = self._sampling.choose(logits, self._random)
-        self._written.append(token)
-        self._unread = np.array([token], np.int64)
-        piece = self._decoding.step(self._task.codec, token) or ""  # no letter of several bytes is cut
-        self._shown += len(piece)
-        if len(self._written) == self._request.max_tokens:
-            piece += self._task.text(np.array(self._written))[self._shown :]
-            self._ended = True
-        certain = self._search.add(piece)
-        self._ended = self._ended or self._search.found
-        return certain + self._search.rest() if self._ended and not self._search.found else certain
+    def _read_whole(self, run: Run, tokens: Tokens) -> Logits:
+        """Logits [N, T, V] of texts from their beginning."""
+        return self.memory.read(run, tokens, self.memory.start(*tokens.shape), whole=True)[0]
 
 
 def _text_of(split: Arrays) -> str:
     return split["text"].tobytes().decode("utf-8")
+
+
+def _side_by_side(rows: Tokens) -> Tokens:
+    """Rows [N, T] that follow one another as STREAMS longer ones, what is left over left out."""
+    streams = min(STREAMS, len(rows))
+    each = len(rows) // streams
+    return rows[: streams * each].reshape(streams, each * rows.shape[1])
 
 
 def _surprise(logits: NDArray[np.float32], target: Tokens) -> float:

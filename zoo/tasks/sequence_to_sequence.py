@@ -109,8 +109,7 @@ class SequenceToSequence(Task):
         """The metric by which versions are ranked."""
         return self.metric
 
-    @classmethod
-    def signatures(cls) -> tuple[Signature, ...]:
+    def signatures(self) -> tuple[Signature, ...]:
         return ENCODER, DECODER
 
     @classmethod

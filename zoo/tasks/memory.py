@@ -1,0 +1,121 @@
+"""What a language model keeps of the text that it has read: the part of its graph's inputs that is no token.
+
+Shape legend: N texts, T tokens that are read, V vocabulary; of a state S parts, L layers, H hidden width; of a
+cache G heads, C places, K width of a head.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from zoo.tasks.base import Arrays, Run, Signature
+
+Logits = NDArray[np.float32]
+Tokens = NDArray[np.int64]
+
+LAST = np.array([[-1]])  # of the tokens of a run
+
+
+class Memory(BaseModel, ABC):
+    """How a model remembers. What it holds of N texts are arrays by the names of the graph's inputs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    example_tokens: ClassVar[int] = 64
+    """Of an example's, at most."""
+
+    @abstractmethod
+    def signature(self) -> Signature:
+        """The graph of a model that remembers so."""
+
+    @abstractmethod
+    def start(self, texts: int, places: int) -> Arrays:
+        """Nothing read yet, with room for so many tokens of each text."""
+
+    @abstractmethod
+    def read(self, run: Run, tokens: Tokens, held: Arrays, *, whole: bool = False) -> tuple[Logits, Arrays]:
+        """Logits of what follows tokens [N, T], and what is held then.
+
+        [N, V] after the last of them, or, of the `whole`, [N, T, V] after each.
+        """
+
+    @abstractmethod
+    def example(self, tokens: Tokens) -> Arrays:
+        """Inputs of the graph that go on with a text, the same at every call."""
+
+
+class RecurrentState(Memory):
+    """A state of fixed size: float32 [N, S, L, H], zeros where a text begins."""
+
+    kind: Literal["recurrent_state"] = "recurrent_state"
+    shape: tuple[int, int, int] = (1, 1, 1)
+    """[S, L, H]."""
+
+    def signature(self) -> Signature:
+        return Signature("model", ("tokens", "state"), ("logits", "next_state"))
+
+    def start(self, texts: int, places: int) -> Arrays:
+        return {"state": np.zeros((texts, *self.shape), np.float32)}
+
+    def read(self, run: Run, tokens: Tokens, held: Arrays, *, whole: bool = False) -> tuple[Logits, Arrays]:
+        outputs = run({"tokens": tokens, **held})
+        logits = outputs["logits"]
+        return logits if whole else logits[:, -1], {"state": outputs["next_state"]}
+
+    def example(self, tokens: Tokens) -> Arrays:
+        return {"tokens": tokens, **self.start(len(tokens), 0)}
+
+
+class KeyValueCache(Memory):
+    """Keys and values of each token, a layer's float32 [N, G, C, K]; `read` int64 [N] counts the tokens.
+
+    The graph writes behind those that were read, and gives logits at the `places` int64 [N, P] of a run
+    alone: most of a prompt's are not wanted, and the output embedding is a large part of a small model.
+    """
+
+    kind: Literal["key_value_cache"] = "key_value_cache"
+    layers: int
+    heads: int
+    """G."""
+    width: int
+    """K."""
+
+    example_tokens: ClassVar[int] = 8  # the cache has four times as many places
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the arrays, layer by layer."""
+        return tuple(f"{what}_{layer}" for layer in range(self.layers) for what in ("keys", "values"))
+
+    def signature(self) -> Signature:
+        kept = tuple(f"next_{name}" for name in self.names)
+        return Signature("model", ("tokens", "read", "places", *self.names), ("logits", *kept))
+
+    def start(self, texts: int, places: int) -> Arrays:
+        shape = (texts, self.heads, places, self.width)
+        return {"read": np.zeros(texts, np.int64)} | {
+            name: np.zeros(shape, np.float32) for name in self.names
+        }
+
+    def read(self, run: Run, tokens: Tokens, held: Arrays, *, whole: bool = False) -> tuple[Logits, Arrays]:
+        texts, length = tokens.shape
+        wanted = np.arange(length)[None] if whole else LAST
+        outputs = run({"tokens": tokens, "places": np.repeat(wanted, texts, axis=0), **held})
+        after = {name: outputs[f"next_{name}"] for name in self.names} | {"read": held["read"] + length}
+        return outputs["logits"] if whole else outputs["logits"][:, 0], after
+
+    def example(self, tokens: Tokens) -> Arrays:
+        """Each row has read another number of tokens, which noise stands for."""
+        texts, length = tokens.shape
+        held = self.start(texts, 4 * length)
+        random = np.random.default_rng(0)
+        for name in self.names:
+            held[name] = random.standard_normal(held[name].shape, np.float32)
+        held["read"] = np.arange(texts) % (length + 1)
+        return {"tokens": tokens, "places": np.repeat(LAST, texts, axis=0), **held}
+
+
+AnyMemory = Annotated[RecurrentState | KeyValueCache, Field(discriminator="kind")]

@@ -1,0 +1,217 @@
+"""A Llama as an ONNX graph, built node by node.
+
+An export through torch spells attention out, and takes the cache in and gives a longer copy of it back at
+each step; ONNX Runtime's own operators need one buffer for both, and read weights of 4 or 8 bits as they
+are. They are what a token costs, so the graph is made of them: GroupQueryAttention with the rotary positions
+inside, norms that take up the residual, MatMulNBits. They are ONNX Runtime's (domain com.microsoft), so the
+ONNX checker knows nothing of them.
+
+The graph:
+    tokens [N, T]        int64, that follow what was read
+    read [N]             int64, tokens that each row of the cache holds
+    places [N, P]        int64, those of the T tokens whose logits are wanted
+    keys_i, values_i     float32 [N, G, S, K] of layer i, the cache of at most S tokens a row
+    logits [N, P, V]     float32
+    next_keys_i, next_values_i    the cache with the T tokens; the same memory, if the caller binds them so
+
+Several rows of several tokens each are read from the beginning alone (`read` is 0), where there is something
+in the cache, one row of several tokens or several rows of one: more the operator does not do.
+
+Shape legend: N texts, T tokens, P places, S capacity of the cache, G heads of keys and values, K width of a
+head, D width, F hidden width, V vocabulary.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from training.block_quantization import BLOCK, quantize
+from zoo.models.llama import LlamaConfig, angles
+
+Variant = Literal["fp32", "int8", "int4"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+BITS: dict[Variant, int] = {"int8": 8, "int4": 4}
+
+OPSET = 20
+MICROSOFT = "com.microsoft"
+INT8_ARITHMETIC = 4  # MatMulNBits' accuracy level: the inputs too are rounded to 8 bits, block by block
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+def build(config: LlamaConfig, weights: Weights, variant: Variant, context: int) -> bytes:
+    """The graph of a state dict's weights, for texts of at most `context` tokens.
+
+    `ValueError` where the widths of a quantised variant are no multiples of 32.
+    """
+    return _LlamaGraph(config, weights, variant).build(context)
+
+
+class _LlamaGraph:
+    """Nodes and weights, as they are added."""
+
+    def __init__(self, config: LlamaConfig, weights: Weights, variant: Variant) -> None:
+        self.config, self.weights, self.bits = config, weights, BITS.get(variant)
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def build(self, context: int) -> bytes:
+        turned = angles(context, self.config.head_width, self.config.rotary_base).numpy()
+        self.constant("cosine", np.cos(turned))
+        self.constant("sine", np.sin(turned))
+        self.lengths()
+        residual = self.embedded()
+        (normed,) = self.add("SimplifiedLayerNormalization", [residual, self.scale("blocks.0.attention_norm")], axis=-1, epsilon=self.config.epsilon, stash_type=1)
+        for number in range(self.config.layers):
+            block, last = f"blocks.{number}", number + 1 == self.config.layers
+            mixed = self.attention(number, normed)
+            if last:
+                # Only the wanted places go on.
+                mixed, residual = self.chosen(mixed), self.chosen(residual)
+            added = self.linear(mixed, [f"{block}.attention.output"])
+            normed, residual = self.norm(added, residual, f"{block}.feed_forward_norm")
+            added = self.feed_forward(block, normed)
+            following = "norm" if last else f"blocks.{number + 1}.attention_norm"
+            normed, residual = self.norm(added, residual, following)
+        self.unembedded(normed)
+        return self.model().SerializeToString()
+
+    # Parts of the network
+
+    def lengths(self) -> None:
+        """How many tokens there are with those that are read now, as the attention wants it."""
+        self.constant("one", np.array([1], np.int64))
+        shape, = self.add("Shape", ["tokens"], start=1, end=2)
+        total, = self.add("Add", ["read", shape])
+        before, = self.add("Sub", [total, "one"])
+        longest, = self.add("ReduceMax", [total], keepdims=1)
+        self.add("Cast", [before], ["last_place"], to=TensorProto.INT32)
+        self.add("Cast", [longest], ["total"], to=TensorProto.INT32)
+        self.constant("last_axis", np.array([-1], np.int64))
+        self.add("Unsqueeze", ["places", "last_axis"], ["place_index"])  # [N, P, 1]
+
+    def embedded(self) -> str:
+        weight = self.weights["embedding.weight"]
+        if self.bits is None:
+            self.constant("embedding", weight)
+            return self.add("Gather", ["embedding", "tokens"], axis=0)[0]
+        names = self.quantized("embedding", weight)
+        return self.add("GatherBlockQuantized", [names[0], "tokens", *names[1:]], domain=MICROSOFT, bits=self.bits, block_size=BLOCK, gather_axis=0, quantize_axis=1)[0]
+
+    def unembedded(self, x: str) -> None:
+        vocabulary, width = self.weights["embedding.weight"].shape
+        if self.bits is None:
+            self.add("FusedMatMul", [x, "embedding"], ["logits"], domain=MICROSOFT, transB=1)
+            return
+        self.constant("embedding_shape", np.array([vocabulary, width // BLOCK, BLOCK * self.bits // 8]))
+        blocks, = self.add("Reshape", ["embedding.numbers", "embedding_shape"])
+        self.product(x, blocks, "embedding", vocabulary, width, ["logits"])
+
+    def attention(self, number: int, x: str) -> str:
+        config, prefix = self.config, f"blocks.{number}.attention"
+        packed = self.linear(x, [f"{prefix}.query", f"{prefix}.key", f"{prefix}.value"])
+        return self.add(
+            "GroupQueryAttention",
+            [packed, "", "", f"keys_{number}", f"values_{number}", "last_place", "total", "cosine", "sine"],
+            [f"mixed_{number}", f"next_keys_{number}", f"next_values_{number}"],
+            domain=MICROSOFT,
+            num_heads=config.heads,
+            kv_num_heads=config.key_value_heads,
+            do_rotary=1,
+        )[0]
+
+    def feed_forward(self, block: str, x: str) -> str:
+        prefix = f"{block}.feed_forward"
+        gate = self.linear(x, [f"{prefix}.gate"])
+        up = self.linear(x, [f"{prefix}.up"])
+        opened, = self.add("QuickGelu", [gate], domain=MICROSOFT, alpha=1.0)
+        hidden, = self.add("Mul", [opened, up])
+        return self.linear(hidden, [f"{prefix}.down"])
+
+    def norm(self, x: str, residual: str, name: str) -> tuple[str, str]:
+        """The norm of the sum of both, and the sum."""
+        normed, _, _, total = self.add(
+            "SkipSimplifiedLayerNormalization",
+            [x, residual, self.scale(name)],
+            [f"{name}.normed", "", "", f"{name}.sum"],
+            domain=MICROSOFT,
+            epsilon=self.config.epsilon,
+        )
+        return normed, total
+
+    def chosen(self, x: str) -> str:
+        """The wanted places [N, P, D] of [N, T, D]."""
+        return self.add("GatherND", [x, "place_index"], batch_dims=1)[0]
+
+    def linear(self, x: str, names: list[str]) -> str:
+        """Layers that read the same, as one."""
+        weight = np.concatenate([self.weights[f"{name}.weight"] for name in names])
+        name = "+".join(names)
+        if self.bits is None:
+            return self.add("MatMul", [x, self.constant(name, weight.T)])[0]
+        rows, width = weight.shape
+        numbers = self.quantized(name, weight, width // BLOCK)[0]
+        return self.product(x, numbers, name, rows, width)
+
+    # Nodes and constants
+
+    def quantized(self, name: str, weight: NDArray[np.float32], blocks: int | None = None) -> tuple[str, str, str]:
+        assert self.bits is not None
+        made = quantize(weight, self.bits)
+        numbers = made.numbers if blocks is None else made.numbers.reshape(len(weight), blocks, -1)
+        return (
+            self.constant(f"{name}.numbers", numbers),
+            self.constant(f"{name}.scales", made.scales),
+            self.constant(f"{name}.zeros", made.zeros),
+        )
+
+    def product(self, x: str, numbers: str, name: str, rows: int, width: int, outputs: list[str] | None = None) -> str:
+        return self.add(
+            "MatMulNBits",
+            [x, numbers, f"{name}.scales", f"{name}.zeros"],
+            outputs,
+            domain=MICROSOFT,
+            K=width,
+            N=rows,
+            bits=self.bits,
+            block_size=BLOCK,
+            accuracy_level=INT8_ARITHMETIC,
+        )[0]
+
+    def scale(self, name: str) -> str:
+        return self.constant(f"{name}.scale", self.weights[f"{name}.weight"])
+
+    def constant(self, name: str, array: NDArray[Any]) -> str:
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def add(self, operator: str, inputs: list[str], outputs: list[str] | None = None, domain: str = "", **attributes: Any) -> list[str]:
+        named = [f"{operator}_{len(self.nodes)}"] if outputs is None else outputs
+        self.nodes.append(helper.make_node(operator, inputs, named, domain=domain, **attributes))
+        return named
+
+    def model(self) -> onnx.ModelProto:
+        config, numbers = self.config, range(self.config.layers)
+        vocabulary = len(self.weights["embedding.weight"])
+        cache = [f"{kind}_{number}" for number in numbers for kind in ("keys", "values")]
+
+        def floats(name: str, *shape: str | int) -> onnx.ValueInfoProto:
+            return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+        def integers(name: str, *shape: str) -> onnx.ValueInfoProto:
+            return helper.make_tensor_value_info(name, TensorProto.INT64, shape)
+
+        room = ("texts", config.key_value_heads, "capacity", config.head_width)
+        graph = helper.make_graph(
+            self.nodes,
+            "llama",
+            [integers("tokens", "texts", "time"), integers("read", "texts"), integers("places", "texts", "wanted"), *(floats(name, *room) for name in cache)],
+            [floats("logits", "texts", "wanted", vocabulary), *(floats(f"next_{name}", *room) for name in cache)],
+            self.constants,
+        )
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=9)

@@ -1,0 +1,155 @@
+"""Several texts that are read and written at once with a Llama's graph, whose cache stays where it is.
+
+Keys and values lie in one buffer that is input and output of each run, so that a token costs what it adds,
+however long its text. Places that no text has reached take no memory.
+
+Shape legend: N rows, L layers, G heads of keys and values, K width of a head, S places of a row, T tokens,
+P places whose logits are wanted, V vocabulary.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.graph import Graph
+
+Floats = NDArray[np.float32]
+Tokens = NDArray[np.int64]
+
+
+class Decoder:
+    """Texts in slots, with what was read of each. Not thread-safe.
+
+    The graph is one of `training.llama_graph`. Those of the rows that a run needs lie next to each other:
+    open slots have the first rows, and when one is closed, the last row takes its place.
+    """
+
+    def __init__(self, graph: Graph, layers: int, heads: int, width: int, context: int, slots: int) -> None:
+        """For `slots` texts of `context` tokens at most, and no more than the graph's; `heads` and `width`
+        are those of the keys."""
+        self.context = context
+        self._session = graph.session
+        self._names = [f"{kind}_{layer}" for layer in range(layers) for kind in ("keys", "values")]
+        self._vocabulary = next(int(shape[-1]) for name, _, shape in graph.outputs if name == "logits")
+        self._cache: Floats = np.empty((2 * layers, slots, heads, context, width), np.float32)
+        self._held = np.zeros(slots, np.int64)  # by row, like the next two
+        self._last = np.zeros((slots, 1), np.int64)  # token that was read
+        self._slots: list[int] = []
+        self._free = list(reversed(range(slots)))
+        self._steps: dict[int, _Run] = {}  # by rows
+
+    @property
+    def free(self) -> int:
+        """Slots that can be opened."""
+        return len(self._free)
+
+    def open(self) -> int:
+        """A slot with an empty text; `IndexError` where none is free."""
+        slot = self._free.pop()
+        self._held[len(self._slots)] = 0
+        self._slots.append(slot)
+        return slot
+
+    def close(self, slot: int) -> None:
+        """Forgets a slot's text."""
+        row, last = self._row(slot), len(self._slots) - 1
+        if row != last:
+            held = self._held[row] = self._held[last]
+            self._last[row] = self._last[last]
+            self._cache[:, row, :, :held] = self._cache[:, last, :, :held]
+            self._slots[row] = self._slots[last]
+        self._slots.pop()
+        self._free.append(slot)
+
+    def held(self, slot: int) -> int:
+        """Tokens that were read of a slot's text."""
+        return int(self._held[self._row(slot)])
+
+    def read(self, slot: int, tokens: Tokens, places: Tokens) -> Floats:
+        """Reads on: tokens [T] -> the logits [P, V] at some of them, in one run.
+
+        `ValueError` where the text gets longer than the context.
+        """
+        row = self._row(slot)
+        self._check_room(row, len(tokens))
+        run = _Run(self, row, 1, len(tokens), len(places))
+        run.tokens[0], run.places[0], run.read[0] = tokens, places, self._held[row]
+        run()
+        self._held[row] += len(tokens)
+        self._last[row] = tokens[-1]
+        return run.logits[0]
+
+    def step(self, tokens: Mapping[int, int]) -> dict[int, Floats]:
+        """Reads a token of each slot given, in one run -> the logits [V] after it.
+
+        `ValueError` where a text gets longer than the context.
+        """
+        stepping = {slot: self._row(slot) for slot in tokens}
+        rows = max(stepping.values()) + 1
+        if rows not in self._steps:
+            self._steps[rows] = _Run(self, 0, rows, 1, 1)
+        run = self._steps[rows]
+        # A row between that sits out reads something at a place that it does not hold; where all are held,
+        # the last one's token again.
+        run.read[:] = np.minimum(self._held[:rows], self.context - 1)
+        run.tokens[:] = self._last[:rows]
+        for slot, row in stepping.items():
+            self._check_room(row, 1)
+            run.tokens[row] = tokens[slot]
+        run()
+        for row in stepping.values():
+            self._held[row] += 1
+            self._last[row] = run.tokens[row]
+        logits = run.logits[:, 0].copy()  # the next step overwrites its own
+        return {slot: logits[row] for slot, row in stepping.items()}
+
+    def prefix(self, slot: int, tokens: int) -> Floats:
+        """What was read of a text's first so many tokens, [2 L, G, T, K], to begin other texts with."""
+        return self._cache[:, self._row(slot), :, :tokens].copy()
+
+    def copy_prefix(self, source: int | Floats, slot: int, tokens: int) -> None:
+        """A slot's text begins with the first so many tokens of another slot's, or of a `prefix`.
+
+        `ValueError` where none of the context is left to read.
+        """
+        row = self._row(slot)
+        self._held[row] = 0
+        self._check_room(row, tokens + 1)
+        held = self._cache[:, self._row(source)] if isinstance(source, int) else source
+        self._cache[:, row, :, :tokens] = held[:, :, :tokens]
+        self._held[row] = tokens
+
+    def _row(self, slot: int) -> int:
+        return self._slots.index(slot)
+
+    def _check_room(self, row: int, tokens: int) -> None:
+        if self._held[row] + tokens > self.context:
+            raise ValueError(
+                f"a text of {self._held[row]} tokens and {tokens} more is longer than {self.context}"
+            )
+
+
+class _Run:
+    """A run of so many rows from one on, all inputs and outputs of which have their place in memory."""
+
+    def __init__(self, decoder: Decoder, row: int, rows: int, tokens: int, places: int) -> None:
+        self.tokens = np.zeros((rows, tokens), np.int64)
+        self.read = np.zeros(rows, np.int64)
+        self.places = np.zeros((rows, places), np.int64)
+        self.logits: Floats = np.empty((rows, places, decoder._vocabulary), np.float32)
+        self._session = decoder._session
+        self._binding = decoder._session.io_binding()
+        for name in ("tokens", "read", "places"):
+            self._bind(self._binding.bind_input, name, getattr(self, name))
+        self._bind(self._binding.bind_output, "logits", self.logits)
+        for name, cache in zip(decoder._names, decoder._cache[:, row : row + rows], strict=True):
+            self._bind(self._binding.bind_input, name, cache)
+            self._bind(self._binding.bind_output, f"next_{name}", cache)
+
+    def __call__(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+
+    def _bind(self, bind: Any, name: str, array: NDArray[Any]) -> None:
+        bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)

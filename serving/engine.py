@@ -11,25 +11,32 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Literal, TypeVar
+from weakref import WeakSet
 
 import numpy as np
 
 from serving.batching import Part
+from serving.continuous_batching import Room
 from serving.drift import Window
+from serving.readers import reader_for
 from serving.timing import Phase, Timing
-from serving.turns import Job, Overloaded, Turns, too_late
+from serving.turns import SLICE_SECONDS, ClientLeft, Job, Overloaded, Turns, too_late
 from zoo import bundle
 from zoo.bundle import Bundle
 from zoo.errors import BundleError, ZooError
 from zoo.graph import Graph, GraphSet
-from zoo.tasks import Arrays
+from zoo.tasks import Arrays, Task
 from zoo.tasks.base import Generation
+from zoo.tasks.language_modelling import LanguageModelling
+from zoo.tasks.memory import KeyValueCache
+from zoo.tasks.writing import Writing
 
 T = TypeVar("T")
 
@@ -37,8 +44,6 @@ INLINE_SECONDS = 0.001
 """Longest computation on the event loop; a hop to a thread and back costs about 0.1 ms."""
 BATCH = 64
 """Rows that a thread computes at a time, at most: bounds the memory that a request of many rows takes."""
-SLICE_SECONDS = 0.02
-"""How long a batch or a generation computes until other work has its turn, one row at least."""
 TEXTS, REQUESTS = "texts", "requests"  # lanes that are no model's: of generations, and of what is no graph's
 WARM_UP_RUNS = 7
 WARM_UP_SECONDS = 0.5  # enough of a warm-up where a single run takes long
@@ -48,10 +53,6 @@ IDENTITY = bytes.fromhex(
     "08083a2f0a100a017812017922084964656e746974791201675a0b0a0178"
     "12060a0408011200620b0a017912060a040801120042040a001011"
 )
-
-
-class ClientLeft(ZooError):
-    """Nobody waits for the answer any more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,8 @@ class LoadedModel:
     """Median time of a batch of one; infinite where an answer takes many runs."""
     asked: Window
     """What it was asked last."""
+    room: Room | None
+    """Where it writes several texts at once, if it is a language model."""
 
     @property
     def mode(self) -> Literal["inline", "batched", "sliced"]:
@@ -86,14 +89,17 @@ class Engine:
     """
 
     def __init__(self, device: str, threads: int, queue: int, generations: int, processes: int = 1) -> None:
-        """`threads` CPU threads a computation; at most `queue` of them waiting, and so many `generations`.
+        """`threads` CPU threads a computation; at most `queue` of them waiting.
 
-        So many `processes` share the cores.
+        Each model writes at most so many `generations` at a time. So many `processes` share the cores.
         """
         self.device = device
         self.threads = threads
-        self._turns = Turns(max(1, len(os.sched_getaffinity(0)) // (threads * processes)), queue)
+        self._cores = max(1, len(os.sched_getaffinity(0)) // processes)
+        self._turns = Turns(max(1, self._cores // threads), queue)
         self._generations = generations
+        self._queue = queue
+        self._rooms: WeakSet[Room] = WeakSet()
         self._writing: Counter[str] = Counter()
         """Texts being written, by model; used by the event loop alone."""
 
@@ -103,7 +109,7 @@ class Engine:
         `BundleError` where it fails a check, `ProviderUnavailable` where the device does not take it.
         """
         loaded = bundle.load(directory)
-        graph = loaded.open(self.device, self.threads)
+        graph = loaded.open(self.device, self._threads_of(loaded.task))
         try:
             loaded.replay(graph)
             once = loaded.task.generate is None
@@ -113,7 +119,8 @@ class Engine:
         except Exception as error:  # whatever a foreign graph makes ONNX Runtime or numpy raise
             raise BundleError(f"the graph does not run: {error}") from error
         asked = Window(loaded.manifest.model, loaded.task, loaded.baseline)
-        return LoadedModel(loaded, graph, loaded.read_text("card.md"), seconds, asked)
+        room = self._room(loaded, graph)
+        return LoadedModel(loaded, graph, loaded.read_text("card.md"), seconds, asked, room)
 
     async def run(
         self,
@@ -175,33 +182,60 @@ class Engine:
         return await self.offload(work, deadline, timing, admitted=phase == "encode")
 
     async def pieces(
-        self, generation: Generation, deadline: float, timing: Timing | None = None
+        self,
+        generation: Generation,
+        deadline: float,
+        timing: Timing | None = None,
+        model: LoadedModel | None = None,
     ) -> AsyncGenerator[str, None]:
-        """What a generation writes, in slices between which other work has its turn; errors as of `offload`.
+        """What a generation of a model writes, in slices between which other work has its turn.
 
-        Nothing more is computed once the iterator is closed.
+        Errors as of `offload`. Nothing more is computed once the iterator is closed.
         """
-        if self._writing.total() >= self._generations:
-            raise Overloaded("as many texts as may be are being written; try again later")
+        if model is not None and model.room is not None and isinstance(generation, Writing):
+            timing = Timing() if timing is None else timing
+            async with aclosing(model.room.pieces(generation, deadline, timing)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            return
         timing = Timing() if timing is None else timing
-        model = timing.model
-        self._writing[model] += 1
-        self._turns.places += 1  # it brings its own: texts have a bound for themselves
+        name = timing.model
+        if self._writing[name] >= self._generations:
+            raise Overloaded("as many texts as may be are being written; try again later")
+        self._writing[name] += 1
+        self._turns.widen(1)  # it brings its own place: texts have a bound for themselves
         try:
             ended = False
             work = partial(timing.measured, "compute", partial(_slice, generation))
             while not ended:
                 job = Job(work, deadline, timing)
-                self._turns.submit((TEXTS, model), job, admitted=True)
+                self._turns.submit((TEXTS, name), job, admitted=True)
                 piece, ended = await _result(job, deadline)
                 yield piece
         finally:
-            self._turns.places -= 1
-            self._writing[model] -= 1
+            self._turns.widen(-1)
+            self._writing[name] -= 1
 
     def writing(self) -> dict[str, int]:
         """Texts being written, by model."""
-        return dict(list(self._writing.items()))  # a list: another thread may ask
+        counts = Counter(dict(list(self._writing.items())))  # a list: another thread may ask
+        for room in list(self._rooms):
+            counts[room.model] += room.writing
+        return dict(counts)
+
+    def _threads_of(self, task: Task) -> int:
+        """All cores for a model with a cache: its texts are written together, in one run after another."""
+        cached = isinstance(task, LanguageModelling) and isinstance(task.memory, KeyValueCache)
+        return self._cores if cached else self.threads
+
+    def _room(self, model: Bundle, graph: Graph | GraphSet) -> Room | None:
+        reader = reader_for(model.task, graph, self._generations)
+        if reader is None:
+            return None
+        name = model.manifest.model
+        room = Room(name, reader, self._generations, self._queue, self._turns, (TEXTS, name, model.digest))
+        self._rooms.add(room)
+        return room
 
     @property
     def has_spare_core(self) -> bool:

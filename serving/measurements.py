@@ -297,7 +297,7 @@ class Measurements(Collector):
         )
         slots = GaugeMetricFamily(
             "zoo_generation_slots",
-            "Texts being written by a model, and places for more, which all models share.",
+            "Texts being written by a model, and places for more.",
             labels=("model", "state"),
         )
         catalogue = self._catalogue()
@@ -309,7 +309,7 @@ class Measurements(Collector):
             served.add_metric((entry.name, lineage.version, lineage.provider, lineage.digest), 1)
             if TASKS[entry.kind].generate is not None:
                 slots.add_metric((entry.name, "busy"), writing[entry.name])
-                slots.add_metric((entry.name, "free"), self._places - writing.total())
+                slots.add_metric((entry.name, "free"), self._places - writing[entry.name])
             for version in versions_of.get(entry.name, ()):
                 if CHAMPION in version.aliases:
                     skew.add_metric((entry.name,), int(version.version) - int(lineage.version))

@@ -36,7 +36,8 @@ class Settings(BaseModel):
     queue: Annotated[int, Field(ge=0)] = 64
     """Requests that may wait for a core; the next one is answered 503."""
     generations: Annotated[int, Field(ge=1)] = 16
-    """Texts that may be written at the same time; the next request for one is answered 503."""
+    """Texts that a model may write at the same time; the next request is answered 503. Of a language model
+    `queue` more wait until one ends."""
     deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
     """Seconds after which a request is answered 504; a request's `X-Request-Timeout` may only shorten it."""
     poll: Annotated[float, Field(gt=0, le=5)] = 1.0

@@ -18,6 +18,9 @@ from zoo.errors import ZooError
 
 T = TypeVar("T")
 
+SLICE_SECONDS = 0.02
+"""How long a batch or a generation computes until other work has its turn, one row at least."""
+
 
 class Overloaded(ZooError):
     """Every core is busy and the queue is full."""
@@ -25,6 +28,10 @@ class Overloaded(ZooError):
 
 class DeadlineExceeded(ZooError):
     """The answer would come later than the request allows."""
+
+
+class ClientLeft(ZooError):
+    """Nobody waits for the answer any more."""
 
 
 class Job(Generic[T]):
@@ -91,6 +98,11 @@ class Turns:
             self._lanes.setdefault(lane, []).append(job)
             self._waiting += 1
         job.future.add_done_callback(partial(self._done, lane, job))
+
+    def widen(self, places: int) -> None:
+        """Lets so many jobs more, or fewer, wait."""
+        with self._lock:
+            self.places += places
 
     @property
     def idle(self) -> bool:

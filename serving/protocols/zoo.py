@@ -12,7 +12,7 @@ import orjson
 from serving import openapi
 from serving.catalogue import Catalogue, Served
 from serving.contest import answering
-from serving.engine import ClientLeft, Engine
+from serving.engine import Engine
 from serving.event_stream import DONE, EventStream
 from serving.exchange import JSON, SMALL_BODY, Exchange
 from serving.measurements import MEDIA_TYPE
@@ -26,6 +26,7 @@ from serving.protocols.zoo_request import (
     wrong_endpoint,
 )
 from serving.timing import Timing
+from serving.turns import ClientLeft
 from zoo.tasks import OPERATIONS, Arrays, Operation
 from zoo.tasks.base import Generation, Request
 from zoo.tasks.operation import PNG
@@ -143,11 +144,12 @@ class ZooProtocol:
         deadline: float,
     ) -> None:
         """Answers with what a generation writes, in events or as a whole; ends it where the client leaves."""
-        prepared.served.loaded.asked.add(generation.inputs)
+        loaded = prepared.served.loaded
+        loaded.asked.add(generation.inputs)
         streamed, timing = prepared.request.streamed, exchange.timing
         events = EventStream(exchange, prepared.served.lineage_headers)
         try:
-            async with aclosing(self._engine.pieces(generation, deadline, timing)) as pieces:
+            async with aclosing(self._engine.pieces(generation, deadline, timing, loaded)) as pieces:
                 async for piece in pieces:
                     if streamed and piece:
                         await events.send(orjson.dumps({"text": piece}))

@@ -141,7 +141,7 @@ def slow_server(tmp_path_factory: pytest.TempPathFactory) -> Server:
     registry = TinyRegistry(tmp_path_factory.mktemp("home"))
     registry.promote(MODEL, registry.register(write_writer(tmp_path_factory.mktemp("made") / "w", slow=500)))
     log = tmp_path_factory.mktemp("log") / "server.log"
-    with running(log, ZOO_HOME=str(registry.home), ZOO_GENERATIONS="1") as server:
+    with running(log, ZOO_HOME=str(registry.home), ZOO_GENERATIONS="1", ZOO_QUEUE="0") as server:
         yield server
 
 

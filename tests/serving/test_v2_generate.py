@@ -111,7 +111,7 @@ def slow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     made = write_writer(tmp_path_factory.mktemp("made") / "writer", slow=500)
     registry.promote("rnn-letters", registry.register(made))
     log = tmp_path_factory.mktemp("log") / "server.log"
-    with running(log, ZOO_HOME=str(registry.home), ZOO_GENERATIONS="1") as server:
+    with running(log, ZOO_HOME=str(registry.home), ZOO_GENERATIONS="1", ZOO_QUEUE="0") as server:
         yield server
 
 

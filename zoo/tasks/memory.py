@@ -1,7 +1,7 @@
 """What a language model keeps of the text that it has read: the part of its graph's inputs that is no token.
 
-Shape legend: N texts, T tokens that are read, V vocabulary; of a state S parts, L layers, H hidden width; of a
-cache G heads, C places, K width of a head.
+Shape legend: N texts, T tokens that are read, V vocabulary; of a state S parts, L layers, H hidden width; of
+a cache G heads, C places, K width of a head.
 """
 
 from abc import ABC, abstractmethod

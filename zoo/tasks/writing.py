@@ -116,6 +116,10 @@ class Writing(Generation):
             return ""
         return self.take(logits[0])
 
+    def skip(self, tokens: int) -> None:
+        """So many of the `unread` tokens were read."""
+        self.unread = self.unread[tokens:]
+
     def take(self, logits: Logits) -> str:
         """The piece of text that comes with the next token, chosen by its logits [V]; maybe empty.
 

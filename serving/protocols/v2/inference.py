@@ -10,7 +10,7 @@ import orjson
 
 from serving.catalogue import Served
 from serving.contest import answering
-from serving.engine import ClientLeft, Engine
+from serving.engine import Engine
 from serving.event_stream import EventStream
 from serving.exchange import JSON, SMALL_BODY, TENSORS, Exchange
 from serving.problem import Problem
@@ -21,6 +21,7 @@ from serving.protocols.v2.request import InferenceRequest, json_length, member, 
 from serving.protocols.v2.text import parse_generate, requests_for, texts_of
 from serving.protocols.v2.versions import Versions
 from serving.timing import Timing
+from serving.turns import ClientLeft
 from zoo.errors import InvalidInput
 from zoo.tasks import Arrays
 from zoo.tasks.base import Generation, Request, Run
@@ -68,7 +69,7 @@ class Inference:
         """A text to a text."""
         served, request, deadline = await self._asked(exchange, name, version, streamed=False)
         generation = await self._begun(served, request, exchange.timing, deadline)
-        await self._write(exchange, generation, deadline, _tell_nobody)
+        await self._write(exchange, served, generation, deadline, _tell_nobody)
         (text,) = texts_of(served.task.decode(request, generation.outputs))
         fields = {**head(name, served), TEXT_OUTPUT: text, "parameters": served.lineage_json}
         await exchange.answer(200, orjson.dumps(fields))
@@ -87,7 +88,7 @@ class Inference:
                 await events.send(orjson.dumps({**head(name, served), TEXT_OUTPUT: piece}))
 
         try:
-            await self._write(exchange, generation, deadline, tell)
+            await self._write(exchange, served, generation, deadline, tell)
             (text,) = texts_of(served.task.decode(request, generation.outputs))
             rest = {**head(name, served), TEXT_OUTPUT: text[sent:]}
             await events.send(orjson.dumps(rest), more=False)
@@ -123,7 +124,7 @@ class Inference:
         texts: list[str] = []
         for one in asked:
             generation = await self._begun(served, one, exchange.timing, deadline)
-            await self._write(exchange, generation, deadline, _tell_nobody)
+            await self._write(exchange, served, generation, deadline, _tell_nobody)
             texts += texts_of(served.task.decode(one, generation.outputs))
         return {TEXT_OUTPUT: np.array(texts, object)}
 
@@ -150,9 +151,12 @@ class Inference:
         served.loaded.asked.add(generation.inputs)
         return generation
 
-    async def _write(self, exchange: Exchange, generation: Generation, deadline: float, tell: Tell) -> None:
+    async def _write(
+        self, exchange: Exchange, served: Served, generation: Generation, deadline: float, tell: Tell
+    ) -> None:
         """Writes to the end, and tells of each piece; ended at once where the client leaves."""
-        async with aclosing(self._engine.pieces(generation, deadline, exchange.timing)) as pieces:
+        writing = self._engine.pieces(generation, deadline, exchange.timing, served.loaded)
+        async with aclosing(writing) as pieces:
             async for piece in pieces:
                 await tell(piece)
 

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from serving.catalogue import Catalogue, Served
-from serving.engine import ClientLeft, Engine
+from serving.engine import Engine
 from serving.exchange import Exchange
 from serving.measurements import Statistics
 from serving.on_demand import OnDemand
@@ -26,6 +26,7 @@ from serving.protocols.v2.problem import v2_problem_of
 from serving.protocols.v2.request import json_object, member
 from serving.protocols.v2.statistics import rendered
 from serving.protocols.v2.versions import Versions
+from serving.turns import ClientLeft
 
 Handler = Callable[[Exchange], Awaitable[None]]
 Handlers = dict[str, Handler]

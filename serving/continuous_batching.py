@@ -1,0 +1,213 @@
+"""Continuous batching: the texts that one language model is writing advance together, a token a run.
+
+A text joins and leaves between two runs, so none waits for another's end; a long prompt is read in parts,
+between which the others get their tokens. The model computes in slices of time, after each of which other
+models have their turn, see `serving.turns`. Source: Yu et al. (2022), "Orca: A Distributed Serving System for
+Transformer-Based Generative Models", OSDI 2022.
+"""
+
+import asyncio
+import math
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from serving.prefixes import Prefixes
+from serving.readers import Reader
+from serving.timing import Timing
+from serving.turns import SLICE_SECONDS, ClientLeft, Job, Overloaded, Turns, too_late
+from zoo.decoder import Decoder
+from zoo.tasks.writing import Writing
+
+READ_AT_ONCE = 64
+"""Tokens of a prompt in one run: nearly as fast a token as in longer ones, and others wait 0.1 s at most."""
+
+
+@dataclass(eq=False)
+class Text:
+    """A text that is being written, and who is told of it."""
+
+    writing: Writing
+    timing: Timing
+    loop: asyncio.AbstractEventLoop
+    news: asyncio.Queue[str | Exception | None] = field(default_factory=asyncio.Queue)
+    """Pieces, or what went wrong; None at the end."""
+    joined: int = field(default_factory=time.monotonic_ns)
+    slot: int | None = None
+    gone: bool = False
+    """Whether nobody waits for it any more."""
+    piece: str = ""
+    """What is written and not told yet."""
+    end: Exception | None = None
+    """What it failed for."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing more to compute."""
+        return self.gone or self.end is not None or self.writing.progress.ended
+
+
+class Room:
+    """The texts that one model writes."""
+
+    def __init__(
+        self, model: str, reader: Reader, slots: int, queue: int, turns: Turns, lane: Hashable
+    ) -> None:
+        """`slots` texts at a time, and a `queue` of more that wait until one ends."""
+        self.model = model
+        self._reader, self._slots, self._queue = reader, slots, queue
+        self._turns, self._lane = turns, lane
+        self._prefixes = Prefixes(READ_AT_ONCE)
+        self._lock = threading.Lock()
+        self._texts: list[Text] = []
+        """In the order in which they came."""
+        self._running = False
+
+    async def pieces(self, writing: Writing, deadline: float, timing: Timing) -> AsyncGenerator[str, None]:
+        """What a text adds, piece by piece.
+
+        `Overloaded` where too many wait, `DeadlineExceeded` past the deadline, `ClientLeft` where the client
+        has gone. Nothing more is computed once the iterator is closed.
+        """
+        if time.monotonic() >= deadline:
+            raise too_late()
+        loop = asyncio.get_running_loop()
+        text = Text(writing, timing, loop)
+        self._join(text)
+        late = loop.call_later(deadline - time.monotonic(), lambda: text.news.put_nowait(too_late()))
+        left = None if timing.client_left is None else asyncio.ensure_future(timing.client_left())
+        if left is not None:
+            left.add_done_callback(lambda _: text.news.put_nowait(ClientLeft("the client has gone")))
+        try:
+            while (news := await text.news.get()) is not None:
+                if isinstance(news, Exception):
+                    raise news
+                yield news
+        finally:
+            text.gone = True
+            late.cancel()
+            if left is not None:
+                left.cancel()
+
+    @property
+    def writing(self) -> int:
+        """Texts that have a slot."""
+        return min(self._slots, len(self._texts))
+
+    def _join(self, text: Text) -> None:
+        with self._lock:
+            if sum(not each.gone for each in self._texts) >= self._slots + self._queue:
+                raise Overloaded("as many texts as may be are being written; try again later")
+            self._texts.append(text)
+            begins, self._running = not self._running, True
+        if begins:
+            self._turns.widen(1)  # the room brings the place that its slices wait in
+            self._submit()
+
+    def _submit(self) -> None:
+        job = Job(self._compute, math.inf, Timing())
+        self._turns.submit(self._lane, job, admitted=True)
+        job.future.add_done_callback(self._after)
+
+    def _after(self, slice_: "Future[None]") -> None:
+        """Has the next slice wait for its turn, where there is one."""
+        with self._lock:
+            self._running = bool(self._texts) and not slice_.cancelled()
+            goes_on = self._running
+        if goes_on:
+            self._submit()
+        else:
+            self._turns.widen(-1)
+
+    def _compute(self) -> None:
+        """Computes for a slice of time, and tells what came of it."""
+        until = time.monotonic() + SLICE_SECONDS
+        seated = self._seat()
+        while seated:
+            self._advance(seated)
+            if time.monotonic() >= until:
+                break
+            seated = self._seat()
+        for text in seated:
+            _tell(text)
+
+    def _seat(self) -> list[Text]:
+        """Those that have a slot, after those that have ended gave theirs to others."""
+        with self._lock:
+            ended = [text for text in self._texts if text.ended]
+            self._texts = [text for text in self._texts if not text.ended]
+            seated = self._texts[: self._slots]
+        for text in ended:
+            if text.slot is not None:
+                self._reader.close(text.slot)
+            _tell(text)
+        for text in seated:
+            if text.slot is None:
+                text.slot = self._reader.open()
+                text.timing.queue += time.monotonic_ns() - text.joined
+                if isinstance(self._reader, Decoder):
+                    text.writing.skip(self._prefixes.restore(self._reader, text.slot, text.writing.unread))
+        return seated
+
+    def _advance(self, texts: Sequence[Text]) -> None:
+        """Reads a part of one prompt, and writes a token of each text whose prompt is read."""
+        reading = [text for text in texts if len(text.writing.unread) > 1]
+        ready = [text for text in texts if len(text.writing.unread) == 1]
+        if reading:
+            self._account(reading[:1], self._read)
+        if ready:
+            self._account(ready, self._step)
+
+    def _account(self, texts: Sequence[Text], work: Callable[[Sequence[Text]], None]) -> None:
+        """Does a run for texts, whose time it is; where it fails, they do."""
+        begun = time.monotonic_ns()
+        try:
+            work(texts)
+        except Exception as error:  # whatever it is, those who wait are told
+            for text in texts:
+                text.end = error
+        took = time.monotonic_ns() - begun
+        batches = texts[0].timing.batches
+        batches[len(texts)] = batches.get(len(texts), 0) + 1
+        for text in texts:
+            text.timing.compute += took
+
+    def _read(self, texts: Sequence[Text]) -> None:
+        (text,) = texts
+        slot, writing = text.slot, text.writing
+        assert slot is not None
+        part = writing.unread[:READ_AT_ONCE]
+        (logits,) = self._reader.read(slot, part, np.array([len(part) - 1]))
+        if len(part) < len(writing.unread):
+            writing.skip(len(part))
+            return
+        if isinstance(self._reader, Decoder):
+            self._prefixes.keep(self._reader, slot, writing.asked.prompt)
+        text.piece += writing.take(logits)
+
+    def _step(self, texts: Sequence[Text]) -> None:
+        slots = {text.slot: text for text in texts if text.slot is not None}
+        logits = self._reader.step({slot: int(text.writing.unread[0]) for slot, text in slots.items()})
+        for slot, text in slots.items():
+            text.piece += text.writing.take(logits[slot])
+
+
+def _tell(text: Text) -> None:
+    """Tells of a text's new piece, and of its end."""
+    news: list[str | Exception | None] = [text.piece] if text.piece else []
+    if text.ended:
+        news.append(text.end)
+    text.piece = ""
+    if news:
+        with suppress(RuntimeError):  # the event loop is closed: nobody waits
+            text.loop.call_soon_threadsafe(_bring, text, news)
+
+
+def _bring(text: Text, news: list[str | Exception | None]) -> None:
+    for each in news:
+        text.news.put_nowait(each)

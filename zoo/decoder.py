@@ -28,8 +28,7 @@ class Decoder:
 
     def __init__(self, graph: Graph, layers: int, heads: int, width: int, context: int, slots: int) -> None:
         """For `slots` texts of `context` tokens at most, and no more than the graph's; `heads` and `width`
-        are those of the keys.
-        """
+        are those of the keys."""
         self.context = context
         self._session = graph.session
         self._names = [f"{kind}_{layer}" for layer in range(layers) for kind in ("keys", "values")]

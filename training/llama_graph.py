@@ -36,8 +36,9 @@ Variant = Literal["fp32", "int8", "int4"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 BITS: dict[Variant, int] = {"int8": 8, "int4": 4}
 
-OPSET = 20
+OPSET = 23  # the first with RMSNormalization
 MICROSOFT = "com.microsoft"
+HEAD_MULTIPLE = 16
 INT8_ARITHMETIC = 4  # MatMulNBits' accuracy level: the inputs too are rounded to 8 bits, block by block
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -46,8 +47,13 @@ Weights = Mapping[str, NDArray[np.float32]]
 def build(config: LlamaConfig, weights: Weights, variant: Variant, context: int) -> bytes:
     """The graph of a state dict's weights, for texts of at most `context` tokens.
 
-    `ValueError` where the widths of a quantised variant are no multiples of 32.
+    `ValueError` where a head's width is no multiple of 16, or a quantised variant's widths are none of 32.
     """
+    if config.head_width % HEAD_MULTIPLE:
+        raise ValueError(
+            f"heads of {config.head_width} numbers: ONNX Runtime's attention takes multiples of {HEAD_MULTIPLE}; "
+            f"choose a width of heads x {HEAD_MULTIPLE}, or a multiple of it"
+        )
     return _LlamaGraph(config, weights, variant).build(context)
 
 
@@ -65,7 +71,9 @@ class _LlamaGraph:
         self.constant("sine", np.sin(turned))
         self.lengths()
         residual = self.embedded()
-        (normed,) = self.add("SimplifiedLayerNormalization", [residual, self.scale("blocks.0.attention_norm")], axis=-1, epsilon=self.config.epsilon, stash_type=1)
+        (normed,) = self.add(
+            "RMSNormalization", [residual, self.scale("blocks.0.attention_norm")], epsilon=self.config.epsilon
+        )
         for number in range(self.config.layers):
             block, last = f"blocks.{number}", number + 1 == self.config.layers
             mixed = self.attention(number, normed)
@@ -85,10 +93,10 @@ class _LlamaGraph:
     def lengths(self) -> None:
         """How many tokens there are with those that are read now, as the attention wants it."""
         self.constant("one", np.array([1], np.int64))
-        shape, = self.add("Shape", ["tokens"], start=1, end=2)
-        total, = self.add("Add", ["read", shape])
-        before, = self.add("Sub", [total, "one"])
-        longest, = self.add("ReduceMax", [total], keepdims=1)
+        (shape,) = self.add("Shape", ["tokens"], start=1, end=2)
+        (total,) = self.add("Add", ["read", shape])
+        (before,) = self.add("Sub", [total, "one"])
+        (longest,) = self.add("ReduceMax", [total], keepdims=1)
         self.add("Cast", [before], ["last_place"], to=TensorProto.INT32)
         self.add("Cast", [longest], ["total"], to=TensorProto.INT32)
         self.constant("last_axis", np.array([-1], np.int64))
@@ -100,7 +108,15 @@ class _LlamaGraph:
             self.constant("embedding", weight)
             return self.add("Gather", ["embedding", "tokens"], axis=0)[0]
         names = self.quantized("embedding", weight)
-        return self.add("GatherBlockQuantized", [names[0], "tokens", *names[1:]], domain=MICROSOFT, bits=self.bits, block_size=BLOCK, gather_axis=0, quantize_axis=1)[0]
+        return self.add(
+            "GatherBlockQuantized",
+            [names[0], "tokens", *names[1:]],
+            domain=MICROSOFT,
+            bits=self.bits,
+            block_size=BLOCK,
+            gather_axis=0,
+            quantize_axis=1,
+        )[0]
 
     def unembedded(self, x: str) -> None:
         vocabulary, width = self.weights["embedding.weight"].shape
@@ -108,7 +124,7 @@ class _LlamaGraph:
             self.add("FusedMatMul", [x, "embedding"], ["logits"], domain=MICROSOFT, transB=1)
             return
         self.constant("embedding_shape", np.array([vocabulary, width // BLOCK, BLOCK * self.bits // 8]))
-        blocks, = self.add("Reshape", ["embedding.numbers", "embedding_shape"])
+        (blocks,) = self.add("Reshape", ["embedding.numbers", "embedding_shape"])
         self.product(x, blocks, "embedding", vocabulary, width, ["logits"])
 
     def attention(self, number: int, x: str) -> str:
@@ -128,8 +144,8 @@ class _LlamaGraph:
         prefix = f"{block}.feed_forward"
         gate = self.linear(x, [f"{prefix}.gate"])
         up = self.linear(x, [f"{prefix}.up"])
-        opened, = self.add("QuickGelu", [gate], domain=MICROSOFT, alpha=1.0)
-        hidden, = self.add("Mul", [opened, up])
+        (opened,) = self.add("QuickGelu", [gate], domain=MICROSOFT, alpha=1.0)
+        (hidden,) = self.add("Mul", [opened, up])
         return self.linear(hidden, [f"{prefix}.down"])
 
     def norm(self, x: str, residual: str, name: str) -> tuple[str, str]:
@@ -159,7 +175,9 @@ class _LlamaGraph:
 
     # Nodes and constants
 
-    def quantized(self, name: str, weight: NDArray[np.float32], blocks: int | None = None) -> tuple[str, str, str]:
+    def quantized(
+        self, name: str, weight: NDArray[np.float32], blocks: int | None = None
+    ) -> tuple[str, str, str]:
         assert self.bits is not None
         made = quantize(weight, self.bits)
         numbers = made.numbers if blocks is None else made.numbers.reshape(len(weight), blocks, -1)
@@ -169,7 +187,9 @@ class _LlamaGraph:
             self.constant(f"{name}.zeros", made.zeros),
         )
 
-    def product(self, x: str, numbers: str, name: str, rows: int, width: int, outputs: list[str] | None = None) -> str:
+    def product(
+        self, x: str, numbers: str, name: str, rows: int, width: int, outputs: list[str] | None = None
+    ) -> str:
         return self.add(
             "MatMulNBits",
             [x, numbers, f"{name}.scales", f"{name}.zeros"],
@@ -189,7 +209,14 @@ class _LlamaGraph:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
-    def add(self, operator: str, inputs: list[str], outputs: list[str] | None = None, domain: str = "", **attributes: Any) -> list[str]:
+    def add(
+        self,
+        operator: str,
+        inputs: list[str],
+        outputs: list[str] | None = None,
+        domain: str = "",
+        **attributes: Any,
+    ) -> list[str]:
         named = [f"{operator}_{len(self.nodes)}"] if outputs is None else outputs
         self.nodes.append(helper.make_node(operator, inputs, named, domain=domain, **attributes))
         return named
@@ -209,9 +236,17 @@ class _LlamaGraph:
         graph = helper.make_graph(
             self.nodes,
             "llama",
-            [integers("tokens", "texts", "time"), integers("read", "texts"), integers("places", "texts", "wanted"), *(floats(name, *room) for name in cache)],
-            [floats("logits", "texts", "wanted", vocabulary), *(floats(f"next_{name}", *room) for name in cache)],
+            [
+                integers("tokens", "texts", "time"),
+                integers("read", "texts"),
+                integers("places", "texts", "wanted"),
+                *(floats(name, *room) for name in cache),
+            ],
+            [
+                floats("logits", "texts", "wanted", vocabulary),
+                *(floats(f"next_{name}", *room) for name in cache),
+            ],
             self.constants,
         )
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=9)
+        return helper.make_model(graph, opset_imports=opsets, ir_version=11)

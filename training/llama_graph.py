@@ -65,7 +65,13 @@ class _LlamaGraph:
         self.constant("sine", np.sin(turned))
         self.lengths()
         residual = self.embedded()
-        (normed,) = self.add("SimplifiedLayerNormalization", [residual, self.scale("blocks.0.attention_norm")], axis=-1, epsilon=self.config.epsilon, stash_type=1)
+        (normed,) = self.add(
+            "SimplifiedLayerNormalization",
+            [residual, self.scale("blocks.0.attention_norm")],
+            axis=-1,
+            epsilon=self.config.epsilon,
+            stash_type=1,
+        )
         for number in range(self.config.layers):
             block, last = f"blocks.{number}", number + 1 == self.config.layers
             mixed = self.attention(number, normed)
@@ -85,10 +91,10 @@ class _LlamaGraph:
     def lengths(self) -> None:
         """How many tokens there are with those that are read now, as the attention wants it."""
         self.constant("one", np.array([1], np.int64))
-        shape, = self.add("Shape", ["tokens"], start=1, end=2)
-        total, = self.add("Add", ["read", shape])
-        before, = self.add("Sub", [total, "one"])
-        longest, = self.add("ReduceMax", [total], keepdims=1)
+        (shape,) = self.add("Shape", ["tokens"], start=1, end=2)
+        (total,) = self.add("Add", ["read", shape])
+        (before,) = self.add("Sub", [total, "one"])
+        (longest,) = self.add("ReduceMax", [total], keepdims=1)
         self.add("Cast", [before], ["last_place"], to=TensorProto.INT32)
         self.add("Cast", [longest], ["total"], to=TensorProto.INT32)
         self.constant("last_axis", np.array([-1], np.int64))
@@ -100,7 +106,15 @@ class _LlamaGraph:
             self.constant("embedding", weight)
             return self.add("Gather", ["embedding", "tokens"], axis=0)[0]
         names = self.quantized("embedding", weight)
-        return self.add("GatherBlockQuantized", [names[0], "tokens", *names[1:]], domain=MICROSOFT, bits=self.bits, block_size=BLOCK, gather_axis=0, quantize_axis=1)[0]
+        return self.add(
+            "GatherBlockQuantized",
+            [names[0], "tokens", *names[1:]],
+            domain=MICROSOFT,
+            bits=self.bits,
+            block_size=BLOCK,
+            gather_axis=0,
+            quantize_axis=1,
+        )[0]
 
     def unembedded(self, x: str) -> None:
         vocabulary, width = self.weights["embedding.weight"].shape
@@ -108,7 +122,7 @@ class _LlamaGraph:
             self.add("FusedMatMul", [x, "embedding"], ["logits"], domain=MICROSOFT, transB=1)
             return
         self.constant("embedding_shape", np.array([vocabulary, width // BLOCK, BLOCK * self.bits // 8]))
-        blocks, = self.add("Reshape", ["embedding.numbers", "embedding_shape"])
+        (blocks,) = self.add("Reshape", ["embedding.numbers", "embedding_shape"])
         self.product(x, blocks, "embedding", vocabulary, width, ["logits"])
 
     def attention(self, number: int, x: str) -> str:
@@ -128,8 +142,8 @@ class _LlamaGraph:
         prefix = f"{block}.feed_forward"
         gate = self.linear(x, [f"{prefix}.gate"])
         up = self.linear(x, [f"{prefix}.up"])
-        opened, = self.add("QuickGelu", [gate], domain=MICROSOFT, alpha=1.0)
-        hidden, = self.add("Mul", [opened, up])
+        (opened,) = self.add("QuickGelu", [gate], domain=MICROSOFT, alpha=1.0)
+        (hidden,) = self.add("Mul", [opened, up])
         return self.linear(hidden, [f"{prefix}.down"])
 
     def norm(self, x: str, residual: str, name: str) -> tuple[str, str]:
@@ -159,7 +173,9 @@ class _LlamaGraph:
 
     # Nodes and constants
 
-    def quantized(self, name: str, weight: NDArray[np.float32], blocks: int | None = None) -> tuple[str, str, str]:
+    def quantized(
+        self, name: str, weight: NDArray[np.float32], blocks: int | None = None
+    ) -> tuple[str, str, str]:
         assert self.bits is not None
         made = quantize(weight, self.bits)
         numbers = made.numbers if blocks is None else made.numbers.reshape(len(weight), blocks, -1)
@@ -169,7 +185,9 @@ class _LlamaGraph:
             self.constant(f"{name}.zeros", made.zeros),
         )
 
-    def product(self, x: str, numbers: str, name: str, rows: int, width: int, outputs: list[str] | None = None) -> str:
+    def product(
+        self, x: str, numbers: str, name: str, rows: int, width: int, outputs: list[str] | None = None
+    ) -> str:
         return self.add(
             "MatMulNBits",
             [x, numbers, f"{name}.scales", f"{name}.zeros"],
@@ -189,7 +207,14 @@ class _LlamaGraph:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
-    def add(self, operator: str, inputs: list[str], outputs: list[str] | None = None, domain: str = "", **attributes: Any) -> list[str]:
+    def add(
+        self,
+        operator: str,
+        inputs: list[str],
+        outputs: list[str] | None = None,
+        domain: str = "",
+        **attributes: Any,
+    ) -> list[str]:
         named = [f"{operator}_{len(self.nodes)}"] if outputs is None else outputs
         self.nodes.append(helper.make_node(operator, inputs, named, domain=domain, **attributes))
         return named
@@ -209,8 +234,16 @@ class _LlamaGraph:
         graph = helper.make_graph(
             self.nodes,
             "llama",
-            [integers("tokens", "texts", "time"), integers("read", "texts"), integers("places", "texts", "wanted"), *(floats(name, *room) for name in cache)],
-            [floats("logits", "texts", "wanted", vocabulary), *(floats(f"next_{name}", *room) for name in cache)],
+            [
+                integers("tokens", "texts", "time"),
+                integers("read", "texts"),
+                integers("places", "texts", "wanted"),
+                *(floats(name, *room) for name in cache),
+            ],
+            [
+                floats("logits", "texts", "wanted", vocabulary),
+                *(floats(f"next_{name}", *room) for name in cache),
+            ],
             self.constants,
         )
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]

@@ -208,3 +208,21 @@ class Llama(nn.Module):
         for number, block in enumerate(self.blocks):
             x = block(x, positions, None if cache is None else cache.layers[number])
         return F.linear(self.norm(x), self.embedding.weight)
+
+
+class LlamaStep(nn.Module):
+    """What becomes the graph: the cache is an input and an output, and few places' logits are wanted."""
+
+    def __init__(self, llama: Llama) -> None:
+        super().__init__()
+        self.llama = llama
+
+    def forward(self, tokens: Tensor, read: Tensor, places: Tensor, *kept: Tensor) -> tuple[Tensor, ...]:
+        """Logits [B, P, V] at the places [B, P] of tokens [B, T], and the cache, layer by layer.
+
+        `kept` are keys and values [B, G, S, K] of each layer, `read` [B] says how many tokens they hold.
+        """
+        after = tuple(tensor.clone() for tensor in kept)
+        logits = self.llama(tokens, Cache(read, tuple(zip(after[::2], after[1::2], strict=True))))
+        rows = torch.arange(len(tokens), device=tokens.device)[:, None]
+        return logits[rows, places], *after

@@ -31,15 +31,19 @@ def orthogonalise(matrix: Tensor, steps: int = STEPS) -> Tensor:
     wide = wide / (wide.norm() + EPSILON)
     for _ in range(steps):
         square = wide @ wide.T
-        wide = first * wide + (third * square + fifth * square @ square) @ wide
+        square = torch.addmm(square, square, square, beta=third, alpha=fifth)
+        wide = torch.addmm(wide, square, wide, beta=first)
     return wide.T if tall else wide
 
 
 def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
-    """The matrices and kernels of a network, but for embeddings and the last affine layer's."""
-    layers = list(module.modules())
-    affine = [layer.weight for layer in layers if isinstance(layer, nn.Linear)]
-    outer = {*affine[-1:], *(layer.weight for layer in layers if isinstance(layer, nn.Embedding))}
+    """The matrices and kernels of a network, but for embeddings and an affine layer that comes last.
+
+    A norm comes last where the embedding serves as output: the affine layers are all hidden then.
+    """
+    layers = [layer for layer in module.modules() if any(True for _ in layer.parameters(recurse=False))]
+    outer = {layer.weight for layer in layers if isinstance(layer, nn.Embedding)}
+    outer |= {layer.weight for layer in layers[-1:] if isinstance(layer, nn.Linear)}
     return [parameter for parameter in module.parameters() if parameter.dim() > 1 and parameter not in outer]
 
 

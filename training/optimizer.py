@@ -27,7 +27,8 @@ class Optimizer:
     betas: tuple[float, float] = (0.9, 0.999)
     """Shares of the mean gradient and of its mean square that are kept (adam, adamw, and muon's adamw)."""
     weight_decay: float = 0.0
-    """L2 penalty; decoupled from the gradient in adamw and muon."""
+    """L2 penalty; in adamw and muon decoupled from the gradient (Loshchilov & Hutter 2017, arXiv:1711.05101),
+    and on matrices alone: biases and the scales of norms are few, and have no reason to be small."""
     other_learning_rate: float = 3e-3
     """Of what muon leaves to adamw: vectors, embeddings and the last affine layer."""
     schedule: Literal["constant", "cosine", "inverse-square-root"] = "constant"
@@ -60,6 +61,8 @@ class Optimizer:
             groups.append({"params": matrices, "orthogonal": True})
             own.update(matrices)
         groups.append({"params": [p for p in module.parameters() if p not in own]})
+        if self.weight_decay and self.name in ("adamw", "muon"):
+            groups = [part for group in groups for part in _decayed_and_not(group)]
         optimizer = self._rule(groups)
         rise = self.warmup * steps
 
@@ -95,3 +98,11 @@ class Optimizer:
                 return torch.optim.AdamW(groups, rate, betas, weight_decay=decay, fused=True)
             case "muon":
                 return Muon(groups, rate, self.other_learning_rate, self.momentum, betas, decay)
+
+
+def _decayed_and_not(group: dict[str, Any]) -> list[dict[str, Any]]:
+    """A group's matrices, and its vectors, which are to keep their size."""
+    matrices = [parameter for parameter in group["params"] if parameter.dim() > 1]
+    vectors = [parameter for parameter in group["params"] if parameter.dim() <= 1]
+    parts = [{**group, "params": matrices}, {**group, "params": vectors, "weight_decay": 0.0}]
+    return [part for part in parts if part["params"]]

@@ -5,6 +5,7 @@ The loop knows nothing of losses, an objective nothing of epochs, a model nothin
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -81,20 +82,24 @@ class Objective(ABC):
 
 
 def clipped_update(
-    objective: Objective, fabric: Fabric, forward: nn.Module, loss: Tensor, clip: float
+    objective: Objective, fabric: Fabric, forward: nn.Module, losses: Iterable[Tensor], clip: float
 ) -> Tensors:
     """A step of the one optimiser along a gradient no longer than `clip`; the loss and the gradient's norm.
 
+    `losses` add up to the loss: what one of them keeps for its gradient is gone before the next is computed.
     `forward` is the network as Fabric set it up.
     """
     (optimizer,), (schedule,) = objective.optimizers, objective.schedules
     optimizer.zero_grad()
-    fabric.backward(loss)
+    parts = []
+    for loss in losses:
+        fabric.backward(loss)
+        parts.append(loss.detach())
     norm = fabric.clip_gradients(forward, optimizer, max_norm=clip)
     assert isinstance(norm, Tensor)
     optimizer.step()
     schedule.step()
-    return {"loss": loss.detach(), "gradient_norm": norm.detach()}
+    return {"loss": torch.stack(parts).sum(), "gradient_norm": norm.detach()}
 
 
 def exportable(network: nn.Module, *after: nn.Module) -> nn.Module:

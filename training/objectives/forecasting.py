@@ -41,7 +41,7 @@ class Forecast(Objective):
         super().__init__(network, (rule,), (schedule,))
 
     def step(self, batch: Tensors) -> Tensors:
-        return clipped_update(self, self.fabric, self.forward, self._loss(batch), self.clip)
+        return clipped_update(self, self.fabric, self.forward, [self._loss(batch)], self.clip)
 
     def validate(self, batch: Tensors) -> Tensors:
         return {"loss": self._loss(batch)}

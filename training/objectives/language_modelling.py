@@ -3,6 +3,8 @@
 Shape legend: B batch, T time, V vocabulary.
 """
 
+from collections.abc import Iterator
+
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -11,8 +13,11 @@ from torch.nn import functional as F  # noqa: N812
 from training.export import as_run
 from training.objectives.base import Exhibits, Objective, Tensors, clipped_update, exportable
 from training.optimizer import Optimizer
+from zoo.models.llama import Llama, LlamaStep
 from zoo.tasks.language_modelling import SAMPLE, STREAMS, LanguageModelling
 from zoo.tasks.memory import RecurrentState
+
+VALIDATED = 64  # rows at a time: logits [B, T, V] of more would fill the memory
 
 
 class NextToken(Objective):
@@ -35,7 +40,7 @@ class NextToken(Objective):
         super().__init__(model, (rule,), (schedule,))
 
     def step(self, batch: Tensors) -> Tensors:
-        return clipped_update(self, self.fabric, self.forward, self._loss(batch), self.clip)
+        return clipped_update(self, self.fabric, self.forward, [self._loss(batch)], self.clip)
 
     def validate(self, batch: Tensors) -> Tensors:
         """As `LanguageModelling.evaluate`: rows that follow one another are read as one, in STREAMS parts."""
@@ -65,6 +70,51 @@ class NextToken(Objective):
         memory = self.task.memory
         assert isinstance(memory, RecurrentState)
         return next(self.network.parameters()).new_zeros(texts, *memory.shape)
+
+
+class NextTokenInContext(Objective):
+    """Minimises the cross entropy of the next tokens [B, T], each given those before it in its row."""
+
+    def __init__(
+        self,
+        model: Llama,
+        task: LanguageModelling,
+        optimizer: Optimizer,
+        fabric: Fabric,
+        steps: int,
+        clip: float,
+        accumulate: int,
+    ) -> None:
+        """A step's rows are read in `accumulate` parts; gradients longer than `clip` are shortened to it."""
+        self.model, self.task, self.clip, self.accumulate = model, task, clip, accumulate
+        rule, schedule = optimizer.build(model, steps)
+        self.forward, rule = fabric.setup(model, rule)
+        self.fabric = fabric
+        super().__init__(model, (rule,), (schedule,))
+
+    def step(self, batch: Tensors) -> Tensors:
+        rows = -(-len(batch["target"]) // self.accumulate)
+        return clipped_update(self, self.fabric, self.forward, self._losses(batch, rows), self.clip)
+
+    def validate(self, batch: Tensors) -> Tensors:
+        return {"loss": torch.stack(list(self._losses(batch, VALIDATED))).sum()}
+
+    def export_module(self) -> nn.Module:
+        model = exportable(self.model)
+        assert isinstance(model, Llama)
+        return LlamaStep(model).eval()
+
+    def exhibits(self) -> Exhibits:
+        """A text that the model writes."""
+        most = SAMPLE.max_tokens if self.task.places is None else self.task.places - 1
+        asked = SAMPLE.model_copy(update={"max_tokens": min(SAMPLE.max_tokens, most)})
+        return {"sample": self.task.answer(as_run(self.export_module(), self.task), asked)["text"]}
+
+    def _losses(self, batch: Tensors, rows: int) -> Iterator[Tensor]:
+        """Of so many rows at a time, what they add to the mean of the batch; each computed when asked for."""
+        parts = (torch.split(batch[name], rows) for name in ("tokens", "target"))
+        for tokens, target in zip(*parts, strict=True):
+            yield _surprise(self.forward(tokens), target) * (len(target) / len(batch["target"]))
 
 
 def _surprise(logits: Tensor, target: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class NextTargetToken(Objective):
         loss = self._loss(batch, self.label_smoothing)
         both = torch.cat([tokens.flatten() for tokens in batch.values()])
         padding = (both == PADDING).float().mean()
-        return {**clipped_update(self, self.fabric, self.forward, loss, self.clip), "padding": padding}
+        return {**clipped_update(self, self.fabric, self.forward, [loss], self.clip), "padding": padding}
 
     def validate(self, batch: Tensors) -> Tensors:
         """Nats a target token."""

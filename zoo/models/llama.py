@@ -1,11 +1,11 @@
-"""A decoder that writes: each token's vector, mixed layer by layer with those before it, gives the next token.
+"""A decoder that writes: each token's vector, mixed layer by layer with those before it, gives the next one.
 
 Source: Touvron et al. (2023), "LLaMA: Open and Efficient Foundation Language Models", arXiv:2302.13971, with
-its parts: Zhang & Sennrich (2019), "Root Mean Square Layer Normalization", arXiv:1910.07467; Su et al. (2021),
-"RoFormer: Enhanced Transformer with Rotary Position Embedding", arXiv:2104.09864; Ainslie et al. (2023),
-"GQA: Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints", arXiv:2305.13245;
-Shazeer (2020), "GLU Variants Improve Transformer", arXiv:2002.05202; Press & Wolf (2017), "Using the Output
-Embedding to Improve Language Models", arXiv:1608.05859.
+its parts: Zhang & Sennrich (2019), "Root Mean Square Layer Normalization", arXiv:1910.07467; Su et al.
+(2021), "RoFormer: Enhanced Transformer with Rotary Position Embedding", arXiv:2104.09864; Ainslie et al.
+(2023), "GQA: Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints",
+arXiv:2305.13245; Shazeer (2020), "GLU Variants Improve Transformer", arXiv:2002.05202; Press & Wolf (2017),
+"Using the Output Embedding to Improve Language Models", arXiv:1608.05859.
 Deviations: dropout, for small texts; a pair of numbers that is rotated together lies half a head apart.
 
 Shape legend: B batch, T tokens that are read, S places of the cache, D width, H heads, G heads of keys and
@@ -79,29 +79,42 @@ class Cache:
         return cls(torch.zeros(batch, dtype=torch.int64), layers)
 
 
-class RMSNorm(nn.Module):
-    """Divides each vector [..., D] by its root mean square, and scales each number."""
-
-    def __init__(self, width: int, epsilon: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.epsilon = epsilon
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + self.epsilon) * self.weight
-
-
 def angles(places: int, width: int, base: float) -> Tensor:
     """float32 [S, K / 2]: how far each pair of numbers of a head is turned at each place."""
     frequencies = base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     return (torch.arange(places, dtype=torch.float64)[:, None] * frequencies).float()
 
 
-def rotate(x: Tensor, turned: Tensor) -> Tensor:
-    """Turns the pairs of [B, H, T, K] by angles [B, T, K / 2]: products of two depend on their distance alone."""
-    sine, cosine = turned.sin()[:, None], turned.cos()[:, None]  # [B, 1, T, K / 2]
-    one, other = x.chunk(2, dim=-1)
-    return torch.cat([one * cosine - other * sine, other * cosine + one * sine], dim=-1)
+@dataclass(frozen=True)
+class Positions:
+    """Where the tokens stand that are read: what is the same for all layers."""
+
+    cosine: Tensor
+    """[T, K] or [B, 1, T, K]."""
+    sine: Tensor
+    """The same, negative for the first number of each pair."""
+    places: Tensor | None = None
+    """int64 [B, T]; none where texts are read from their beginning, without a cache."""
+    seen: Tensor | None = None
+    """bool [B, 1, T, S]: the places of the cache that each token looks at."""
+
+    @classmethod
+    def of(cls, config: LlamaConfig, tokens: Tensor, cache: Cache | None) -> Self:
+        """Of tokens [B, T]."""
+        length = tokens.shape[1]
+        longest = length if cache is None else cache.layers[0][0].shape[2]
+        turned = angles(longest, config.head_width, config.rotary_base).to(tokens.device)  # [S, K / 2]
+        places = seen = None
+        if cache is not None:
+            places = cache.read[:, None] + torch.arange(length, device=tokens.device)
+            seen = torch.arange(longest, device=tokens.device) <= places[:, None, :, None]
+            turned = turned[places][:, None]  # [B, 1, T, K / 2]
+        cosine, sine = turned.cos(), turned.sin()
+        return cls(torch.cat([cosine, cosine], dim=-1), torch.cat([-sine, sine], dim=-1), places, seen)
+
+    def rotate(self, x: Tensor) -> Tensor:
+        """Turns the pairs of [B, H, T, K]: products of two then depend on their distance alone."""
+        return x * self.cosine + x.roll(x.shape[-1] // 2, dims=-1) * self.sine
 
 
 class Attention(nn.Module):
@@ -116,26 +129,25 @@ class Attention(nn.Module):
         self.value = nn.Linear(config.width, inner, bias=False)
         self.output = nn.Linear(config.width, config.width, bias=False)
 
-    def forward(
-        self, x: Tensor, turned: Tensor, past: tuple[Tensor, Tensor] | None, places: Tensor | None
-    ) -> Tensor:
-        """`turned` [B, T, K / 2]; the past's [B, G, S, K] get what is read at `places` [B, T]."""
-        queries = rotate(self._heads(self.query(x), self.config.heads), turned)
-        keys = rotate(self._heads(self.key(x), self.config.key_value_heads), turned)
-        values = self._heads(self.value(x), self.config.key_value_heads)
-        seen = None
-        if past is not None and places is not None:
-            index = places[:, None, :, None].expand_as(keys)
+    def forward(self, x: Tensor, positions: Positions, past: tuple[Tensor, Tensor] | None) -> Tensor:
+        """The past's [B, G, S, K] take up what is read."""
+        queries = positions.rotate(self._heads(self.query(x)))
+        keys = positions.rotate(self._heads(self.key(x)))
+        values = self._heads(self.value(x))
+        if past is not None and positions.places is not None:
+            index = positions.places[:, None, :, None].expand_as(keys)
             keys, values = past[0].scatter_(2, index, keys), past[1].scatter_(2, index, values)
-            seen = torch.arange(keys.shape[2], device=x.device) <= places[:, None, :, None]  # [B, 1, T, S]
         mixed = F.scaled_dot_product_attention(
-            queries, keys, values, seen, is_causal=seen is None, enable_gqa=True
+            queries, keys, values, positions.seen, is_causal=past is None, enable_gqa=True
         )
         attended: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
         return attended
 
-    def _heads(self, x: Tensor, heads: int) -> Tensor:
-        return x.unflatten(2, (heads, -1)).transpose(1, 2)  # [B, T, H K] -> [B, H, T, K]
+    def _heads(self, x: Tensor) -> Tensor:
+        batch, length, _ = x.shape
+        return x.view(batch, length, -1, self.config.head_width).transpose(
+            1, 2
+        )  # [B, T, H K] -> [B, H, T, K]
 
 
 class FeedForward(nn.Module):
@@ -157,16 +169,14 @@ class Block(nn.Module):
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(config.width, config.epsilon)
+        self.attention_norm = nn.RMSNorm(config.width, config.epsilon)
         self.attention = Attention(config)
-        self.feed_forward_norm = RMSNorm(config.width, config.epsilon)
+        self.feed_forward_norm = nn.RMSNorm(config.width, config.epsilon)
         self.feed_forward = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(
-        self, x: Tensor, turned: Tensor, past: tuple[Tensor, Tensor] | None, places: Tensor | None
-    ) -> Tensor:
-        x = x + self.dropout(self.attention(self.attention_norm(x), turned, past, places))
+    def forward(self, x: Tensor, positions: Positions, past: tuple[Tensor, Tensor] | None) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x), positions, past))
         added: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
         return added
 
@@ -180,7 +190,7 @@ class Llama(nn.Module):
         self.embedding = nn.Embedding(vocabulary, config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.norm = RMSNorm(config.width, config.epsilon)
+        self.norm = nn.RMSNorm(config.width, config.epsilon)
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
                 # What 2 x layers matrices add up to keeps its size (Radford et al. 2019, GPT-2, section 2.3).
@@ -189,14 +199,30 @@ class Llama(nn.Module):
                 nn.init.normal_(parameter, std=EMBEDDING_DEVIATION * scale)
 
     def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
-        """Of texts from their beginning, or that go on where a cache ends; the cache takes up what is read."""
-        batch, length = tokens.shape
-        begun = tokens.new_zeros(batch) if cache is None else cache.read
-        places = begun[:, None] + torch.arange(length, device=tokens.device)  # [B, T]
-        longest = length if cache is None else cache.layers[0][0].shape[2]
-        table = angles(longest, self.config.head_width, self.config.rotary_base).to(self.embedding.weight)
+        """Of texts from their beginning, or that go on where a cache ends.
+
+        The cache takes up keys and values; its `read` is the caller's to raise.
+        """
+        positions = Positions.of(self.config, tokens, cache)
         x = self.dropout(self.embedding(tokens))
         for number, block in enumerate(self.blocks):
-            past = None if cache is None else cache.layers[number]
-            x = block(x, table[places], past, None if cache is None else places)
+            x = block(x, positions, None if cache is None else cache.layers[number])
         return F.linear(self.norm(x), self.embedding.weight)
+
+
+class LlamaStep(nn.Module):
+    """What becomes the graph: the cache is an input and an output, and few places' logits are wanted."""
+
+    def __init__(self, llama: Llama) -> None:
+        super().__init__()
+        self.llama = llama
+
+    def forward(self, tokens: Tensor, read: Tensor, places: Tensor, *kept: Tensor) -> tuple[Tensor, ...]:
+        """Logits [B, P, V] at the places [B, P] of tokens [B, T], and the cache, layer by layer.
+
+        `kept` are keys and values [B, G, S, K] of each layer, `read` [B] says how many tokens they hold.
+        """
+        after = tuple(tensor.clone() for tensor in kept)
+        logits = self.llama(tokens, Cache(read, tuple(zip(after[::2], after[1::2], strict=True))))
+        rows = torch.arange(len(tokens), device=tokens.device)[:, None]
+        return logits[rows, places], *after

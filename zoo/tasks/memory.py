@@ -44,7 +44,7 @@ class Memory(BaseModel, ABC):
 
     @abstractmethod
     def example(self, tokens: Tokens) -> Arrays:
-        """Inputs of the graph that go on with a text, the same at every call."""
+        """Inputs of the graph that begin with these tokens."""
 
 
 class RecurrentState(Memory):
@@ -108,14 +108,8 @@ class KeyValueCache(Memory):
         return outputs["logits"] if whole else outputs["logits"][:, 0], after
 
     def example(self, tokens: Tokens) -> Arrays:
-        """Each row has read another number of tokens, which noise stands for."""
         texts, length = tokens.shape
-        held = self.start(texts, 4 * length)
-        random = np.random.default_rng(0)
-        for name in self.names:
-            held[name] = random.standard_normal(held[name].shape, np.float32)
-        held["read"] = np.arange(texts) % (length + 1)
-        return {"tokens": tokens, "places": np.repeat(LAST, texts, axis=0), **held}
+        return {"tokens": tokens, "places": np.repeat(LAST, texts, axis=0), **self.start(texts, 4 * length)}
 
 
 AnyMemory = Annotated[RecurrentState | KeyValueCache, Field(discriminator="kind")]

@@ -1,0 +1,107 @@
+"""A Llama-style decoder, on texts."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from lightning_fabric import Fabric
+from torch import nn
+
+from training.datasets import Data, text_file
+from training.objectives.base import Objective
+from training.objectives.language_modelling import NextTokenInContext
+from training.optimizer import Optimizer
+from training.recipe import Recipe
+from zoo.errors import ZooError
+from zoo.models.llama import Llama, LlamaConfig
+from zoo.tasks import Task
+from zoo.tasks.language_modelling import LanguageModelling
+from zoo.tasks.memory import KeyValueCache
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlamaRecipe(Recipe):
+    """A decoder with rotary positions and gated layers (Touvron et al. 2023)."""
+
+    validation_share: float = 0.05
+    """Share of the training split, its end, held out for validation, where the data set has no such split."""
+    model: LlamaConfig = LlamaConfig()
+    optimizer: Optimizer = Optimizer()
+    vocabulary: int = 0
+    """Tokens of a byte-pair encoding; 0 makes each character a token."""
+    context: int = 64
+    """Tokens that training reads at once."""
+    accumulate: int = 1
+    """Parts in which a step's examples are read one after the other, each in its share of the memory, for one
+    update."""
+    clip: float = 1.0
+    """Largest norm of the gradient: longer ones are shortened to it."""
+
+    architecture: ClassVar[str] = "llama"
+    paper: ClassVar[str] = "Touvron et al. 2023"
+    kinds: ClassVar[tuple[str, ...]] = ("language_modelling",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.accumulate < 1:
+            raise ZooError(f"accumulate must be at least 1, not {self.accumulate}")
+        if self.clip <= 0:
+            raise ZooError(f"clip must be above 0, not {self.clip}")
+
+    @property
+    def dataset_name(self) -> str:
+        return text_file.dataset_name(self.dataset)
+
+    def load_data(self) -> Data:
+        data = text_file.load_text(self.dataset)
+        if data.kind not in self.kinds:
+            return data  # of which no task can be fitted
+        data = text_file.hold_out_end(data, self.validation_share)
+        return replace(data, schema=replace(data.schema, vocabulary=self.vocabulary))
+
+    def fit_task(self, data: Data) -> Task:
+        task, model = super().fit_task(data), self.model
+        memory = KeyValueCache(layers=model.layers, heads=model.key_value_heads, width=model.head_width)
+        return task.model_copy(update={"context": self.context, "memory": memory, "places": self.context})
+
+    def build_model(self, task: Task) -> nn.Module:
+        assert isinstance(task, LanguageModelling)
+        return Llama(self.model, task.vocabulary)
+
+    def build_objective(self, model: nn.Module, task: Task, fabric: Fabric, steps: int) -> Objective:
+        assert isinstance(model, Llama)
+        assert isinstance(task, LanguageModelling)
+        return NextTokenInContext(model, task, self.optimizer, fabric, steps, self.clip, self.accumulate)
+
+
+# From 0.03 to 0.06 the rate hardly matters.
+MUON = Optimizer(
+    "muon",
+    0.04,
+    momentum=0.9,
+    betas=(0.9, 0.95),
+    weight_decay=1e-2,
+    other_learning_rate=1e-2,
+    schedule="cosine",
+    warmup=0.05,
+)
+TEXT_RECIPE = LlamaRecipe(
+    dataset="text:PATH",
+    epochs=4,
+    batch_size=16,
+    precision="auto",
+    model=LlamaConfig(layers=4, width=256, heads=4, key_value_heads=4, dropout=0.15),
+    optimizer=MUON,
+    context=256,
+)
+RECIPES = (
+    LlamaRecipe(
+        dataset="python-topics",
+        epochs=2,
+        batch_size=8,
+        threads=1,
+        model=LlamaConfig(layers=4, width=128, heads=4, key_value_heads=2),
+        optimizer=MUON,
+        context=256,
+    ),
+)
+LONG_RECIPES = (replace(TEXT_RECIPE, dataset="tiny-shakespeare"),)

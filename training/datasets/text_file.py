@@ -66,8 +66,13 @@ def split_text(name: str, source: str, text: str, test_share: float = TEST_SHARE
 def hold_out_end(data: Data, share: float) -> Data:
     """The data with the last `share` of the training split as validation split.
 
-    Data sets that have a validation split of their own keep it; a share of 0 leaves none.
+    Data sets that have a validation split of their own keep it; a share of 0 leaves none. `InvalidInput` of
+    conversations.
     """
+    if "text" not in data.train:
+        raise InvalidInput(
+            f"{data.name} holds conversations and no text; learn it with zoo train smollm2 --dataset {data.name}"
+        )
     if data.validation is not None or share == 0:
         return data
     kept, held = _split(data.train["text"], share)

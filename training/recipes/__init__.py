@@ -3,7 +3,8 @@
 A file `linear_regression.py` here holds `RECIPES`: the architecture's recipe for each data set it is
 tried on, the quickest first; `LONG_RECIPES`, where some take a quarter of an hour or more on a core; and, for
 anybody's data, `CSV_RECIPE` where tables are its data, `FOLDER_RECIPE` where images are and no other recipe
-will do, `TEXT_RECIPE` where texts are, and `TSV_RECIPE` where pairs of texts are.
+will do, `TEXT_RECIPE` where texts are, `TSV_RECIPE` where pairs of texts are, and `CHAT_RECIPE` where
+conversations are.
 """
 
 import importlib
@@ -15,7 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from training import datasets
-from training.datasets import csv_file, image_folder, pairs, text_file
+from training.datasets import chat_pairs, csv_file, image_folder, pairs, text_file
 from training.recipe import Recipe
 from zoo.errors import NotFound, ZooError
 
@@ -41,7 +42,7 @@ def recipe_for(architecture: str, dataset: str | None = None) -> Recipe:
     """The recipe to start from: the data set's own, or another one turned to that data set, without its bar.
 
     The other one is the module's `CSV_RECIPE` for a csv: data set, its `TEXT_RECIPE` for a text: one, its
-    `TSV_RECIPE` for a tsv: one; its `FOLDER_RECIPE`, or else its quickest for images, for an images: one; and
+    `TSV_RECIPE` for a tsv: one, its `CHAT_RECIPE` for a chat: one; its `FOLDER_RECIPE`, or else its quickest for images, for an images: one; and
     the quickest otherwise.
     """
     known = recipes(architecture)
@@ -57,6 +58,8 @@ def recipe_for(architecture: str, dataset: str | None = None) -> Recipe:
         other = getattr(module, "TEXT_RECIPE", quickest)
     elif dataset.startswith(pairs.PREFIX):
         other = getattr(module, "TSV_RECIPE", quickest)
+    elif dataset.startswith(chat_pairs.PREFIX):
+        other = getattr(module, "CHAT_RECIPE", quickest)
     elif dataset.startswith(image_folder.PREFIX):
         other = getattr(module, "FOLDER_RECIPE", None) or _quickest_for_images(architecture)
     return replace(other, dataset=dataset, bar=None)

@@ -16,8 +16,8 @@ class Chat(BaseModel):
     template: str
     """In Jinja's language, as the model's makers wrote it."""
     ends: tuple[str, ...]
-    """Tokens with which a turn or a text ends."""
+    """Tokens with which a turn or a text ends; the first is the one that the template writes."""
 
-    def render(self, messages: Sequence[dict[str, Any]]) -> str:
-        """The conversation, up to where the answer begins; `InvalidInput` where the template refuses it."""
-        return render(self.template, messages)
+    def render(self, messages: Sequence[dict[str, Any]], *, asks: bool = True) -> str:
+        """The conversation; where it `asks`, up to where the answer begins. `InvalidInput` if refused."""
+        return render(self.template, messages, add_generation_prompt=asks)

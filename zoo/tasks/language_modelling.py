@@ -18,6 +18,7 @@ from zoo.errors import InvalidInput
 from zoo.tasks.base import Arrays, Axis, Request, Response, Run, Schema, Signature, Task
 from zoo.tasks.baseline import distribution
 from zoo.tasks.chat import Chat
+from zoo.tasks.conversations import CONVERSATIONS, UNSAID, conversation_examples, lengths
 from zoo.tasks.memory import AnyMemory, KeyValueCache, Logits, RecurrentState, Tokens
 from zoo.tasks.sampling import Sampling
 from zoo.tasks.stopping import StopSearch
@@ -37,6 +38,7 @@ MAX_NEW_TOKENS = 4096
 MAX_STOPS, MAX_STOP = 16, 256  # strings, and characters of one
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
 STREAMS = 16  # parts of a text that are read side by side to measure a model on it
+MOST_LOGITS = 1 << 26  # in one run, of a quarter of a gigabyte
 OPENING = 64  # characters of the training text's beginning, which serve as an example
 TRANSCRIPTS, PROMPT, WRITTEN = 100, 32, 32  # greedy continuations that must be torch's own; tokens of each
 
@@ -171,8 +173,13 @@ class LanguageModelling(Task):
     def examples(self, split: Arrays) -> Arrays:
         """`tokens` [N, T] and `target` [N, T], the tokens that follow each, of texts that follow one another.
 
-        What is left over at the end is left out. `InvalidInput` where the text is too short for one.
+        What is left over at the end is left out. Of conversations see `conversation_examples`.
+        `InvalidInput` where the text is too short for one.
         """
+        if CONVERSATIONS in split:
+            if self.chat is None:
+                raise InvalidInput("the data set holds conversations, which this model does not")
+            return conversation_examples(split, self.chat, self.codec, self.context)
         tokens = self.tokens(_text_of(split))
         rows = (len(tokens) - 1) // self.context
         if rows == 0:
@@ -268,14 +275,11 @@ class LanguageModelling(Task):
         """`loss` in nats a token.
 
         With a state, texts that follow one another are read as one, in STREAMS parts; with a cache each row
-        is read alone.
+        is read alone. Of conversations it is that of the answers.
         """
         tokens, target = split["tokens"], split["target"]
         if isinstance(self.memory, KeyValueCache):
-            nats = sum(
-                _surprise(self._read_whole(run, tokens[i : i + STREAMS]), target[i : i + STREAMS])
-                for i in range(0, len(tokens), STREAMS)
-            )
+            nats = self._surprise_of_rows(run, tokens, target)
         else:
             tokens, target = _side_by_side(tokens), _side_by_side(target)
             held, nats = self.memory.start(len(tokens), 0), 0.0
@@ -283,13 +287,17 @@ class LanguageModelling(Task):
                 part = slice(begin, begin + READ_AT_ONCE)
                 logits, held = self.memory.read(run, tokens[:, part], held, whole=True)
                 nats += _surprise(logits, target[:, part])
-        loss = nats / target.size
-        characters = sum(len(self.text(row)) for row in target)
+        loss = nats / np.count_nonzero(target != UNSAID)
+        characters = sum(len(self.text(row[row != UNSAID])) for row in target)
         return {
             "bits_per_character": nats / math.log(2) / characters,
             "loss": loss,
             "perplexity": math.exp(loss),
         }
+
+    def lengths(self, split: Arrays) -> Tokens | None:
+        """Of conversations; rows of a text have one length."""
+        return lengths(split["target"]) if (split["target"] == UNSAID).any() else None
 
     def transcripts(self, run: Run, split: Arrays) -> Tokens:
         """Greedy continuations of the first tokens of rows from all over the split."""
@@ -303,7 +311,10 @@ class LanguageModelling(Task):
         return np.concatenate(written, axis=1)
 
     def baseline(self, train: Arrays) -> dict[str, Any]:
-        return {TOKEN: distribution(train["tokens"].ravel())}
+        tokens, lengths = train["tokens"], self.lengths(train)
+        if lengths is None:
+            return {TOKEN: distribution(tokens.ravel())}
+        return {TOKEN: distribution(tokens[np.arange(tokens.shape[1]) < lengths[:, None]])}
 
     def observed_names(self) -> tuple[str, ...]:
         return (TOKEN,)
@@ -319,9 +330,16 @@ class LanguageModelling(Task):
         """[T] of a text."""
         return np.array(self.codec.encode(text, add_special_tokens=False).ids, np.int64)
 
-    def _read_whole(self, run: Run, tokens: Tokens) -> Logits:
-        """Logits [N, T, V] of texts from their beginning."""
-        return self.memory.read(run, tokens, self.memory.start(*tokens.shape), whole=True)[0]
+    def _surprise_of_rows(self, run: Run, tokens: Tokens, target: Tokens) -> float:
+        """Nats in target tokens [N, T] of texts that are read from their beginning."""
+        nats = 0.0
+        rows = max(1, min(STREAMS, MOST_LOGITS // (tokens.shape[1] * self.vocabulary)))
+        for begin in range(0, len(tokens), rows):
+            part = target[begin : begin + rows]
+            read = tokens[begin : begin + rows, : lengths(part).max()]
+            logits, _ = self.memory.read(run, read, self.memory.start(*read.shape), whole=True)
+            nats += _surprise(logits, part[:, : read.shape[1]])
+        return nats
 
 
 def _text_of(split: Arrays) -> str:
@@ -335,9 +353,15 @@ def _side_by_side(rows: Tokens) -> Tokens:
     return rows[: streams * each].reshape(streams, each * rows.shape[1])
 
 
-def _surprise(logits: NDArray[np.float32], target: Tokens) -> float:
+def _surprise(logits: Logits, target: Tokens) -> float:
     """Nats in all of target tokens [N, T] under logits [N, T, V]."""
-    exact = logits.astype(np.float64)
-    largest = exact.max(axis=2, keepdims=True)
-    total = np.log(np.exp(exact - largest).sum(axis=2)) + largest[..., 0]
-    return float((total - np.take_along_axis(exact, target[..., None], axis=2)[..., 0]).sum())
+    return sum(map(_surprise_of_row, logits, target))
+
+
+def _surprise_of_row(logits: Logits, target: Tokens) -> float:
+    """Nats in target tokens [T] under logits [T, V]: one row at a time is float64."""
+    said = target != UNSAID
+    exact = logits[said].astype(np.float64)
+    largest = exact.max(axis=1, keepdims=True)
+    total = np.log(np.exp(exact - largest).sum(axis=1)) + largest[:, 0]
+    return float((total - np.take_along_axis(exact, target[said, None], axis=1)[:, 0]).sum())

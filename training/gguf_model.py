@@ -1,0 +1,155 @@
+"""A Llama and its tokenizer from a GGUF file, the format of llama.cpp.
+
+The file's numbers are what its weights were rounded to, mostly 4 bits; here they are float32 again. llama.cpp
+turns neighbouring numbers of a head's queries and keys together, our `Llama` those half a head apart, so its
+order of rows is undone.
+
+Shape legend: D width, H heads, K width of a head, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from zoo.errors import InvalidInput
+from zoo.models.llama import LlamaConfig
+
+# llama.cpp's names for the network's parts and for a block's, and ours.
+NETWORK = {"token_embd": "embedding", "output_norm": "norm"}
+BLOCK = {
+    "attn_norm": "attention_norm",
+    "attn_q": "attention.query",
+    "attn_k": "attention.key",
+    "attn_v": "attention.value",
+    "attn_output": "attention.output",
+    "ffn_norm": "feed_forward_norm",
+    "ffn_gate": "feed_forward.gate",
+    "ffn_up": "feed_forward.up",
+    "ffn_down": "feed_forward.down",
+}
+TEXT_ENDS = ("<|endoftext|>",)  # what is between the texts that models of this kind were trained on
+CONTROL = 3  # GGUF's type of tokens that no text has
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """What a file says of a language model."""
+
+    config: LlamaConfig
+    weights: dict[str, NDArray[np.float32]]
+    """By parameter of `Llama`."""
+    tokenizer: Tokenizer
+    chat_template: str
+    """In Jinja's language."""
+    ends: tuple[str, ...]
+    """Tokens that end a turn, as the template has it, and a text."""
+    context: int
+    """Tokens that the model was trained to read at most."""
+
+
+def read(path: Path) -> ImportedModel:
+    """The model in a file; `InvalidInput` where it is no GGUF file, or holds another kind of model."""
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(path)
+    except ValueError as error:
+        raise InvalidInput(f"{path.name} is no GGUF file: {error}") from error
+    fields = {name: field.contents() for name, field in reader.fields.items()}
+    try:
+        config = _config(fields)
+        return ImportedModel(
+            config=config,
+            weights=_weights(reader.tensors, config),
+            tokenizer=_tokenizer(fields),
+            chat_template=fields["tokenizer.chat_template"],
+            ends=_ends(fields),
+            context=fields["llama.context_length"],
+        )
+    except KeyError as error:
+        raise InvalidInput(
+            f"{path.name} has no {error}, which a chat model of the Llama family needs"
+        ) from error
+
+
+def _ends(fields: dict[str, Any]) -> tuple[str, ...]:
+    tokens = fields["tokenizer.ggml.tokens"]
+    end = tokens[fields["tokenizer.ggml.eos_token_id"]]
+    return tuple(dict.fromkeys([end, *(token for token in TEXT_ENDS if token in tokens)]))
+
+
+def _config(fields: dict[str, Any]) -> LlamaConfig:
+    if (architecture := fields["general.architecture"]) != "llama":
+        raise InvalidInput(f"the file holds a model of the architecture {architecture!r}; only llama is read")
+    if scaled := [name for name in fields if name.startswith("llama.rope.scaling")]:
+        raise InvalidInput(f"the model's positions are scaled ({', '.join(scaled)}), which Llama does not do")
+    return LlamaConfig(
+        layers=fields["llama.block_count"],
+        width=fields["llama.embedding_length"],
+        heads=fields["llama.attention.head_count"],
+        key_value_heads=fields["llama.attention.head_count_kv"],
+        hidden=fields["llama.feed_forward_length"],
+        rotary_base=_shortest(fields["llama.rope.freq_base"]),
+        epsilon=_shortest(fields["llama.attention.layer_norm_rms_epsilon"]),
+    )
+
+
+def _shortest(value: float) -> float:
+    """The number of fewest digits that the file's float32 stands for."""
+    return float(str(np.float32(value)))
+
+
+def _weights(tensors: Any, config: LlamaConfig) -> dict[str, NDArray[np.float32]]:
+    from gguf import dequantize
+
+    weights = {}
+    for tensor in tensors:
+        name, weight = _renamed(tensor.name), dequantize(tensor.data, tensor.tensor_type)
+        if name.endswith("query.weight"):
+            weight = halves_apart(weight, config.heads)
+        elif name.endswith("key.weight"):
+            weight = halves_apart(weight, config.key_value_heads)
+        weights[name] = np.array(weight, np.float32)  # a copy, where it was a part of the mapped file
+    return weights
+
+
+def halves_apart(weight: NDArray[Any], heads: int) -> NDArray[Any]:
+    """Rows [H K] of neighbouring pairs in the order in which the halves of a pair lie K / 2 apart."""
+    pairs = weight.reshape(heads, -1, 2, *weight.shape[1:])  # [H, K / 2, 2, D]
+    return pairs.swapaxes(1, 2).reshape(weight.shape)
+
+
+def _renamed(name: str) -> str:
+    """llama.cpp's name of a tensor as our parameter's."""
+    match name.split("."):
+        case ["blk", number, part, "weight"] if part in BLOCK:
+            return f"blocks.{number}.{BLOCK[part]}.weight"
+        case [part, "weight"] if part in NETWORK:
+            return f"{NETWORK[part]}.weight"
+    raise InvalidInput(f"the file holds a tensor {name}, which Llama has not")
+
+
+def _tokenizer(fields: dict[str, Any]) -> Tokenizer:
+    """Byte-pair encoding after digits were parted one by one, and the rest as in GPT-2 (Radford et al. 2019).
+
+    The vocabulary may lack bytes that were not in what it was made from; such bytes leave no token.
+    """
+    kind = fields["tokenizer.ggml.model"], fields["tokenizer.ggml.pre"]
+    if kind != ("gpt2", "smollm"):
+        raise InvalidInput(f"the file's tokenizer is {' / '.join(kind)}; only gpt2 / smollm is read")
+    tokens = fields["tokenizer.ggml.tokens"]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    kinds = fields["tokenizer.ggml.token_type"]
+    control = [token for token, kind in zip(tokens, kinds, strict=True) if kind == CONTROL]
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
+    return tokenizer

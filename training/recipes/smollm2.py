@@ -1,0 +1,162 @@
+"""SmolLM2, which others have trained: as it is, and adapted to conversations or texts."""
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from training import smollm2
+from training.datasets import Data, chat_pairs, python_topics, text_file
+from training.export import as_run
+from training.gguf_model import ImportedModel
+from training.low_rank import LowRank, additions
+from training.objectives.adaptation import Adaptation, answers
+from training.objectives.base import Objective
+from training.optimizer import Optimizer
+from training.recipe import Recipe
+from training.report import Report, Trained
+from zoo.models.llama import Llama, LlamaStep
+from zoo.tasks import Arrays, Task
+from zoo.tasks.chat import Chat
+from zoo.tasks.conversations import CONVERSATIONS
+from zoo.tasks.language_modelling import OPENING, LanguageModelling
+from zoo.tasks.memory import KeyValueCache
+
+GENERAL_ROWS, GENERAL_CONTEXT = 16, 256  # of the text that shows what adaptation costs elsewhere
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmolLM2Recipe(Recipe):
+    """SmolLM2-135M-Instruct (Ben Allal et al. 2025) as it was published or, given epochs, adapted by LoRA."""
+
+    epochs: int = 0
+    """Passes over the training split; 0 takes the weights as they are."""
+    batch_size: int = 16
+    validation_share: float = 0.05
+    """Share of the training split held out for validation, where the data set has no such split."""
+    context: int = 256
+    """Tokens that training and measuring read at once."""
+    low_rank: LowRank = LowRank()
+    optimizer: Optimizer = Optimizer("adamw", 1e-3, schedule="cosine", warmup=0.1)
+    clip: float = 1.0
+    """Largest norm of the gradient: longer ones are shortened to it."""
+
+    architecture: ClassVar[str] = "smollm2"
+    paper: ClassVar[str] = "Ben Allal et al. 2025"
+    kinds: ClassVar[tuple[str, ...]] = ("language_modelling",)
+    least_epochs: ClassVar[int] = 0
+
+    @property
+    def dataset_name(self) -> str:
+        if self.dataset.startswith(chat_pairs.PREFIX):
+            return chat_pairs.dataset_name(self.dataset)
+        return text_file.dataset_name(self.dataset)
+
+    @cached_property
+    def imported(self) -> ImportedModel:
+        """The published model."""
+        return smollm2.load()
+
+    def load_data(self) -> Data:
+        chats = self.dataset.startswith(chat_pairs.PREFIX)
+        data = (chat_pairs.load_conversations if chats else text_file.load_text)(self.dataset)
+        if data.kind not in self.kinds:
+            return data  # of which no task can be fitted
+        held = chat_pairs.hold_out_conversations if CONVERSATIONS in data.train else text_file.hold_out_end
+        return held(data, self.validation_share)
+
+    def fit_task(self, data: Data) -> Task:
+        self.check_kind(data)
+        model, config = self.imported, self.imported.config
+        memory = KeyValueCache(layers=config.layers, heads=config.key_value_heads, width=config.head_width)
+        return LanguageModelling(
+            tokenizer=model.tokenizer.to_str(),
+            opening=_opening(data),
+            context=self.context,
+            memory=memory,
+            places=model.context,
+            chat=Chat(template=model.chat_template, ends=model.ends),
+        )
+
+    def build_model(self, task: Task) -> nn.Module:
+        model = self.published()
+        if self.epochs:
+            self.low_rank.adapt(model)
+        return model
+
+    def published(self) -> Llama:
+        """The published weights."""
+        with torch.device("meta"):  # no numbers are drawn that are then replaced
+            model = Llama(self.imported.config, self.imported.tokenizer.get_vocab_size())
+        weights = {name: torch.from_numpy(weight) for name, weight in self.imported.weights.items()}
+        model.load_state_dict(weights, assign=True)
+        return model
+
+    def build_objective(self, model: nn.Module, task: Task, fabric: Fabric, steps: int) -> Objective:
+        assert isinstance(model, Llama)
+        assert isinstance(task, LanguageModelling)
+        return Adaptation(model, task, self.optimizer, fabric, max(1, steps), self.clip)
+
+    def kept_weights(self, model: nn.Module) -> dict[str, Tensor]:
+        """The additions; everything else is in the published file."""
+        return additions(model) if self.epochs else {}
+
+    def report(self, trained: Trained) -> Report:
+        """What it answers; of an adapted model also what it was before, here and on a text of another kind."""
+        assert isinstance(trained.task, LanguageModelling)
+        reported = super().report(trained) if self.epochs else Report()
+        said = answers(trained.module, trained.task).splitlines()
+        reported.sections += ["## What it answers", "", *(f"    {line}" for line in said), ""]
+        if self.epochs:
+            self._compare(trained, trained.task, reported)
+        return reported
+
+    def _compare(self, trained: Trained, task: LanguageModelling, reported: Report) -> None:
+        before = as_run(LlamaStep(self.published()).eval(), task)
+        general = _general_examples(task)
+        reported.metrics |= {
+            "perplexity_before": task.evaluate(before, trained.data.test)["perplexity"],
+            "general_perplexity": task.evaluate(trained.run, general)["perplexity"],
+            "general_perplexity_before": task.evaluate(before, general)["perplexity"],
+        }
+        with torch.device("meta"):
+            model = Llama(self.imported.config, task.vocabulary)
+            self.low_rank.adapt(model)
+        added = sum(tensor.numel() for tensor in additions(model).values())
+        rows = [f"| {name} | {value:.6g} |" for name, value in reported.metrics.items()]
+        reported.sections += [
+            "## What adaptation changed",
+            "",
+            f"{added:,} numbers ({4 * added / 1e6:.1f} MB) were learned and added to those of {smollm2.NAME}; "
+            f"`general` is {python_topics.NAME}, of which no word was read.",
+            "",
+            "| metric | value |",
+            "|---|---|",
+            *rows,
+            "",
+        ]
+
+
+def _general_examples(task: LanguageModelling) -> Arrays:
+    """Rows of a text that every Python carries."""
+    rows = task.model_copy(update={"context": GENERAL_CONTEXT}).examples(python_topics.load().test)
+    return {name: array[:GENERAL_ROWS] for name, array in rows.items()}
+
+
+def _opening(data: Data) -> str:
+    """How the training text, or the first conversation, begins."""
+    if CONVERSATIONS not in data.train:
+        return data.train["text"].tobytes().decode()[:OPENING]
+    line = data.train[CONVERSATIONS].tobytes().decode().partition("\n")[0]
+    return str(json.loads(line)["messages"][0]["content"])[:OPENING]
+
+
+IMPORT = SmolLM2Recipe(dataset="python-topics", validation_share=0.0)
+CHAT_RECIPE = SmolLM2Recipe(dataset="chat:PATH", epochs=3)
+TEXT_RECIPE = SmolLM2Recipe(dataset="text:PATH", epochs=1)
+RECIPES = ()
+LONG_RECIPES = (IMPORT, replace(CHAT_RECIPE, dataset="chatterbot"))

@@ -4,8 +4,8 @@ One-shot kinds (rows, images, windows of series) take the plain route: `torch.on
 named batch axis, and a named time axis where there is one. Recurrent layers become ONNX's own operators
 (see `zoo.layers.recurrence`): the exporter would write an Elman layer out for one length. A recurrent
 language model has its state as an input and an output of the graph, so that the next token costs one step
-however long the text before it is; the same graph reads a prompt in one run. Kinds with several graphs will
-add their routes here, each with its reason.
+however long the text before it is; the same graph reads a prompt in one run. A decoder's graph is built node
+by node, see `training.llama_graph`: exported, it would copy its whole cache for every token.
 """
 
 import copy
@@ -22,9 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from training import llama_graph
 from zoo.errors import ExportError
+from zoo.models.llama import Llama, LlamaStep
 from zoo.tasks import Arrays, Run, Task
 from zoo.tasks.base import Signature
+from zoo.tasks.language_modelling import LanguageModelling
 
 OPSET = 20  # every operator the zoo needs, and still read by ONNX Runtime 1.17 and browsers
 LONGEST = 1 << 20  # of an axis
@@ -64,9 +67,21 @@ def export(module: nn.Module, task: Task) -> dict[str, bytes]:
 
     Of a kind with several graphs the module is a `ModuleDict` of theirs.
     """
+    if isinstance(module, LlamaStep):
+        return {"model": _decoder(module.llama, task)}
     return {
         signature.name: _export(_part(module, signature), task, signature) for signature in task.signatures()
     }
+
+
+def _decoder(llama: Llama, task: Task) -> bytes:
+    assert isinstance(task, LanguageModelling)
+    assert task.places is not None
+    weights = {name: weight.numpy() for name, weight in llama.state_dict().items()}
+    try:
+        return llama_graph.build(llama.config, weights, "fp32", task.places)
+    except ValueError as error:
+        raise ExportError(f"the decoder has no graph: {error}") from error
 
 
 def _part(module: nn.Module, signature: Signature) -> nn.Module:

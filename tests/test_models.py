@@ -18,6 +18,7 @@ from zoo.models.gan import GAN, GANConfig
 from zoo.models.gru import GRU, GRUCell, GRUConfig
 from zoo.models.lenet5 import LeNet5, LeNet5Config
 from zoo.models.linear_regression import LinearRegression, LinearRegressionConfig
+from zoo.models.llama import Llama, LlamaConfig
 from zoo.models.lstm import LSTM, LSTMCell, LSTMConfig
 from zoo.models.mlp import ACTIVATIONS, MLP, MLPConfig
 from zoo.models.perceptron import Perceptron, PerceptronConfig
@@ -36,12 +37,13 @@ class Row:
     label: Tensor | None = None
     """Second input of a model that is told the class of each of its three inputs."""
     vocabulary: int | None = None
-    """Of a model whose two inputs are tokens, of the given shape both."""
+    """Of a model whose inputs are tokens, all of the given shape."""
+    texts: int = 2
+    """Those inputs."""
 
     def inputs(self, rows: int = 3) -> tuple[Tensor, ...]:
         if self.vocabulary is not None:
-            source, target = torch.randint(1, self.vocabulary, (2, rows, *self.input_shape[1:]))
-            return source, target
+            return torch.randint(1, self.vocabulary, (self.texts, rows, *self.input_shape[1:])).unbind()
         first = torch.rand(rows, *self.input_shape[1:])
         return (first,) if self.label is None else (first, self.label[:rows])
 
@@ -78,6 +80,15 @@ MODELS = {
         (3, 5, 11),
         1_624,
         vocabulary=11,
+    ),
+    "llama": Row(
+        LlamaConfig,
+        lambda: Llama(LlamaConfig(layers=1, width=8, heads=2, key_value_heads=1), 11),
+        (3, 5),
+        (3, 5, 11),
+        1_072,
+        vocabulary=11,
+        texts=1,
     ),
     "rnn": Row(RNNConfig, lambda: RNN(RNNConfig(width=8), 4), (3, 7, 4), (3, 7, 8), 112),
     "lstm": Row(LSTMConfig, lambda: LSTM(LSTMConfig(width=8), 4), (3, 7, 4), (3, 7, 8), 448),

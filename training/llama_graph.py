@@ -138,6 +138,7 @@ class _LlamaGraph:
             num_heads=config.heads,
             kv_num_heads=config.key_value_heads,
             do_rotary=1,
+            local_window_size=config.window or -1,
         )[0]
 
     def feed_forward(self, block: str, x: str) -> str:

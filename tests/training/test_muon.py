@@ -6,6 +6,7 @@ from torch import nn
 
 from training.muon import Muon, hidden_matrices, orthogonalise
 from training.optimizer import Optimizer
+from zoo.models.llama import Llama, LlamaConfig
 from zoo.models.vgg16 import VGG16, VGG16Config
 
 
@@ -77,6 +78,14 @@ def test_vectors_embeddings_and_the_last_layer_are_not_orthogonal() -> None:
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     chosen = {names[id(parameter)] for parameter in hidden_matrices(network)}
     assert chosen == {"recurrent.weight_ih_l0", "recurrent.weight_hh_l0"}
+
+
+def test_where_the_embedding_is_the_output_all_layers_are_hidden() -> None:
+    model = Llama(LlamaConfig(layers=2), 5)
+    embedding, *matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+    assert embedding is model.embedding.weight
+    assert {*map(id, hidden_matrices(model))} == {*map(id, matrices)}
+    assert len(matrices) == 2 * 7
 
 
 def test_a_part_with_its_own_rate_keeps_it() -> None:

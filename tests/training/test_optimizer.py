@@ -51,6 +51,23 @@ def test_weight_decay_is_l2_in_sgd_and_decoupled_in_adamw() -> None:
     assert step(Optimizer("adam", RATE, weight_decay=0.5)) == pytest.approx(1 - RATE, abs=1e-6)
 
 
+@pytest.mark.parametrize("name", ["adamw", "muon", "sgd"])
+@pytest.mark.parametrize("own_rate", [False, True])
+def test_decoupled_decay_is_of_matrices_alone(name: str, own_rate: bool) -> None:
+    """With gradients of 0 nothing else happens. The L2 penalty of sgd is one of all parameters."""
+    network = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.Linear(2, 1))
+    for parameter in network.parameters():
+        nn.init.ones_(parameter)
+        parameter.grad = torch.zeros_like(parameter)
+    setting = Optimizer(name, RATE, weight_decay=0.5, other_learning_rate=RATE)  # type: ignore[arg-type]
+    rule, _ = setting.build(network, 10, ((network[0], RATE),) if own_rate else ())
+    rule.step()
+    decayed = 1 - RATE * 0.5
+    for parameter in network.parameters():
+        expected = decayed if parameter.dim() == 2 or name == "sgd" else 1.0
+        torch.testing.assert_close(parameter, torch.full_like(parameter, expected))
+
+
 def test_inverse_square_root_falls_from_the_peak_where_the_warm_up_ends() -> None:
     schedule = "inverse-square-root"
     rule, scheduler = Optimizer("sgd", RATE, schedule=schedule, warmup=0.25).build(nn.Linear(1, 1), 16)

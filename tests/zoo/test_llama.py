@@ -2,12 +2,22 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from zoo.models.llama import Attention, Cache, FeedForward, Llama, LlamaConfig, Positions, angles
+from zoo.models.llama import (
+    Attention,
+    Cache,
+    FeedForward,
+    Llama,
+    LlamaConfig,
+    LlamaStep,
+    Positions,
+    angles,
+)
 
 VOCABULARY, PLACES = 23, 12
 CONFIG = LlamaConfig(layers=2, width=32, heads=4, key_value_heads=2, hidden=40, rotary_base=100.0)
@@ -20,9 +30,12 @@ def _seed() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=[4, 2, 1], ids=["multi-head", "grouped", "multi-query"])
+@pytest.fixture(
+    params=[{"key_value_heads": 4}, {"key_value_heads": 2}, {"key_value_heads": 1}, {"window": 3}],
+    ids=["multi-head", "grouped", "multi-query", "window"],
+)
 def model(request: pytest.FixtureRequest) -> Llama:
-    return stirred(Llama(LlamaConfig(**vars(CONFIG) | {"key_value_heads": request.param}), VOCABULARY))
+    return stirred(Llama(replace(CONFIG, **request.param), VOCABULARY))
 
 
 def stirred(module: Llama) -> Llama:
@@ -58,7 +71,7 @@ def turned(x: Tensor, place: int) -> Tensor:
 
 
 def attended(x: Tensor, attention: Attention) -> Tensor:
-    """[T, D]: each head of queries asks the keys of its group, no later than its own place."""
+    """[T, D]: each head of queries asks the keys of its group, no later than its own place, in the window."""
     config = attention.config
     size, shared = config.head_width, config.heads // config.key_value_heads
     result = []
@@ -68,8 +81,9 @@ def attended(x: Tensor, attention: Attention) -> Tensor:
             own = slice(head * size, (head + 1) * size)
             group = slice(head // shared * size, (head // shared + 1) * size)
             query = turned(attention.query.weight[own] @ x[place], place)
-            keys = [turned(attention.key.weight[group] @ x[past], past) for past in range(place + 1)]
-            values = [attention.value.weight[group] @ x[past] for past in range(place + 1)]
+            seen = range(max(0, place + 1 - config.window) if config.window else 0, place + 1)
+            keys = [turned(attention.key.weight[group] @ x[past], past) for past in seen]
+            values = [attention.value.weight[group] @ x[past] for past in seen]
             scores = torch.stack([query @ key / math.sqrt(size) for key in keys]).exp()
             heads.append(sum(s / scores.sum() * v for s, v in zip(scores, values, strict=True)))
         result.append(attention.output.weight @ torch.cat(heads))
@@ -125,7 +139,7 @@ def test_far_places_are_turned_exactly() -> None:
 def test_attention_is_the_papers(model: Llama) -> None:
     attention = model.blocks[0].attention
     x = torch.randn(2, 7, CONFIG.width)
-    mixed = attention(x, Positions.of(CONFIG, tokens(2, 7), None), None)
+    mixed = attention(x, Positions.of(model.config, tokens(2, 7), None), None)
     torch.testing.assert_close(mixed, torch.stack([attended(row, attention) for row in x]))
 
 
@@ -177,7 +191,7 @@ def test_it_begins_near_chance() -> None:
 
 
 def test_dropout_is_for_training_alone() -> None:
-    model = Llama(LlamaConfig(**vars(CONFIG) | {"dropout": 0.5}), VOCABULARY)
+    model = Llama(replace(CONFIG, dropout=0.5), VOCABULARY)
     text = tokens(1, 5)
     assert not torch.equal(model(text), model(text))
     assert torch.equal(model.eval()(text), model(text))
@@ -193,6 +207,15 @@ def test_no_token_sees_what_comes_after(model: Llama) -> None:
     before, after = model(text), model(changed)
     torch.testing.assert_close(before[:, :5], after[:, :5])
     assert (before[:, 5:] - after[:, 5:]).abs().amax(dim=2).min() > 1e-3, "and all that follow see it"
+
+
+def test_a_layer_sees_no_further_than_its_window() -> None:
+    model = stirred(Llama(replace(CONFIG, layers=1, window=3), VOCABULARY))
+    text = tokens(1, 9)
+    changed = text.clone()
+    changed[0, 2] = (text[0, 2] + 1) % VOCABULARY
+    differences = (model(text) - model(changed)).abs().amax(dim=2)[0]
+    assert [difference > 1e-3 for difference in differences.tolist()] == [2 <= n < 5 for n in range(9)]
 
 
 @pytest.mark.parametrize("chunks", [[1] * 9, [4, 5], [3, 1, 4, 1], [9]])
@@ -229,3 +252,16 @@ def test_what_lies_behind_a_row_does_not_matter(model: Llama) -> None:
         keys.normal_(std=10)
         values.normal_(std=10)
     assert torch.equal(model(text, soiled), model(text, clean))
+
+
+@torch.no_grad()
+def test_a_step_gives_the_logits_asked_for_and_leaves_its_inputs_alone(model: Llama) -> None:
+    texts, cache = tokens(2, 7), Cache.empty(model.config, 2, PLACES)
+    kept = [tensor for layer in cache.layers for tensor in layer]
+    step, wanted = LlamaStep(model), torch.tensor([[3, 0], [2, 2]])
+    logits, *after = step(texts[:, :4], cache.read, wanted, *kept)
+    whole = model(texts)
+    torch.testing.assert_close(logits, whole[torch.arange(2)[:, None], wanted], rtol=1e-4, atol=1e-4)
+    assert all(not tensor.any() for tensor in kept)
+    logits, *_ = step(texts[:, 4:], cache.read + 4, torch.tensor([[2], [2]]), *after)
+    torch.testing.assert_close(logits, whole[:, -1:], rtol=1e-4, atol=1e-4)

@@ -17,6 +17,8 @@ from zoo.tasks import Task
 from zoo.tasks.language_modelling import LanguageModelling
 from zoo.tasks.memory import KeyValueCache
 
+HEAD_MULTIPLE = 16  # what the graph's attention needs
+
 
 @dataclass(frozen=True, kw_only=True)
 class LlamaRecipe(Recipe):
@@ -29,7 +31,9 @@ class LlamaRecipe(Recipe):
     vocabulary: int = 0
     """Tokens of a byte-pair encoding; 0 makes each character a token."""
     context: int = 64
-    """Tokens that training reads at once."""
+    """Tokens that training reads at once, and the model's window where it has none of its own."""
+    places: int = 2048
+    """Tokens that a text may have at most, prompt and all."""
     accumulate: int = 1
     """Parts in which a step's examples are read one after the other, each in its share of the memory, for one
     update."""
@@ -46,6 +50,11 @@ class LlamaRecipe(Recipe):
             raise ZooError(f"accumulate must be at least 1, not {self.accumulate}")
         if self.clip <= 0:
             raise ZooError(f"clip must be above 0, not {self.clip}")
+        if self.model.head_width % HEAD_MULTIPLE:
+            raise ZooError(
+                f"heads must be a multiple of {HEAD_MULTIPLE} wide, not {self.model.head_width}: "
+                "choose another --model.width or number of --model.heads"
+            )
 
     @property
     def dataset_name(self) -> str:
@@ -61,11 +70,11 @@ class LlamaRecipe(Recipe):
     def fit_task(self, data: Data) -> Task:
         task, model = super().fit_task(data), self.model
         memory = KeyValueCache(layers=model.layers, heads=model.key_value_heads, width=model.head_width)
-        return task.model_copy(update={"context": self.context, "memory": memory, "places": self.context})
+        return task.model_copy(update={"context": self.context, "memory": memory, "places": self.places})
 
     def build_model(self, task: Task) -> nn.Module:
         assert isinstance(task, LanguageModelling)
-        return Llama(self.model, task.vocabulary)
+        return Llama(replace(self.model, window=self.model.window or self.context), task.vocabulary)
 
     def build_objective(self, model: nn.Module, task: Task, fabric: Fabric, steps: int) -> Objective:
         assert isinstance(model, Llama)

@@ -6,7 +6,8 @@ its parts: Zhang & Sennrich (2019), "Root Mean Square Layer Normalization", arXi
 (2023), "GQA: Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints",
 arXiv:2305.13245; Shazeer (2020), "GLU Variants Improve Transformer", arXiv:2002.05202; Press & Wolf (2017),
 "Using the Output Embedding to Improve Language Models", arXiv:1608.05859.
-Deviations: dropout, for small texts; a pair of numbers that is rotated together lies half a head apart.
+Deviations: dropout, for small texts; a window, as in Jiang et al. (2023), "Mistral 7B", arXiv:2310.06825; a
+pair of numbers that is rotated together lies half a head apart.
 
 Shape legend: B batch, T tokens that are read, S places of the cache, D width, H heads, G heads of keys and
 values, K width of a head, F hidden width, V vocabulary.
@@ -40,6 +41,9 @@ class LlamaConfig:
     """Longest wavelength of the positions, in units of 2 π places."""
     epsilon: float = 1e-5
     """Keeps the normalisation of a vector of zeros finite."""
+    window: int = 0
+    """Tokens that each token sees, itself the last of them; 0 for all that there are. With a window texts can
+    be longer than those of the training."""
     dropout: float = 0.0
     """Share of what each layer adds, and of the embedding, silenced while training."""
 
@@ -93,10 +97,10 @@ class Positions:
     """[T, K] or [B, 1, T, K]."""
     sine: Tensor
     """The same, negative for the first number of each pair."""
-    places: Tensor | None = None
-    """int64 [B, T]; none where texts are read from their beginning, without a cache."""
-    seen: Tensor | None = None
-    """bool [B, 1, T, S]: the places of the cache that each token looks at."""
+    places: Tensor
+    """int64 [T] or [B, T]."""
+    seen: Tensor | None
+    """bool [T, S] or [B, 1, T, S]: what each token looks at; none for all up to itself, without a cache."""
 
     @classmethod
     def of(cls, config: LlamaConfig, tokens: Tensor, cache: Cache | None) -> Self:
@@ -104,11 +108,14 @@ class Positions:
         length = tokens.shape[1]
         longest = length if cache is None else cache.layers[0][0].shape[2]
         turned = angles(longest, config.head_width, config.rotary_base).to(tokens.device)  # [S, K / 2]
-        places = seen = None
+        places, seen = torch.arange(length, device=tokens.device), None
         if cache is not None:
-            places = cache.read[:, None] + torch.arange(length, device=tokens.device)
-            seen = torch.arange(longest, device=tokens.device) <= places[:, None, :, None]
+            places = cache.read[:, None] + places
             turned = turned[places][:, None]  # [B, 1, T, K / 2]
+        if cache is not None or 0 < config.window < length:
+            past = torch.arange(longest, device=tokens.device)
+            distance = (places if cache is None else places[:, None])[..., None] - past
+            seen = (distance >= 0) & (distance < (config.window or longest))
         cosine, sine = turned.cos(), turned.sin()
         return cls(torch.cat([cosine, cosine], dim=-1), torch.cat([-sine, sine], dim=-1), places, seen)
 
@@ -134,11 +141,11 @@ class Attention(nn.Module):
         queries = positions.rotate(self._heads(self.query(x)))
         keys = positions.rotate(self._heads(self.key(x)))
         values = self._heads(self.value(x))
-        if past is not None and positions.places is not None:
+        if past is not None:
             index = positions.places[:, None, :, None].expand_as(keys)
             keys, values = past[0].scatter_(2, index, keys), past[1].scatter_(2, index, values)
         mixed = F.scaled_dot_product_attention(
-            queries, keys, values, positions.seen, is_causal=past is None, enable_gqa=True
+            queries, keys, values, positions.seen, is_causal=positions.seen is None, enable_gqa=True
         )
         attended: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
         return attended

@@ -14,7 +14,8 @@ PACKAGES = ("zoo", "training", "serving")
 SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TORCH = {"torch", "torchvision", "lightning_fabric", "training", "zoo.models", "zoo.layers"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "core", "manager", "managers"}
-BASE = {"jinja2", "numpy", "pydantic", "onnxruntime", "PIL", "tokenizers", "zoo"}  # what a model needs to answer
+# What a model needs to answer.
+BASE = {"jinja2", "numpy", "pydantic", "onnxruntime", "PIL", "tokenizers", "zoo"}
 MLFLOW = {
     "training/store.py",
     "training/text_model.py",  # which MLflow runs

@@ -1,16 +1,14 @@
 """Low-rank adaptation: a trained network learns something else by a small addition to some of its matrices.
 
-Source: Hu et al. (2021), "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685. The addition to
-a weight W is `up @ down`, scaled by alpha / rank; W stays as it is. `up` begins with zeros, so that training
-begins with the network as it was, and afterwards the addition is added up into W: the network that answers is
-no slower. Deviation: `down` begins as an affine layer's weight does, as in the authors' code, and not with normal
-numbers.
+Source: Hu et al. (2021), "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685. What is added
+to a weight W is `up @ down`, scaled by alpha / rank, and W stays as it is. `up` begins with zeros, and so the
+network as it was; in the end the addition goes into W, so that the network that answers is no slower.
+Deviation: `down` begins as an affine layer's weight does, as in the authors' code, and not normally distributed.
 
 Shape legend: D inputs, E outputs, R rank.
 """
 
 import copy
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -38,7 +36,7 @@ class LowRank:
             raise ZooError(f"rank must be at least 1, not {self.rank}")
 
     def adapt(self, network: nn.Module) -> None:
-        """Freezes a network, and has its chosen layers learn an addition; `ZooError` names those there are."""
+        """Freezes a network but for what is added to the chosen layers; `ZooError` names those there are."""
         network.requires_grad_(False)
         found = {name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)}
         last = {name.rpartition(".")[2] for name in found}

@@ -1,8 +1,8 @@
 """ChatterBot's English corpus (Cox): 2,026 conversations of small talk, trivia and technical support.
 
-The PyPI package `chatterbot-corpus` 1.3.3 (BSD-3-Clause) carries them as YAML. Of each its first two lines are
-taken: in many of the longer ones what follows is not said in turn, but answers the first line in other words.
-Then 898 are left that differ.
+The PyPI package `chatterbot-corpus` 1.3.3 (BSD-3-Clause) carries them as YAML. Of each, the first two lines
+are taken: in many of the longer ones what follows is not said in turn, but answers the first line in other
+words. Then 898 are left that differ.
 """
 
 import zipfile

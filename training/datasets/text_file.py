@@ -71,7 +71,7 @@ def hold_out_end(data: Data, share: float) -> Data:
     """
     if "text" not in data.train:
         raise InvalidInput(
-            f"{data.name} holds conversations and no text; learn it with zoo train smollm2 --dataset {data.name}"
+            f"{data.name} holds conversations and no text; train smollm2 on it, which learns to hold them"
         )
     if data.validation is not None or share == 0:
         return data

@@ -1,4 +1,4 @@
-"""Low-rank adaptation of a decoder: the surprise at what is to be said, of a few parameters in a frozen network.
+"""Low-rank adaptation: the surprise of a decoder at what it is to say, by few parameters of it.
 
 Shape legend: B batch, T tokens, V vocabulary.
 """
@@ -44,11 +44,11 @@ class Adaptation(Objective):
     def step(self, batch: Tensors) -> Tensors:
         tokens, target = trimmed(batch["tokens"], batch["target"])
         loss = _surprise(self.forward(tokens), target) / (target != UNSAID).sum()
-        return clipped_update(self, self.fabric, self.forward, loss, self.clip)
+        return clipped_update(self, self.fabric, self.forward, [loss], self.clip)
 
     def validate(self, batch: Tensors) -> Tensors:
         """Nats a token."""
-        rows = zip(batch["tokens"].split(VALIDATED), batch["target"].split(VALIDATED), strict=True)
+        rows = zip(*(torch.split(batch[name], VALIDATED) for name in ("tokens", "target")), strict=True)
         parts = [trimmed(tokens, target) for tokens, target in rows]
         surprise = torch.stack([_surprise(self.forward(tokens), target) for tokens, target in parts]).sum()
         return {"loss": surprise / (batch["target"] != UNSAID).sum()}

@@ -52,8 +52,8 @@ def conversation_examples(split: Arrays, chat: Chat, codec: Tokenizer, most: int
 
 def lengths(target: Tokens) -> Tokens:
     """Tokens [N] of targets [N, T] up to the last that is to be said."""
-    after: Tokens = (target != UNSAID)[:, ::-1].argmax(axis=1)
-    return target.shape[1] - after
+    found: Tokens = target.shape[1] - (target != UNSAID)[:, ::-1].argmax(axis=1)
+    return found
 
 
 def _parts(messages: list[dict[str, str]], chat: Chat) -> Iterator[tuple[str, bool]]:

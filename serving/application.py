@@ -25,6 +25,7 @@ from serving.keys import ApiKeys
 from serving.measurements import Measurements
 from serving.on_demand import OnDemand
 from serving.problem import Problem, draining
+from serving.protocols.openai.protocol import OpenAIProtocol
 from serving.protocols.v2.protocol import V2Protocol
 from serving.protocols.zoo import ZooProtocol
 from serving.registry import Registry
@@ -63,6 +64,7 @@ class Application:
         self._v2 = V2Protocol(
             self._engine, self._catalogue, self._on_demand, self.measurements.statistics, settings.deadline
         )
+        self._openai = OpenAIProtocol(self._engine, self._catalogue, settings.deadline, settings.generations)
         self._drain = Drain(settings.drain, settings.deadline + SENDING_SECONDS)
         keys = settings.api_keys
         self._keys = None if keys is None else ApiKeys(keys.get_secret_value().split(","))
@@ -110,6 +112,8 @@ class Application:
             await exchange.pass_on(self._page)
         elif exchange.dialect == "v2":
             await self._v2(exchange)
+        elif exchange.dialect == "openai":
+            await self._openai(exchange)
         else:
             await self._zoo(exchange)
 

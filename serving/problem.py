@@ -21,13 +21,20 @@ class Problem(Exception):
     """A request that is not answered with 200."""
 
     def __init__(
-        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+        field: str | None = None,
     ) -> None:
+        """`field` is the request's that is wrong, where one is."""
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.headers: Mapping[str, str] = {} if headers is None else headers
+        self.field = field
 
 
 def problem_json(dialect: Dialect, problem: Problem, request_id: bytes) -> bytes:
@@ -37,7 +44,14 @@ def problem_json(dialect: Dialect, problem: Problem, request_id: bytes) -> bytes
         shape = {"error": problem.message}
     elif dialect == "openai":
         kind = "server_error" if problem.status >= 500 else "invalid_request_error"
-        shape = {"error": {"message": problem.message, "type": kind, "param": None, "code": problem.code}}
+        shape = {
+            "error": {
+                "message": problem.message,
+                "type": kind,
+                "param": problem.field,
+                "code": problem.code,
+            }
+        }
     else:
         shape = {"error": problem.message, "code": problem.code, "request_id": request_id.decode()}
     return orjson.dumps(shape)

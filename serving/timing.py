@@ -40,6 +40,13 @@ class Timing:
         finally:
             setattr(self, phase, getattr(self, phase) + time.monotonic_ns() - begun)
 
+    def include(self, part: "Timing") -> None:
+        """Adds what a part of the request took."""
+        self.queue += part.queue
+        self.compute += part.compute
+        for size, count in part.batches.items():
+            self.batches[size] = self.batches.get(size, 0) + count
+
     def counted(self, run: Run) -> Run:
         """The run, its executions counted."""
 

@@ -9,6 +9,10 @@ class InvalidInput(ZooError):
     """A request that is well formed but does not fit the model's task."""
 
 
+class TextTooLong(InvalidInput):
+    """A text of more tokens than a language model reads, those that it is to write among them."""
+
+
 class InputTooLarge(InvalidInput):
     """An input past a size limit, refused before the work that it would cost."""
 

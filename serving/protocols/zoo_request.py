@@ -110,6 +110,15 @@ def _invalid(error: ValidationError, given: Mapping[str, Any], operation: Operat
             return wrong_endpoint(name, served.task)
     if error.error_count() > COUNTLESS:
         return Problem(422, "invalid_request", f"{error.error_count()} fields do not fit the schema")
+    reports = reported(error)
+    shown = [f"{place}: {text}" if place else text for place, text in list(reports.items())[:REPORTED]]
+    if len(reports) > REPORTED:
+        shown.append(f"and {len(reports) - REPORTED} more")
+    return Problem(422, "invalid_request", "; ".join(shown))
+
+
+def reported(error: ValidationError) -> dict[str, str]:
+    """What is wrong, by the place in the request."""
     reports: dict[str, str] = {}
     details = error.errors(include_url=False, include_context=False, include_input=False)
     # Of a union's members one has the type that came, and says what is wrong with it.
@@ -119,10 +128,7 @@ def _invalid(error: ValidationError, given: Mapping[str, Any], operation: Operat
     insides = [place for place in reports if place.endswith("]") or "." in place]
     for place in [p for p in reports if any(i.startswith((f"{p}[", f"{p}.")) for i in insides)]:
         del reports[place]
-    shown = [f"{place}: {text}" if place else text for place, text in list(reports.items())[:REPORTED]]
-    if len(reports) > REPORTED:
-        shown.append(f"and {len(reports) - REPORTED} more")
-    return Problem(422, "invalid_request", "; ".join(shown))
+    return reports
 
 
 def wrong_endpoint(name: str, task: Task) -> Problem:

@@ -21,10 +21,12 @@ from zoo.tasks import (
     TabularRegression,
     Task,
 )
+from zoo.tasks.chat import Chat
 from zoo.tasks.forecasting import Forecasting
 from zoo.tasks.language_modelling import LanguageModelling
 from zoo.tasks.memory import RecurrentState
 from zoo.tasks.sequence_to_sequence import END, PADDING, SequenceToSequence
+from zoo.tasks.text_tokenizer import byte_pair_tokenizer
 from zoo.version import COPY_OF_MODEL, COPY_OF_VERSION, VersionRecord
 
 FEATURES = ("age", "mass")
@@ -225,13 +227,8 @@ LETTERS = "abcdefghij\n"
 """What the tiny language model writes, again and again."""
 
 
-def write_writer(directory: Path, name: str = "rnn-letters", slow: int = 1) -> Bundle:
-    """A model that expects each of LETTERS to be followed by the next; the larger `slow`, the slower."""
-    train = {"text": np.frombuffer(LETTERS.encode() * 20, np.uint8)}
-    task = LanguageModelling.fit(train, Schema())
-    ids = [task.codec.token_to_id(letter) for letter in LETTERS]
-    table = np.zeros((task.vocabulary, task.vocabulary), np.float32)
-    table[ids, np.roll(ids, -1)] = 4
+def table_graph(table: np.ndarray, slow: int = 1) -> bytes:
+    """`logits` = table[`tokens`], table [V, V]; the larger `slow`, the slower."""
     nodes = [
         helper.make_node("Gather", ["table", "tokens"], ["expected"]),
         # A product of two large matrices of zeros, which come from the state and so cannot be known before.
@@ -250,17 +247,53 @@ def write_writer(directory: Path, name: str = "rnn-letters", slow: int = 1) -> B
         "size": np.array([slow, slow]),
     }
     state: list[str | int] = ["batch", *RecurrentState().shape]
-    graph = _graph(
+    return _graph(
         nodes,
         constants,
         [
-            ("logits", TensorProto.FLOAT, ["batch", "time", task.vocabulary]),
+            ("logits", TensorProto.FLOAT, ["batch", "time", len(table)]),
             ("next_state", TensorProto.FLOAT, state),
         ],
         ("tokens", TensorProto.INT64, ["batch", "time"]),
         ("state", TensorProto.FLOAT, state),
     )
-    return _write(directory, name, task, graph, task.examples(train), 1.5)
+
+
+def write_writer(directory: Path, name: str = "rnn-letters", slow: int = 1) -> Bundle:
+    """A model that expects each of LETTERS to be followed by the next; the larger `slow`, the slower."""
+    train = {"text": np.frombuffer(LETTERS.encode() * 20, np.uint8)}
+    task = LanguageModelling.fit(train, Schema())
+    ids = [task.codec.token_to_id(letter) for letter in LETTERS]
+    table = np.zeros((task.vocabulary, task.vocabulary), np.float32)
+    table[ids, np.roll(ids, -1)] = 4
+    return _write(directory, name, task, table_graph(table, slow), task.examples(train), 1.5)
+
+
+REPLY = "abcd\N{LATIN SMALL LETTER E WITH ACUTE}fghij"
+"""What the tiny model that holds conversations answers."""
+ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
+TURN_ENDS = "<|end|>"
+TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
+    "{% endfor %}"
+    "{{ '<|assistant|>' }}"
+)
+
+
+def write_talker(directory: Path, name: str = "rnn-talk", slow: int = 1) -> Bundle:
+    """A model that answers REPLY in every conversation of 300 tokens at most, a byte a token."""
+    bytes_alone = byte_pair_tokenizer([], 256 + len(ROLES) + 1, (*ROLES, TURN_ENDS))
+    task = LanguageModelling(
+        tokenizer=bytes_alone.to_str(),
+        opening="abc",
+        places=300,
+        chat=Chat(template=TEMPLATE, ends=(TURN_ENDS,)),
+    )
+    ids = task.tokens(f"{ROLES[-1]}{REPLY}{TURN_ENDS}")
+    table = np.random.default_rng(6).normal(size=(task.vocabulary, task.vocabulary)).astype(np.float32)
+    table[ids[:-1], ids[1:]] = 12
+    return _write(directory, name, task, table_graph(table, slow), {"tokens": ids[None]}, 1.5)
 
 
 def copier_graphs(vocabulary: int) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tokenizers import Tokenizer
 
-from zoo.errors import InvalidInput
+from zoo.errors import InvalidInput, TextTooLong
 from zoo.tasks.base import Arrays, Axis, Request, Response, Run, Schema, Signature, Task
 from zoo.tasks.baseline import distribution
 from zoo.tasks.chat import Chat
@@ -28,6 +28,7 @@ from zoo.tasks.text_tokenizer import (
     byte_pair_tokenizer,
     character_tokenizer,
     observed_tokens,
+    token_bytes,
 )
 from zoo.tasks.writing import READ_AT_ONCE, Instructions, Writing, text
 
@@ -165,6 +166,11 @@ class LanguageModelling(Task):
         """The tokenizer itself."""
         return Tokenizer.from_str(self.tokenizer)
 
+    @cached_property
+    def token_bytes(self) -> tuple[bytes, ...]:
+        """What each token writes, as UTF-8: maybe a part of a letter."""
+        return token_bytes(self.codec)
+
     @property
     def vocabulary(self) -> int:
         """V."""
@@ -210,12 +216,12 @@ class LanguageModelling(Task):
         )
 
     def writing(self, run: Run, asked: Instructions) -> Writing:
-        """Begins a text; `InvalidInput` where it would be longer than the model can read."""
+        """Begins a text; `TextTooLong` where it would be longer than the model can read."""
         read, most = len(asked.prompt), self.places
         if most is None and read > MAX_PROMPT_TOKENS:
-            raise InvalidInput(f"prompt has {read} tokens; at most {MAX_PROMPT_TOKENS} are read")
+            raise TextTooLong(f"prompt has {read} tokens; at most {MAX_PROMPT_TOKENS} are read")
         if most is not None and read + asked.max_tokens > most:
-            raise InvalidInput(
+            raise TextTooLong(
                 f"prompt has {read} tokens, which with {asked.max_tokens} to be written (max_tokens) "
                 f"are more than the {most} that the model can read"
             )

@@ -69,8 +69,8 @@ class Sampling:
         self, logits: Floats, random: np.random.Generator, written: Mapping[int, int] | None = None
     ) -> int:
         """A token's number, of logits [V], which are changed; `written` says how often each token was."""
-        for token, value in self.bias.items():
-            logits[token] += value
+        if self.bias:
+            logits[list(self.bias)] += np.array(list(self.bias.values()), logits.dtype)
         if written and (self.presence_penalty or self.frequency_penalty):
             tokens, counts = np.array(list(written)), np.array(list(written.values()))
             logits[tokens] -= self.presence_penalty + self.frequency_penalty * counts

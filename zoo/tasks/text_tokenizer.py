@@ -50,6 +50,22 @@ def byte_pair_tokenizer(texts: Iterable[str], vocabulary: int, special: tuple[st
     return tokenizer
 
 
+def token_bytes(tokenizer: Tokenizer) -> tuple[bytes, ...]:
+    """What each token writes, as UTF-8, by its number; of byte pairs maybe a part of a letter."""
+    tokens = [tokenizer.id_to_token(number) or "" for number in range(tokenizer.get_vocab_size())]
+    if not isinstance(tokenizer.decoder, decoders.ByteLevel):
+        return tuple(token.encode() for token in tokens)
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    # A byte that is no visible letter of Latin-1 is written as one of those behind Latin-1.
+    written = {chr(byte): byte for byte in plain}
+    written |= {chr(0x100 + i): byte for i, byte in enumerate(sorted({*range(0x100)} - {*plain}))}
+    added = {number: token.content for number, token in tokenizer.get_added_tokens_decoder().items()}
+    return tuple(
+        added[number].encode() if number in added else bytes(written[letter] for letter in token)
+        for number, token in enumerate(tokens)
+    )
+
+
 def observed_tokens(tokens: NDArray[np.int64], padding: int | None = None) -> NDArray[np.float32]:
     """[N, OBSERVED_TOKENS] from all over each of the texts [N, T]; NaN where a text has no more.
 

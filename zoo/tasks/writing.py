@@ -7,8 +7,10 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
@@ -18,6 +20,16 @@ from zoo.tasks.sampling import Sampling
 from zoo.tasks.stopping import StopSearch
 
 READ_AT_ONCE = 256  # tokens of a prompt in one run
+
+
+class Constraint(Protocol):
+    """What one text may be, such as JSON."""
+
+    def allowed(self) -> NDArray[np.bool_]:
+        """[V]: which tokens may come next, those with which the text ends among them where it may end."""
+
+    def accept(self, token: int) -> bool:
+        """Whether the text is complete with the token that came, and nothing may follow."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,8 @@ class Instructions:
     """Tokens that are never written."""
     top_logprobs: int | None = None
     """How many of the likeliest tokens are noted beside each that was written; None notes nothing."""
+    constraint: Constraint | None = None
+    """Of this text alone: it remembers what was written."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,8 @@ class Noted:
     """How likely a token was that was written, before temperature and the like."""
 
     token: int
+    offset: int
+    """Letters of the text before it."""
     logprob: float
     top: list[tuple[int, float]]
     """The likeliest tokens there, and their logarithms of probability."""
@@ -129,6 +145,8 @@ class Writing(Generation):
         if asked.top_logprobs is not None:
             raw = logits.copy()
         logits[self._unwanted] = -np.inf
+        if asked.constraint is not None:
+            logits[~asked.constraint.allowed()] = -np.inf
         token = asked.sampling.choose(logits, self._random, self._counts)
         self.unread = np.array([token], np.int64)
         if token in asked.ends:
@@ -137,10 +155,12 @@ class Writing(Generation):
         progress.tokens.append(token)
         self._counts[token] += 1
         if asked.top_logprobs is not None:
-            progress.noted.append(_note(raw, token, asked.top_logprobs))
+            progress.noted.append(_note(raw, token, self._shown, asked.top_logprobs))
         piece = self._decoding.step(self._codec, token) or ""  # no letter of several bytes is cut
         self._shown += len(piece)
-        if len(progress.tokens) == asked.max_tokens:
+        if asked.constraint is not None and asked.constraint.accept(token):
+            progress.ended = progress.stopped = True
+        if progress.ended or len(progress.tokens) == asked.max_tokens:
             progress.ended = True
             piece += self._rest()
         certain = self._search.add(piece)
@@ -162,10 +182,10 @@ def text(codec: Tokenizer, tokens: Sequence[int]) -> str:
     return str(codec.decode(list(tokens), skip_special_tokens=False))
 
 
-def _note(logits: Logits, token: int, top: int) -> Noted:
+def _note(logits: Logits, token: int, offset: int, top: int) -> Noted:
     exact = logits.astype(np.float64)
     exact -= exact.max()
     exact -= np.log(np.exp(exact).sum())
     likeliest = np.argpartition(-exact, top)[:top] if top < len(exact) else np.arange(len(exact))
     likeliest = likeliest[np.argsort(-exact[likeliest], kind="stable")]
-    return Noted(token, float(exact[token]), [(int(one), float(exact[one])) for one in likeliest])
+    return Noted(token, offset, float(exact[token]), [(int(one), float(exact[one])) for one in likeliest])

@@ -1,0 +1,142 @@
+"""Completions: texts written side by side, and told as a whole or in events."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from functools import partial
+
+from serving.catalogue import Catalogue
+from serving.engine import ClientLeft, Engine
+from serving.event_stream import DONE, EventStream
+from serving.exchange import JSON, Exchange
+from serving.problem import Problem, problem_json
+from serving.protocols.openai.answer import Answer, ChatAnswer, CompletionAnswer, Json
+from serving.protocols.openai.choice import Choice
+from serving.protocols.openai.preparation import Prepared, prepare
+from serving.protocols.openai.problem import openai_problem_of
+from serving.protocols.openai.request import ChatRequest, CompletionRequest, parse
+from zoo.tasks.writing import Noted
+
+Tell = Callable[[Choice, str, bool], Awaitable[None]]
+"""Of a piece of a choice's text, and whether it is the last."""
+
+
+class Inference:
+    """Answers `/v1/completions` and `/v1/chat/completions`."""
+
+    def __init__(
+        self, engine: Engine, catalogue: Callable[[], Catalogue], deadline: float, generations: int
+    ) -> None:
+        """`deadline` is the longest in seconds; so many `generations` are written at a time, of all models."""
+        self._engine = engine
+        self._catalogue = catalogue
+        self._deadline = deadline
+        self._generations = generations
+
+    async def complete(self, exchange: Exchange) -> None:
+        """Texts to what comes after them."""
+        await self._answer(exchange, CompletionRequest, CompletionAnswer)
+
+    async def chat(self, exchange: Exchange) -> None:
+        """A conversation to its next message."""
+        await self._answer(exchange, ChatRequest, ChatAnswer)
+
+    async def _answer(
+        self,
+        exchange: Exchange,
+        kind: type[CompletionRequest] | type[ChatRequest],
+        form: type[Answer],
+    ) -> None:
+        if exchange.media_type != JSON:
+            raise Problem(415, "unsupported_media_type", "this path takes application/json")
+        catalogue = self._catalogue()
+        deadline = exchange.deadline(self._deadline)
+        body = await exchange.body(self._engine, deadline)
+        read: Callable[[], CompletionRequest | ChatRequest] = partial(parse, body, kind)
+        work = partial(prepare, read, catalogue, exchange, body, self._generations)
+        # To make tokens of a text takes far longer than to read it: sixteen kilobytes are 25 ms.
+        prepared = await self._engine.timed("decode", work, False, deadline, exchange.timing)
+        request = prepared.request
+        words = None if request.noted is None else prepared.task.token_bytes
+        answer = form(request.model, prepared.served, words)
+        if request.stream:
+            await self._stream(exchange, prepared, answer, deadline)
+        else:
+            await self._tell_whole(exchange, prepared, answer, deadline)
+
+    async def _tell_whole(
+        self, exchange: Exchange, prepared: Prepared, answer: Answer, deadline: float
+    ) -> None:
+        texts = [""] * len(prepared.choices)
+        noted: list[list[Noted]] = [[] for _ in prepared.choices]
+
+        async def tell(choice: Choice, piece: str, _ended: bool) -> None:
+            texts[choice.index] += piece
+            noted[choice.index] += choice.tell(piece)
+
+        await self._write(exchange, prepared, deadline, tell)
+        told = list(zip(prepared.choices, texts, noted, strict=True))
+        render = partial(answer.entire, told, _usage(prepared))
+        await exchange.answer(200, exchange.timing.measured("encode", render))
+
+    async def _stream(self, exchange: Exchange, prepared: Prepared, answer: Answer, deadline: float) -> None:
+        events = EventStream(exchange, prepared.served.lineage_headers)
+        options = prepared.request.stream_options
+        counted = options is not None and options.include_usage
+        one_at_a_time = asyncio.Lock()
+        begun: set[int] = set()
+
+        async def send(part: Json) -> None:
+            event = answer.event([part], usage=None) if counted else answer.event([part])
+            async with one_at_a_time:  # the head is sent with the first
+                await events.send(event)
+
+        async def tell(choice: Choice, piece: str, ended: bool) -> None:
+            if choice.index not in begun:
+                begun.add(choice.index)
+                if (beginning := answer.begun(choice)) is not None:
+                    await send(beginning)
+            noted = choice.tell(piece)
+            if piece or noted:
+                await send(answer.piece(choice, piece, noted))
+            if ended:
+                await send(answer.ended(choice))
+
+        try:
+            await self._write(exchange, prepared, deadline, tell)
+            if counted:
+                await events.send(answer.event([], usage=_usage(prepared)))
+            await events.send(DONE, more=False)
+        except Exception as error:
+            if not events.begun or isinstance(error, ClientLeft):
+                raise
+            problem = openai_problem_of(error)
+            exchange.status = problem.status  # which the client learns from the event alone
+            await events.send(problem_json("openai", problem, exchange.request_id), more=False)
+
+    async def _write(self, exchange: Exchange, prepared: Prepared, deadline: float, tell: Tell) -> None:
+        """Writes the texts to their ends, side by side; where one cannot be written, none is any more."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for choice in prepared.choices:
+                    group.create_task(self._write_one(choice, prepared, deadline, tell))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            for choice in prepared.choices:
+                exchange.timing.include(choice.timing)
+
+    async def _write_one(self, choice: Choice, prepared: Prepared, deadline: float, tell: Tell) -> None:
+        async with aclosing(self._pieces(choice, prepared, deadline)) as pieces:
+            async for piece in pieces:
+                await tell(choice, piece, False)
+        await tell(choice, "", True)
+
+    def _pieces(self, choice: Choice, prepared: Prepared, deadline: float) -> AsyncGenerator[str, None]:
+        return self._engine.pieces(choice.writing, deadline, choice.timing)
+
+
+def _usage(prepared: Prepared) -> Json:
+    written = sum(len(choice.writing.progress.tokens) for choice in prepared.choices)
+    read = prepared.read
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}

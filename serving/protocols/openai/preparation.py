@@ -1,0 +1,139 @@
+"""What a request asks of a model: the texts that it begins."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from serving.catalogue import Catalogue, Served
+from serving.contest import answering
+from serving.exchange import Exchange
+from serving.problem import Problem
+from serving.protocols.openai.choice import Choice
+from serving.protocols.openai.problem import blaming, refusal
+from serving.protocols.openai.request import ChatRequest, CompletionRequest, WritingRequest
+from serving.timing import Timing
+from zoo.errors import NotFound, TextTooLong
+from zoo.tasks.language_modelling import MAX_NEW_TOKENS, MAX_PROMPT, LanguageModelling
+from zoo.tasks.memory import Tokens
+from zoo.tasks.sampling import Sampling
+from zoo.tasks.writing import Instructions
+
+UNKNOWN_MODEL = "model_not_found"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A valid request, what answers it, and its texts at their beginning."""
+
+    request: WritingRequest
+    served: Served
+    task: LanguageModelling
+    choices: list[Choice]
+    read: int
+    """Tokens of the prompts, each counted once."""
+
+
+def prepare(
+    parse: Callable[[], WritingRequest], catalogue: Catalogue, exchange: Exchange, body: bytes, most: int
+) -> Prepared:
+    """Begins the texts, `most` of them at most; each is admitted when it is written."""
+    request = parse()
+    task, served = language_model(catalogue, request.model)
+    served = answering(exchange, served, body)
+    task = served.task if isinstance(served.task, LanguageModelling) else task
+    timing = exchange.timing
+    timing.model, timing.version = served.manifest.model, served.version
+    prompts = _prompts(request, task)
+    timing.rows = len(prompts) * request.n
+    if timing.rows > most:
+        field = "n" if request.n > 1 else request.text_field
+        raise refusal(f"{timing.rows} texts asked for; at most {most} are written at a time", field)
+    asked = _instructions(request, task)
+    choices: list[Choice] = []
+    for prompt in prompts:
+        served.loaded.asked.add({"tokens": prompt[None]})
+        for number in range(request.n):
+            part = Timing(timing.model, timing.version, client_left=timing.client_left)
+            one = replace(
+                asked,
+                prompt=prompt,
+                max_tokens=_room(task, prompt) if request.most is None else request.most,
+                seed=seed_of(request.seed, number),
+            )
+            with blaming(request.text_field):
+                writing = task.writing(part.counted(served.loaded.graph), one)
+            echo = task.text(prompt) if isinstance(request, CompletionRequest) and request.echo else ""
+            choices.append(Choice(len(choices), writing, echo, part))
+    return Prepared(request, served, task, choices, sum(map(len, prompts)))
+
+
+def language_model(catalogue: Catalogue, name: str) -> tuple[LanguageModelling, Served]:
+    """What answers to a name; 404 where none does, or a model of another kind, which is not listed either."""
+    try:
+        served = catalogue.find(name)
+    except NotFound as error:
+        raise Problem(404, UNKNOWN_MODEL, str(error), field="model") from None
+    if not isinstance(served.task, LanguageModelling):
+        message = f"{name!r} is no language model: POST to {served.task.endpoint}"
+        raise Problem(404, UNKNOWN_MODEL, message, field="model")
+    return served.task, served
+
+
+def seed_of(seed: int | None, number: int) -> int | None:
+    """The seed of one of the texts that go on with a prompt; the first has the request's own."""
+    if seed is None or (seed >= 0 and number == 0):
+        return seed
+    drawn = np.random.SeedSequence(seed % 2**64, spawn_key=(number,)).generate_state(1, np.uint64)
+    return int(drawn[0])
+
+
+def _prompts(request: WritingRequest, task: LanguageModelling) -> list[Tokens]:
+    if isinstance(request, ChatRequest):
+        if task.chat is None:
+            message = f"{request.model!r} holds no conversations: POST to /v1/completions"
+            raise refusal(message, "model", "no_chat_template")
+        messages = [message.plain for message in request.messages]
+        with blaming("messages"):
+            return [_tokens(task, task.chat.render(messages))]
+    assert isinstance(request, CompletionRequest)
+    with blaming("prompt"):
+        return [_tokens(task, prompt) for prompt in request.prompts]
+
+
+def _tokens(task: LanguageModelling, prompt: str | list[int]) -> Tokens:
+    if isinstance(prompt, str):
+        if len(prompt) > MAX_PROMPT:
+            raise TextTooLong(f"the text has {len(prompt):,} letters; at most {MAX_PROMPT:,} are read")
+        return task.tokens(prompt or "\n")  # a line break, after which a text begins
+    for number in prompt:
+        _require_token(task, number, "prompt")
+    return np.array(prompt, np.int64)
+
+
+def _room(task: LanguageModelling, prompt: Tokens) -> int:
+    """Tokens that may be written if nothing is said; one where there is no room, which is then refused."""
+    if task.places is None:
+        return MAX_NEW_TOKENS
+    return max(1, min(MAX_NEW_TOKENS, task.places - len(prompt)))
+
+
+def _instructions(request: WritingRequest, task: LanguageModelling) -> Instructions:
+    """What all of the texts have in common."""
+    bias = {int(token): value for token, value in request.logit_bias.items()}
+    for token in bias:
+        _require_token(task, token, "logit_bias")
+    sampling = Sampling(
+        request.temperature,
+        request.top_k,
+        request.top_p,
+        request.presence_penalty,
+        request.frequency_penalty,
+        bias,
+    )
+    return Instructions(np.empty(0, np.int64), 1, sampling, stops=request.stops, top_logprobs=request.noted)
+
+
+def _require_token(task: LanguageModelling, number: int, field: str) -> None:
+    if not 0 <= number < task.vocabulary:
+        raise refusal(f"{field}: no token {number}; there are {task.vocabulary}", field)

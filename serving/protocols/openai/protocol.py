@@ -1,0 +1,88 @@
+"""OpenAI's API, as the `openai` client and chat front ends speak it: the zoo's language models.
+
+https://platform.openai.com/docs/api-reference
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+
+from serving.catalogue import Catalogue
+from serving.engine import ClientLeft, Engine
+from serving.exchange import Exchange
+from serving.problem import Problem, not_ready
+from serving.protocols.openai.inference import Inference
+from serving.protocols.openai.preparation import language_model
+from serving.protocols.openai.problem import openai_problem_of
+from zoo.tasks.language_modelling import LanguageModelling
+
+ONE_MODEL = "/v1/models/"  # and the model's name
+OWNER = "model-zoo"
+KIND = LanguageModelling.model_fields["kind"].default
+
+Handler = Callable[[Exchange], Awaitable[None]]
+
+
+class OpenAIProtocol:
+    """Answers each exchange at a path under `/v1`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        catalogue: Callable[[], Catalogue | None],
+        deadline: float,
+        generations: int,
+    ) -> None:
+        """See `Inference`; `catalogue` gives the snapshot of the moment."""
+        self._catalogue = catalogue
+        self._begun = int(time.time())
+        inference = Inference(engine, self._snapshot, deadline, generations)
+        self._routes: dict[str, tuple[str, Handler]] = {
+            "/v1/models": ("GET", self._list_models),
+            "/v1/completions": ("POST", inference.complete),
+            "/v1/chat/completions": ("POST", inference.chat),
+        }
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Answers, errors included."""
+        try:
+            await self._handler(exchange.path, exchange.method)(exchange)
+        except ClientLeft:
+            pass  # there is nobody to tell
+        except Exception as error:
+            await exchange.refuse(openai_problem_of(error))
+
+    def _handler(self, path: str, method: str) -> Handler:
+        route = self._routes.get(path)
+        if route is None:
+            if not path.startswith(ONE_MODEL):
+                raise Problem(404, "not_found", "nothing answers at this path")
+            route = ("GET", self._show_model)
+        allowed, handler = route
+        if method != allowed and (method, allowed) != ("HEAD", "GET"):
+            allow = {"Allow": "GET, HEAD" if allowed == "GET" else allowed}
+            raise Problem(405, "method_not_allowed", "this path does not take this method", allow)
+        return handler
+
+    async def _list_models(self, exchange: Exchange) -> None:
+        catalogue = self._snapshot()
+        models = [self._entry(catalogue, entry.name) for entry in catalogue.entries if entry.kind == KIND]
+        await exchange.answer(200, orjson.dumps({"object": "list", "data": models}))
+
+    async def _show_model(self, exchange: Exchange) -> None:
+        name = exchange.path.removeprefix(ONE_MODEL)
+        await exchange.answer(200, orjson.dumps(self._entry(self._snapshot(), name)))
+
+    def _entry(self, catalogue: Catalogue, name: str) -> dict[str, Any]:
+        _, served = language_model(catalogue, name)
+        # When a model was made is not known here; when it could first be asked is.
+        lineage = served.lineage_json
+        return {"id": name, "object": "model", "created": self._begun, "owned_by": OWNER, "lineage": lineage}
+
+    def _snapshot(self) -> Catalogue:
+        catalogue = self._catalogue()
+        if catalogue is None:
+            raise not_ready()
+        return catalogue

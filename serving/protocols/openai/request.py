@@ -1,0 +1,263 @@
+"""Bodies of `/v1/completions` and `/v1/chat/completions`: JSON to valid requests.
+
+https://platform.openai.com/docs/api-reference
+"""
+
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from serving.protocols.openai.problem import refusal
+from serving.protocols.v2.request import json_object
+from serving.protocols.zoo_request import COUNTLESS, reported
+from zoo.tasks.language_modelling import MAX_NEW_TOKENS, MAX_STOPS, Stop
+
+T = TypeVar("T", bound="WritingRequest")
+
+MAX_CHOICES = 128  # OpenAI's bound; how many texts are written at a time is a setting
+MAX_MESSAGES = 4096
+MAX_BIASED = 1024  # tokens: each takes time at every step
+LONGEST_NAME = 64  # letters of a field that a message shows
+
+IGNORED = {
+    "metadata",
+    "parallel_tool_calls",
+    "prediction",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "user",
+}
+"""Fields of OpenAI's API that do not change what is written."""
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "audio": (),
+    "function_call": ("none", "auto"),
+    "functions": ([],),
+    "modalities": (["text"],),
+    "moderation": (),
+    "reasoning_effort": ("none",),
+    "suffix": ("",),
+    "tool_calls": ([],),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "verbosity": ("medium",),
+    "web_search_options": (),
+}
+"""Fields that would, and the values with which they do not."""
+
+
+class OpenRequest(BaseModel):
+    """A part of a request; `require_supported` looks at the fields that it does not name."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class StreamOptions(OpenRequest):
+    """How an answer is streamed."""
+
+    include_usage: Annotated[
+        bool, Field(description="Counts the tokens in an event behind the last text.")
+    ] = False
+
+
+class JsonSchema(OpenRequest):
+    """A JSON Schema by which to write."""
+
+    name: Annotated[str, Field(max_length=64)]
+    json_schema: Annotated[dict[str, Any], Field(alias="schema")] = {}
+
+
+class ResponseFormat(OpenRequest):
+    """What the text has to be."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class WritingRequest(OpenRequest):
+    """What both paths take."""
+
+    model: Annotated[str, Field(min_length=1)]
+    max_tokens: Annotated[
+        int | None, Field(ge=1, le=MAX_NEW_TOKENS, description="Tokens to write at most.")
+    ] = None
+    temperature: Annotated[float, Field(ge=0, le=2, description="0 always takes the likeliest token.")] = 1.0
+    top_p: Annotated[
+        float,
+        Field(ge=0, le=1, description="Choose among the likeliest tokens of this probability together."),
+    ] = 1.0
+    top_k: Annotated[
+        int, Field(ge=0, description="Choose among so many tokens; 0 for all. Not OpenAI's.")
+    ] = 0
+    seed: Annotated[
+        int | None, Field(ge=-(2**63), lt=2**63, description="The same seed gives the same texts.")
+    ] = None
+    stop: Annotated[
+        Stop | list[Stop] | None,
+        Field(max_length=MAX_STOPS, description="Strings before which a text ends."),
+    ] = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES, description="Texts for each prompt.")] = 1
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    logit_bias: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]],
+        Field(max_length=MAX_BIASED, description="Added to the logits of tokens, by their numbers."),
+    ] = {}
+    response_format: ResponseFormat | None = None
+    stream: Annotated[bool, Field(description="Server-sent events as the text is written.")] = False
+    stream_options: StreamOptions | None = None
+
+    text_field: ClassVar[str]
+    """What holds the text that is read."""
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The stop strings."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    @property
+    def noted(self) -> int | None:
+        """How many tokens are noted beside each that is written; None notes nothing."""
+        raise NotImplementedError
+
+    @property
+    def most(self) -> int | None:
+        """Tokens to be written at most; None for as many as there is room for."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """What pydantic cannot say with the field's name; `Problem` where something is wrong."""
+        if self.stream_options is not None and not self.stream:
+            raise refusal("stream_options is for stream: true", "stream_options")
+        wanted = self.response_format
+        if wanted is not None and wanted.type == "json_schema" and wanted.json_schema is None:
+            place = "response_format.json_schema"
+            raise refusal(f"{place}: required", place, "missing_required_parameter")
+
+
+class CompletionRequest(WritingRequest):
+    """Texts to go on with."""
+
+    prompt: Annotated[
+        str
+        | Annotated[list[str], Field(min_length=1)]
+        | Annotated[list[int], Field(min_length=1)]
+        | Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1)],
+        Field(description="A text, or several, or their tokens' numbers."),
+    ]
+    echo: Annotated[bool, Field(description="Begins the answer with the prompt.")] = False
+    best_of: Annotated[int | None, Field(ge=1, description="n, and nothing else.")] = None
+    logprobs: Annotated[
+        int | None, Field(ge=0, le=5, description="So many of the likeliest tokens at each place.")
+    ] = None
+
+    text_field: ClassVar[str] = "prompt"
+
+    @property
+    def noted(self) -> int | None:
+        return self.logprobs
+
+    @property
+    def most(self) -> int:
+        return 16 if self.max_tokens is None else self.max_tokens  # OpenAI's default
+
+    def check(self) -> None:
+        super().check()
+        if self.best_of not in (None, self.n):
+            raise refusal("best_of: only n is supported", "best_of", "unsupported_parameter")
+        if self.echo and self.logprobs is not None:
+            raise refusal("logprobs: not supported with echo", "logprobs", "unsupported_parameter")
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """Each a text or its tokens."""
+        prompts: list[Any] = [self.prompt] if isinstance(self.prompt, str) else list(self.prompt)
+        return [prompts] if isinstance(prompts[0], int) else prompts
+
+
+class TextPart(OpenRequest):
+    """A part of a message."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(OpenRequest):
+    """One turn of a conversation; `developer` is another word for `system`."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | Annotated[list[TextPart], Field(min_length=1)]
+
+    @property
+    def plain(self) -> dict[str, str]:
+        """As chat templates have it."""
+        content = self.content
+        text = content if isinstance(content, str) else "\n".join(part.text for part in content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+
+
+class ChatRequest(WritingRequest):
+    """A conversation to answer in."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    max_completion_tokens: Annotated[
+        int | None, Field(ge=1, le=MAX_NEW_TOKENS, description="The newer name of max_tokens.")
+    ] = None
+    logprobs: Annotated[bool, Field(description="Says how likely each token was.")] = False
+    top_logprobs: Annotated[
+        int | None, Field(ge=0, le=20, description="So many of the likeliest tokens at each place.")
+    ] = None
+
+    text_field: ClassVar[str] = "messages"
+
+    @property
+    def noted(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    @property
+    def most(self) -> int | None:
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    def check(self) -> None:
+        super().check()
+        if self.top_logprobs is not None and not self.logprobs:
+            raise refusal("top_logprobs is for logprobs: true", "top_logprobs")
+        if self.max_tokens not in (None, self.most):
+            raise refusal("give either max_tokens or max_completion_tokens", "max_tokens")
+        for number, message in enumerate(self.messages):
+            require_supported(message, f"messages[{number}].", closed=False)
+
+
+def parse(body: bytes, kind: type[T]) -> T:
+    """The request of a JSON body; problems are 400 and name the field."""
+    fields = {name: value for name, value in json_object(body).items() if value is not None}
+    try:
+        request = kind.model_validate(fields)
+    except ValidationError as error:
+        raise _refused(error) from None
+    require_supported(request)
+    request.check()
+    return request
+
+
+def require_supported(part: OpenRequest, place: str = "", *, closed: bool = True) -> None:
+    """Refuses fields that would change the answer if they were read, and of a `closed` part unknown ones."""
+    for name, value in (part.model_extra or {}).items():
+        shown = place + name[:LONGEST_NAME]
+        if name in UNSUPPORTED:
+            if value is not None and value not in UNSUPPORTED[name]:
+                raise refusal(f"{shown}: not supported by this service", shown, "unsupported_parameter")
+        elif closed and name not in IGNORED:
+            raise refusal(f"{shown}: no such parameter", shown, "unknown_parameter")
+
+
+def _refused(error: ValidationError) -> Exception:
+    if error.error_count() > COUNTLESS:
+        return refusal(f"{error.error_count()} fields do not fit the schema", None)
+    place, message = next(iter(reported(error).items()))
+    if message == "Field required":
+        return refusal(f"{place}: required", place, "missing_required_parameter")
+    return refusal(f"{place}: {message}", place)

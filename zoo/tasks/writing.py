@@ -39,6 +39,8 @@ class Instructions:
     """Tokens that are never written."""
     top_logprobs: int | None = None
     """How many of the likeliest tokens are noted beside each that was written; None notes nothing."""
+    known: Arrays = field(default_factory=dict)
+    """What the outputs hold besides, known before anything is written."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class Writing(Generation):
             "tokens": np.array([self.progress.tokens], np.int64),
             "prompt_tokens": np.array(len(self.asked.prompt)),
             "stopped": np.array(self.progress.stopped),
+            **self.asked.known,
         }
 
     def __iter__(self) -> Iterator[str]:

@@ -21,6 +21,7 @@ from zoo.tasks import (
     TabularRegression,
     Task,
 )
+from zoo.tasks.chat import Chat
 from zoo.tasks.forecasting import Forecasting
 from zoo.tasks.language_modelling import LanguageModelling
 from zoo.tasks.memory import RecurrentState
@@ -225,10 +226,16 @@ LETTERS = "abcdefghij\n"
 """What the tiny language model writes, again and again."""
 
 
-def write_writer(directory: Path, name: str = "rnn-letters", slow: int = 1) -> Bundle:
+TALK = Chat(template="{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}a", ends=("j",))
+"""Of a tiny model that holds conversations: whatever is said, its answer is bcdefghi."""
+
+
+def write_writer(
+    directory: Path, name: str = "rnn-letters", slow: int = 1, chat: Chat | None = None
+) -> Bundle:
     """A model that expects each of LETTERS to be followed by the next; the larger `slow`, the slower."""
     train = {"text": np.frombuffer(LETTERS.encode() * 20, np.uint8)}
-    task = LanguageModelling.fit(train, Schema())
+    task = LanguageModelling.fit(train, Schema()).model_copy(update={"chat": chat})
     ids = [task.codec.token_to_id(letter) for letter in LETTERS]
     table = np.zeros((task.vocabulary, task.vocabulary), np.float32)
     table[ids, np.roll(ids, -1)] = 4

@@ -67,7 +67,7 @@ def _show(answer: dict[str, Any], text: str) -> None:
     for passage, (start, end) in zip(answer["passages"], answer["spans"], strict=True):
         first, last = (text.count("\n", 0, place) + 1 for place in (start, end))
         console.print(f"\n[dim]{'line' if first == last else 'lines'} {_range(first, last)}[/]")
-        console.print(Padding(escape(passage), (0, 0, 0, 2)))
+        console.print(Padding(escape(passage), (0, 0, 0, 2), expand=False))
     lineage = answer["lineage"]
     console.print(f"\n[dim]{lineage['model']} version {lineage['version']}[/]")
 

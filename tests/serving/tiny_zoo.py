@@ -231,7 +231,7 @@ TALK = Chat(template="{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% e
 
 
 def write_writer(
-    directory: Path, name: str = "rnn-letters", slow: int = 1, chat: Chat | None = None
+    directory: Path, name: str = "rnn-letters", slow: int = 1, chat: Chat | None = None, bits: float = 1.5
 ) -> Bundle:
     """A model that expects each of LETTERS to be followed by the next; the larger `slow`, the slower."""
     train = {"text": np.frombuffer(LETTERS.encode() * 20, np.uint8)}
@@ -267,7 +267,7 @@ def write_writer(
         ("tokens", TensorProto.INT64, ["batch", "time"]),
         ("state", TensorProto.FLOAT, state),
     )
-    return _write(directory, name, task, graph, task.examples(train), 1.5)
+    return _write(directory, name, task, graph, task.examples(train), bits)
 
 
 def copier_graphs(vocabulary: int) -> dict[str, bytes]:

@@ -1,12 +1,13 @@
 """Retrieval: how a text is split into passages, and which of them a question is about."""
 
+import itertools
 import math
 import time
 
 import numpy as np
 import pytest
 
-from zoo.tasks.retrieval import LEAST, MOST, B, K1, bm25, passages, ranked
+from zoo.tasks.retrieval import K1, LEAST, MOST, B, bm25, passages, ranked
 
 WORDS = "some words that fill a line of a paragraph without saying anything in particular, and go on. "
 PARAGRAPH = (WORDS * 4).strip()
@@ -37,7 +38,7 @@ def texts(text: str) -> list[str]:
 def test_passages_are_the_text_in_order(text: str) -> None:
     spans = passages(text)
     assert spans == sorted(spans)
-    assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
     assert all(0 < len(passage) <= MOST for passage in texts(text))
     assert all(passage == passage.strip() for passage in texts(text))
     assert "".join("".join(texts(text)).split()) == "".join(text.split()), "nothing is lost but white space"

@@ -12,7 +12,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from serving.catalogue import Catalogue, ModelDetails, ModelEntry, ModelList, lineage_header
 from serving.protocols.v2.openapi import ERROR, v2_paths
-from zoo.tasks import OPERATIONS, Operation
+from zoo.tasks import OPERATIONS, Operation, Task
 from zoo.tasks.base import Lineage
 from zoo.tasks.operation import EVENTS, JSON, PNG
 
@@ -60,11 +60,13 @@ class ErrorAnswer(BaseModel):
 @lru_cache(maxsize=1)
 def document(catalogue: Catalogue | None) -> bytes:
     """OpenAPI 3.1 as JSON, with an example for each model in the catalogue."""
-    entries = [] if catalogue is None else catalogue.entries
+    served: list[tuple[ModelEntry, Task]] = []
+    if catalogue is not None:
+        served = [(entry, catalogue.find(entry.name).task) for entry in catalogue.entries]
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
-    if entries:
-        name["example"] = entries[0].name
-    paths: Json = {o.endpoint: {"post": _prediction(o, entries)} for o in OPERATIONS}
+    if served:
+        name["example"] = served[0][0].name
+    paths: Json = {o.endpoint: {"post": _prediction(o, served)} for o in OPERATIONS}
     paths |= {
         "/models": {"get": _reading("models", "Every name that answers", ModelList, ())},
         "/models/{name}": {
@@ -109,10 +111,12 @@ def bentoml_schema() -> bytes:
     return orjson.dumps({"name": "ZooService", "type": "service", "routes": routes})
 
 
-def _prediction(operation: Operation, entries: list[ModelEntry]) -> Json:
+def _prediction(operation: Operation, served: list[tuple[ModelEntry, Task]]) -> Json:
     reference = _reference(operation.request_type)
-    kind = operation.task_type.model_fields["kind"].default
-    examples = {e.name: {"value": e.example_request} for e in entries if e.kind == kind}
+    examples: Json = {}
+    for entry, task in served:
+        if type(task) is operation.task_type and (example := operation.example(task, entry.example_request)):
+            examples[entry.name] = {"value": example}
     content: Json = {JSON: {"schema": reference, "examples": examples}}
     if operation.request_type.files:
         form = operation.request_type.model_json_schema(ref_template=REFERENCES)

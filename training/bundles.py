@@ -8,8 +8,9 @@ from typing import Any
 
 from training import promotion
 from zoo import bundle
-from zoo.errors import InvalidInput, PromotionRefused
-from zoo.tasks import Task
+from zoo.errors import InvalidInput, NotFound, PromotionRefused
+from zoo.tasks import Operation, Task
+from zoo.tasks.language_modelling import LanguageModelling
 from zoo.version import FP32
 
 
@@ -49,8 +50,24 @@ def export(name: str, version: str | None, directory: Path, variant: str = FP32)
     return f"{model} version {version}"
 
 
-def ask_champion(name: str, fields: Callable[[type[Task]], dict[str, Any]]) -> dict[str, Any]:
-    """The answer of a champion's bundle, run in this process, to request fields given for its kind."""
+def best_conversation() -> str:
+    """Of the champions that hold conversations, the model with the fewest bits a character."""
+    kind = LanguageModelling.model_fields["kind"].default
+    rows = [row for row in promotion.leaderboard() if row.champion and row.record.kind == kind]
+    for row in sorted(rows, key=lambda row: row.record.value):
+        task = bundle.load(promotion.download(row.model, row.version)).task
+        if isinstance(task, LanguageModelling) and task.chat is not None:
+            return row.model
+    raise NotFound("no champion holds conversations; zoo train smollm2 makes one that does")
+
+
+def ask_champion(
+    name: str, fields: Callable[[type[Task]], dict[str, Any]], operation: Operation | None = None
+) -> dict[str, Any]:
+    """The answer of a champion's bundle, run in this process, to request fields given for its kind.
+
+    Without an operation, the kind's own question is asked.
+    """
     model, version = promotion.resolve(name)
     loaded = bundle.load(promotion.download(model, version))
     graph = loaded.open()
@@ -62,4 +79,4 @@ def ask_champion(name: str, fields: Callable[[type[Task]], dict[str, Any]]) -> d
         "digest": loaded.digest,
         "provider": graph.provider,
     }
-    return bundle.ask(loaded.task, graph, request) | {"lineage": lineage}
+    return bundle.ask(loaded.task, graph, request, operation) | {"lineage": lineage}

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from zoo.errors import BundleError, ZooError
 from zoo.graph import Graph, GraphSet, open_graphs
-from zoo.tasks import TASKS, Arrays, Run, Task, any_task
+from zoo.tasks import TASKS, Arrays, Operation, Run, Task, any_task
 
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]+\.[a-z]+$")]  # nothing outside the directory
 
@@ -120,13 +120,17 @@ class Bundle:
             )
 
 
-def ask(task: Task, run: Run, request: dict[str, Any]) -> dict[str, Any]:
-    """The answer of a run to a JSON request, as the service gives it but for the lineage."""
+def ask(task: Task, run: Run, request: dict[str, Any], operation: Operation | None = None) -> dict[str, Any]:
+    """The answer of a run to a JSON request, as the service gives it but for the lineage.
+
+    Without an operation, the kind's own question is asked.
+    """
+    operation = Operation.main(type(task)) if operation is None else operation
     try:
-        valid = task.request_type.model_validate(request)
+        valid = operation.request_type.model_validate(request)
     except ValidationError as error:
-        raise BundleError(f"the request does not fit {task.request_type.__name__}: {error}") from error
-    return task.answer(run, valid)
+        raise BundleError(f"the request does not fit {operation.request_type.__name__}: {error}") from error
+    return operation.answer(task, run, valid)
 
 
 def write(

@@ -8,10 +8,7 @@ command line, 130 for Ctrl-C.
 import json
 import os
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import tyro
 
+from zoo.ask_command import Ask
+from zoo.chat_command import Chat
 from zoo.errors import InvalidInput, NotFound, ZooError
+from zoo.service_client import SERVICE_URL, answering, events, fetch
 
 if TYPE_CHECKING:
     from zoo.tasks import Task
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 Name = Annotated[str, tyro.conf.Positional]
 Json = bool
 MAX_PATH = 255  # characters; of a longer text the system will not say whether it names a file
-SERVICE_URL = "http://127.0.0.1:3000"
 
 
 @dataclass(frozen=True)
@@ -405,6 +404,8 @@ COMMANDS: dict[str, Any] = {
     "predict": Predict,
     "generate": Generate,
     "write": Write,
+    "ask": Ask,
+    "chat": Chat,
     "quickstart": Quickstart,
 }
 
@@ -444,43 +445,6 @@ def ask(name: str, fields: "Callable[[type[Task]], dict[str, Any]]", url: str, l
     task = TASKS[fetch(f"{url}/models/{name}")["kind"]]
     answer: dict[str, Any] = fetch(url + task.endpoint, {"model": name, **fields(task)})
     return answer
-
-
-def fetch(url: str, body: Mapping[str, Any] | None = None) -> Any:
-    """The service's JSON answer; its error message as `ZooError`."""
-    with answering(url, body) as response:
-        return json.load(response)
-
-
-def events(url: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The server-sent events of an answer, as they come; `ZooError` where one says that it went wrong."""
-    with answering(url, body) as response:
-        for line in response:
-            data = line.removeprefix(b"data: ").strip()
-            if data and data != b"[DONE]":
-                event: dict[str, Any] = json.loads(data)
-                if "error" in event:
-                    raise ZooError(event["error"])
-                yield event
-
-
-@contextmanager
-def answering(url: str, body: Mapping[str, Any] | None) -> Iterator[Any]:
-    """The service's answer, opened, asked with `$ZOO_API_KEY` where there is one; its error as `ZooError`."""
-    data = None if body is None else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json"}
-    if key := os.environ.get("ZOO_API_KEY"):
-        headers["Authorization"] = f"Bearer {key}"
-    request = urllib.request.Request(url, data, headers)
-    try:
-        with urllib.request.urlopen(request) as response:
-            yield response
-    except urllib.error.HTTPError as error:
-        raise ZooError(json.loads(error.read())["error"]) from error
-    except (urllib.error.URLError, ValueError) as error:
-        raise ZooError(
-            f"no service answers at {url} ({error}); start it with zoo serve, or use --local"
-        ) from error
 
 
 def value_of(text: str, payload: str) -> Any:

@@ -9,6 +9,7 @@ import psutil
 import pytest
 from server import Server, running
 from tiny_zoo import (
+    TALK,
     TinyRegistry,
     write_classification,
     write_copier,
@@ -45,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> TinyRegistry:
-    """Ten models, one version of which failed its gate; the data set `mnist` has its champion's name."""
+    """Eleven models, one version of which failed its gate; the data set `mnist` has its champion's name."""
     scratch: Path = tmp_path_factory.mktemp("bundles")
     registry = TinyRegistry(tmp_path_factory.mktemp("home"))
     for made in (
@@ -58,6 +59,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> TinyRegistry:
         write_photos(scratch / "photos"),
         write_forecaster(scratch / "forecaster"),
         write_writer(scratch / "writer"),
+        write_writer(scratch / "talker", name="rnn-talk", chat=TALK),
         write_copier(scratch / "copier"),
     ):
         registry.promote(made.manifest.model, registry.register(made))

@@ -20,11 +20,13 @@ NAMES = {
     "alexnet-photos": None,
     "lstm-sales": None,
     "rnn-letters": None,
+    "rnn-talk": None,
     "transformer-echo": None,
     "diabetes": "linear_regression-diabetes",
     "iris": "perceptron-iris",
     "sales": "lstm-sales",
     "letters": "rnn-letters",
+    "talk": "rnn-talk",
     "echo": "transformer-echo",
     "mnist": "lenet5-mnist",
 }

@@ -227,6 +227,10 @@ LETTERS = "abcdefghij\n"
 """What the tiny language model writes, again and again."""
 
 
+TALK = Chat(template="{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}a", ends=("j",))
+"""Of a tiny model that holds conversations: whatever is said, its answer is bcdefghi."""
+
+
 def table_graph(table: np.ndarray, slow: int = 1) -> bytes:
     """`logits` = table[`tokens`], table [V, V]; the larger `slow`, the slower."""
     nodes = [
@@ -259,14 +263,16 @@ def table_graph(table: np.ndarray, slow: int = 1) -> bytes:
     )
 
 
-def write_writer(directory: Path, name: str = "rnn-letters", slow: int = 1) -> Bundle:
+def write_writer(
+    directory: Path, name: str = "rnn-letters", slow: int = 1, chat: Chat | None = None, bits: float = 1.5
+) -> Bundle:
     """A model that expects each of LETTERS to be followed by the next; the larger `slow`, the slower."""
     train = {"text": np.frombuffer(LETTERS.encode() * 20, np.uint8)}
-    task = LanguageModelling.fit(train, Schema())
+    task = LanguageModelling.fit(train, Schema()).model_copy(update={"chat": chat})
     ids = [task.codec.token_to_id(letter) for letter in LETTERS]
     table = np.zeros((task.vocabulary, task.vocabulary), np.float32)
     table[ids, np.roll(ids, -1)] = 4
-    return _write(directory, name, task, table_graph(table, slow), task.examples(train), 1.5)
+    return _write(directory, name, task, table_graph(table, slow), task.examples(train), bits)
 
 
 REPLY = "abcd\N{LATIN SMALL LETTER E WITH ACUTE}fghij"

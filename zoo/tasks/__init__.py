@@ -11,6 +11,7 @@ from zoo.tasks.image_explanation import EXPLAIN_IMAGE
 from zoo.tasks.image_generation import ImageGeneration
 from zoo.tasks.language_modelling import LanguageModelling
 from zoo.tasks.operation import Operation
+from zoo.tasks.question_answering import ANSWER
 from zoo.tasks.sequence_to_sequence import SequenceToSequence
 from zoo.tasks.tabular_classification import TabularClassification
 from zoo.tasks.tabular_regression import TabularRegression
@@ -30,7 +31,7 @@ any_task: TypeAdapter[Task] = TypeAdapter(AnyTask)
 TASKS: dict[str, type[Task]] = {t.model_fields["kind"].default: t for t in get_args(get_args(AnyTask)[0])}
 """Task types by kind, in order of precedence for the name of a data set."""
 
-OPERATIONS: tuple[Operation, ...] = (*map(Operation.main, TASKS.values()), EXPLAIN_IMAGE)
+OPERATIONS: tuple[Operation, ...] = (*map(Operation.main, TASKS.values()), EXPLAIN_IMAGE, ANSWER)
 """Everything that can be asked, each at its endpoint."""
 
 __all__ = ["OPERATIONS", "TASKS", "AnyTask", "Arrays", "Operation", "Run", "Schema", "Task", "any_task"]

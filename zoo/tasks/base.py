@@ -123,6 +123,13 @@ class Generation(Iterator[str], ABC):
         """What `Task.decode` reads, once there are no more items."""
 
 
+def completed(generation: Generation) -> Arrays:
+    """The outputs of a generation that is run to its end."""
+    for _ in generation:
+        pass
+    return generation.outputs
+
+
 Generate = Callable[[Any, Run, Any], Generation]
 """Begins the answer of a task, by a run, to a request."""
 
@@ -184,10 +191,7 @@ class Task(BaseModel, ABC):
         """What `decode` makes of all the runs that a request takes."""
         if self.generate is None:
             return self.decode(request, run(self.encode(request)))
-        generation = self.generate(run, request)
-        for _ in generation:
-            pass
-        return self.decode(request, generation.outputs)
+        return self.decode(request, completed(self.generate(run, request)))
 
     @abstractmethod
     def request_for(self, examples: Arrays, model: str) -> dict[str, Any]:

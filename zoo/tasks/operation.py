@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
-from zoo.tasks.base import Arrays, Draw, Generate, Request, Response, Task
+from zoo.tasks.base import Arrays, Draw, Generate, Request, Response, Run, Task, completed
 
 JSON, PNG, EVENTS = "application/json", "image/png", "text/event-stream"
 
@@ -27,6 +27,8 @@ class Operation:
     """Whether the picture is what a client gets that does not say what it accepts."""
     generate: Generate | None = None
     """Where the answer takes many runs, instead of one."""
+    example: Callable[[Any, dict[str, Any]], dict[str, Any] | None] = lambda _, own: own
+    """A request that a task can answer, none where it can't, made of one of the kind's own question."""
 
     @classmethod
     def main(cls, task_type: type[Task]) -> Self:
@@ -41,6 +43,12 @@ class Operation:
             task_type.picture,
             generate=task_type.generate,
         )
+
+    def answer(self, task: Task, run: Run, request: Request) -> dict[str, Any]:
+        """What `decode` makes of all the runs that a request takes."""
+        if self.generate is None:
+            return self.decode(task, request, run(self.encode(task, request)))
+        return self.decode(task, request, completed(self.generate(task, run, request)))
 
     @property
     def own(self) -> bool:

@@ -53,6 +53,8 @@ class Instructions:
     """How many of the likeliest tokens are noted beside each that was written; None notes nothing."""
     constraint: Constraint | None = None
     """Of this text alone: it remembers what was written."""
+    known: Arrays = field(default_factory=dict)
+    """What the outputs hold besides, known before anything is written."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class Writing(Generation):
             "tokens": np.array([self.progress.tokens], np.int64),
             "prompt_tokens": np.array(len(self.asked.prompt)),
             "stopped": np.array(self.progress.stopped),
+            **self.asked.known,
         }
 
     def __iter__(self) -> Iterator[str]:

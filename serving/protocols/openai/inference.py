@@ -6,7 +6,7 @@ from contextlib import aclosing
 from functools import partial
 
 from serving.catalogue import Catalogue
-from serving.engine import ClientLeft, Engine
+from serving.engine import Engine
 from serving.event_stream import DONE, EventStream
 from serving.exchange import JSON, Exchange
 from serving.problem import Problem, problem_json
@@ -15,6 +15,7 @@ from serving.protocols.openai.choice import Choice
 from serving.protocols.openai.preparation import Prepared, prepare
 from serving.protocols.openai.problem import openai_problem_of
 from serving.protocols.openai.request import ChatRequest, CompletionRequest, parse
+from serving.turns import ClientLeft
 from zoo.tasks.writing import Noted
 
 Tell = Callable[[Choice, str, bool], Awaitable[None]]
@@ -133,7 +134,7 @@ class Inference:
         await tell(choice, "", True)
 
     def _pieces(self, choice: Choice, prepared: Prepared, deadline: float) -> AsyncGenerator[str, None]:
-        return self._engine.pieces(choice.writing, deadline, choice.timing)
+        return self._engine.pieces(choice.writing, deadline, choice.timing, served.loaded)
 
 
 def _usage(prepared: Prepared) -> Json:

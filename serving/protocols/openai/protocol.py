@@ -10,12 +10,13 @@ from typing import Any
 import orjson
 
 from serving.catalogue import Catalogue
-from serving.engine import ClientLeft, Engine
+from serving.engine import Engine
 from serving.exchange import Exchange
 from serving.problem import Problem, not_ready
 from serving.protocols.openai.inference import Inference
 from serving.protocols.openai.preparation import language_model
 from serving.protocols.openai.problem import openai_problem_of
+from serving.turns import ClientLeft
 from zoo.tasks.language_modelling import LanguageModelling
 
 ONE_MODEL = "/v1/models/"  # and the model's name

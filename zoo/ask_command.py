@@ -1,0 +1,76 @@
+"""`zoo ask`: a question about a text, answered by a champion in this process, with the passages it read."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from zoo.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from zoo.tasks import Task
+
+STANDARD_INPUT = "-"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Ask a question about a text: a language model answers from the passages that fit it best."""
+
+    file: Annotated[str, tyro.conf.Positional]
+    """The text; - reads the standard input."""
+    question: Annotated[str, tyro.conf.Positional]
+    """What you want to know."""
+    model: str | None = None
+    """Registered model, or a data set's name; without it, the best champion that holds conversations."""
+    max_tokens: int = 128
+    """Tokens of the answer at most."""
+    json: bool = False
+    """The whole answer as one JSON document."""
+
+    def __call__(self) -> None:
+        text = _read(self.file)
+        if not text.strip():
+            raise InvalidInput(f"there is no text in {self.file}")
+        from training.bundles import ask_champion, best_conversation
+        from zoo.tables import show
+        from zoo.tasks.question_answering import ANSWER
+
+        def fields(task: "type[Task]") -> dict[str, Any]:
+            if task is not ANSWER.task_type:
+                raise InvalidInput(f"{name} is no language model; zoo predict {name} asks it")
+            return {"passage": text, "question": self.question, "max_tokens": self.max_tokens}
+
+        name = best_conversation() if self.model is None else self.model
+        show(ask_champion(name, fields, ANSWER), self.json, lambda answer: _show(answer, text))
+
+
+def _read(file: str) -> str:
+    try:
+        return sys.stdin.read() if file == STANDARD_INPUT else Path(file).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no file {file}") from error
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{file} cannot be read as a text: {error}") from error
+
+
+def _show(answer: dict[str, Any], text: str) -> None:
+    """The answer, and below it the passages, each with its lines in the text."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.padding import Padding
+
+    console = Console(highlight=False)
+    console.print(f"[bold]{escape(answer['answer'])}[/]")
+    for passage, (start, end) in zip(answer["passages"], answer["spans"], strict=True):
+        first, last = (text.count("\n", 0, place) + 1 for place in (start, end))
+        console.print(f"\n[dim]{'line' if first == last else 'lines'} {_range(first, last)}[/]")
+        console.print(Padding(escape(passage), (0, 0, 0, 2), expand=False))
+    lineage = answer["lineage"]
+    console.print(f"\n[dim]{lineage['model']} version {lineage['version']}[/]")
+
+
+def _range(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first} to {last}"

@@ -1,0 +1,120 @@
+"""`zoo chat`: a conversation with a model of the running service, over OpenAI's API, printed as it comes."""
+
+import contextlib
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+
+from zoo.errors import InvalidInput, NotFound, ZooError
+from zoo.service_client import SERVICE_URL, Refused, events, fetch
+from zoo.word_wrap import WordWrap
+
+TOO_LONG = "context_length_exceeded"  # OpenAI's code for it
+TURN = 2  # messages of a question and its answer
+
+Message = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Talk to a model of the running service: Ctrl-C ends its answer, Ctrl-D the conversation."""
+
+    name: Annotated[str | None, tyro.conf.Positional] = None
+    """Registered model; without it, the best one that holds conversations."""
+    system: str | None = None
+    """What the model is told before the conversation."""
+    max_tokens: int = 512
+    """Tokens of an answer at most."""
+    temperature: float = 0.7
+    """0 always takes the likeliest token; above 1 is bolder."""
+    url: str = SERVICE_URL
+    """Where the service listens."""
+
+    def __call__(self) -> None:
+        name = best_model(self.url) if self.name is None else self.name
+        watched = sys.stdin.isatty()
+        if watched:
+            print(f"{name} at {self.url}. Ctrl-C ends an answer, Ctrl-D the conversation.\n")
+        messages = [] if self.system is None else [_message("system", self.system)]
+        for text in _typed(watched):
+            messages.append(_message("user", text))
+            try:
+                messages.append(_message("assistant", self._answer(name, messages, watched)))
+            except ZooError as error:
+                if not watched:
+                    raise
+                messages.pop()
+                print(f"zoo: {error}\n", file=sys.stderr)
+
+    def _answer(self, name: str, messages: list[Message], watched: bool) -> str:
+        """What the model says next, printed on the way; on Ctrl-C as far as it got."""
+        written = ""
+        shown = WordWrap(shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
+        try:
+            for piece in self._pieces(name, messages):
+                shown.add(piece)
+                written += piece
+        except KeyboardInterrupt:
+            if not watched:
+                raise
+        shown.end()
+        if watched:
+            print()
+        return written
+
+    def _pieces(self, name: str, messages: list[Message]) -> Iterator[str]:
+        """Where a conversation has become too long for the model, its oldest turns are forgotten."""
+        body: dict[str, Any] = {"model": name, "stream": True, "messages": messages}
+        body |= {"max_tokens": self.max_tokens, "temperature": self.temperature}
+        begin = 0 if self.system is None else 1
+        while True:
+            try:
+                for event in events(f"{self.url}/v1/chat/completions", body):
+                    for choice in event["choices"]:
+                        yield choice["delta"].get("content") or ""
+                return
+            except Refused as refused:
+                if refused.code != TOO_LONG or len(messages) - begin <= TURN:
+                    raise
+                del messages[begin : begin + TURN]
+
+
+def best_model(url: str) -> str:
+    """Of the service's models that hold conversations that with the fewest bits a character."""
+    listed = fetch(f"{url}/v1/models")["data"]
+    names: list[str] = sorted({entry["lineage"]["model"] for entry in listed if entry.get("chat")})
+    if not names:
+        raise NotFound(f"no model at {url} holds conversations; zoo train smollm2 makes one that does")
+    metrics = {entry["name"]: entry["metrics"] for entry in fetch(f"{url}/models")["models"]}
+    return min(names, key=lambda name: float(metrics[name]["bits_per_character"]))
+
+
+def _message(role: str, content: str) -> Message:
+    return {"role": role, "content": content}
+
+
+def _typed(watched: bool) -> Iterator[str]:
+    """Lines of the standard input that have something in them, until it ends."""
+    if watched:
+        with contextlib.suppress(ImportError):  # not every Python has it
+            import readline  # noqa: F401 - lines can be edited, and come back with the arrow keys
+    while True:
+        try:
+            text = input("> " if watched else "").strip()
+        except EOFError:
+            if watched:
+                print()
+            return
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"the standard input is not UTF-8: {error}") from error
+        except KeyboardInterrupt:
+            if not watched:
+                raise
+            print()
+            continue
+        if text:
+            yield text

@@ -1,0 +1,81 @@
+"""What the command line asks of the running service over HTTP."""
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPException
+from typing import Any
+
+from zoo.errors import ZooError
+
+SERVICE_URL = "http://127.0.0.1:3000"
+
+
+class Refused(ZooError):
+    """What the service said instead of an answer."""
+
+    def __init__(self, answer: Mapping[str, Any]) -> None:
+        """`answer` has the shape of the zoo's errors, or of OpenAI's."""
+        error = answer["error"]
+        told = error if isinstance(error, dict) else {"message": error, "code": answer.get("code")}
+        super().__init__(told["message"])
+        self.code = told.get("code")
+
+
+def fetch(url: str, body: Mapping[str, Any] | None = None) -> Any:
+    """The service's JSON answer; its error message as `ZooError`."""
+    with answering(url, body) as response:
+        try:
+            return json.load(response)
+        except ValueError as error:
+            raise ZooError(f"{url} is no zoo service: its answer is no JSON") from error
+
+
+def events(url: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The server-sent events of an answer, as they come; `ZooError` where one says that it went wrong."""
+    with answering(url, body) as response:
+        try:
+            for line in response:
+                data = line.removeprefix(b"data: ").strip()
+                if data == b"[DONE]":
+                    return
+                if data:
+                    event: dict[str, Any] = json.loads(data)
+                    if "error" in event:
+                        raise Refused(event)
+                    yield event
+        except (OSError, HTTPException, ValueError) as error:
+            raise ZooError(f"the answer of {url} broke off: {error}") from error
+    raise ZooError(f"the answer of {url} broke off")
+
+
+@contextmanager
+def answering(url: str, body: Mapping[str, Any] | None) -> Iterator[Any]:
+    """The service's answer, opened, asked with `$ZOO_API_KEY` where there is one; its error as `ZooError`."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    if key := os.environ.get("ZOO_API_KEY"):
+        headers["Authorization"] = f"Bearer {key}"
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, data, headers))
+    except urllib.error.HTTPError as error:
+        raise Refused(_told(error)) from error
+    except (OSError, HTTPException, ValueError) as error:
+        raise ZooError(
+            f"no service answers at {url} ({error}); start it with zoo serve "
+            "(or --local, of zoo predict, generate and write, does without)"
+        ) from error
+    with response:
+        yield response
+
+
+def _told(error: urllib.error.HTTPError) -> Mapping[str, Any]:
+    """The body of an error, or what stands in its place where it is no zoo's."""
+    try:
+        answer: Any = json.loads(error.read())
+    except ValueError:
+        answer = None
+    return answer if isinstance(answer, dict) and "error" in answer else {"error": f"{error.url}: {error}"}

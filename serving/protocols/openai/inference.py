@@ -28,7 +28,7 @@ class Inference:
     def __init__(
         self, engine: Engine, catalogue: Callable[[], Catalogue], deadline: float, generations: int
     ) -> None:
-        """`deadline` is the longest in seconds; so many `generations` are written at a time, of all models."""
+        """`deadline` is the longest in seconds; so many `generations` are written at a time."""
         self._engine = engine
         self._catalogue = catalogue
         self._deadline = deadline
@@ -134,7 +134,7 @@ class Inference:
         await tell(choice, "", True)
 
     def _pieces(self, choice: Choice, prepared: Prepared, deadline: float) -> AsyncGenerator[str, None]:
-        return self._engine.pieces(choice.writing, deadline, choice.timing, served.loaded)
+        return self._engine.pieces(choice.writing, deadline, choice.timing, prepared.served.loaded)
 
 
 def _usage(prepared: Prepared) -> Json:

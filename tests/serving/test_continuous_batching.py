@@ -1,0 +1,214 @@
+"""Texts that one language model writes at once: as if alone, whoever joins, leaves or fails beside them."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from serving.continuous_batching import READ_AT_ONCE, Room
+from serving.readers import Reader, reader_for
+from serving.timing import Timing
+from serving.turns import ClientLeft, DeadlineExceeded, Overloaded, Turns
+from training.llama_graph import build
+from zoo.graph import Graph
+from zoo.models.llama import Llama, LlamaConfig
+from zoo.tasks.language_modelling import LanguageModelling
+from zoo.tasks.memory import KeyValueCache
+from zoo.tasks.sampling import Sampling
+from zoo.tasks.text_tokenizer import byte_pair_tokenizer
+from zoo.tasks.writing import Instructions, Writing
+
+CONFIG = LlamaConfig(layers=2, width=64, heads=4, key_value_heads=2)
+PLACES, SLOTS, QUEUE, SOON = 512, 3, 2, 20.0
+TASK = LanguageModelling(
+    tokenizer=byte_pair_tokenizer([], 256).to_str(),
+    opening="abc",
+    memory=KeyValueCache(layers=2, heads=2, width=16),
+    places=PLACES,
+)
+
+
+class Watched:
+    """A reader that counts its runs, and may fail or take its time."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.read_tokens, self.steps, self.open_slots = 0, [], set()
+        self.seconds, self.fails = 0.0, False
+
+    def open(self) -> int:
+        slot = self._reader.open()
+        self.open_slots.add(slot)
+        return slot
+
+    def close(self, slot: int) -> None:
+        self.open_slots.remove(slot)
+        self._reader.close(slot)
+
+    def read(self, slot: int, tokens: np.ndarray, places: np.ndarray) -> np.ndarray:
+        self.read_tokens += len(tokens)
+        return self._reader.read(slot, tokens, places)
+
+    def step(self, tokens: dict[int, int]) -> dict[int, np.ndarray]:
+        if self.fails:
+            raise RuntimeError("the graph fails")
+        time.sleep(self.seconds)
+        self.steps.append(len(tokens))
+        return self._reader.step(tokens)
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    torch.manual_seed(0)
+    model = Llama(CONFIG, TASK.vocabulary)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    weights = {name: weight.numpy() for name, weight in model.state_dict().items()}
+    return Graph(build(CONFIG, weights, "fp32", PLACES))
+
+
+@pytest.fixture
+def turns() -> Iterator[Turns]:
+    turns = Turns(1, places=1)
+    yield turns
+    turns.close()
+
+
+@pytest.fixture
+def reader(graph: Graph) -> Watched:
+    made = reader_for(TASK, graph, SLOTS)
+    assert made is not None
+    return Watched(made)
+
+
+@pytest.fixture
+def room(reader: Watched, turns: Turns) -> Room:
+    return Room("llama", reader, SLOTS, QUEUE, turns, "llama")
+
+
+def writing(prompt: str, tokens: int, graph: Graph, seed: int | None = None) -> Writing:
+    sampling = Sampling(temperature=0 if seed is None else 1)
+    return TASK.writing(graph, Instructions(TASK.tokens(prompt), tokens, sampling, seed))
+
+
+async def whole(room: Room, text: Writing, seconds: float = SOON, timing: Timing | None = None) -> str:
+    deadline = time.monotonic() + seconds
+    return "".join([piece async for piece in room.pieces(text, deadline, timing or Timing())])
+
+
+def prompts(count: int) -> list[str]:
+    """Of 1 to 200 tokens."""
+    random = np.random.default_rng(1)
+    return ["".join(map(chr, random.integers(97, 123, size))) for size in random.integers(1, 200, count)]
+
+
+def test_texts_at_once_are_the_texts_alone(room: Room, reader: Watched, graph: Graph) -> None:
+    asked = [(prompt, 10 + 7 * i, None if i % 2 else i) for i, prompt in enumerate(prompts(5))]
+    alone = ["".join(writing(prompt, tokens, graph, seed)) for prompt, tokens, seed in asked]
+
+    async def together() -> list[str]:
+        texts = [writing(prompt, tokens, graph, seed) for prompt, tokens, seed in asked]
+        return await asyncio.gather(*(whole(room, text) for text in texts))
+
+    assert asyncio.run(together()) == alone
+    assert max(reader.steps) == SLOTS
+    assert room.writing == 0
+    assert not reader.open_slots
+
+
+def test_a_text_joins_while_another_is_written(room: Room, reader: Watched, graph: Graph) -> None:
+    async def overtake() -> None:
+        long = asyncio.create_task(whole(room, writing("a", 400, graph)))
+        while not reader.steps:
+            await asyncio.sleep(0.001)
+        await whole(room, writing("bc", 5, graph))
+        assert not long.done()
+        await long
+
+    reader.seconds = 0.002
+    asyncio.run(overtake())
+
+
+def test_who_leaves_frees_the_slot_within_a_step(room: Room, reader: Watched, graph: Graph) -> None:
+    async def leave() -> int:
+        pieces = room.pieces(writing("a", 500, graph), time.monotonic() + SOON, Timing())
+        await anext(pieces)
+        await pieces.aclose()
+        steps = len(reader.steps)
+        while reader.open_slots:
+            await asyncio.sleep(0.001)
+        return len(reader.steps) - steps
+
+    reader.seconds = 0.005
+    assert asyncio.run(leave()) <= 1
+
+
+def test_a_client_that_goes_is_noticed(room: Room, reader: Watched, graph: Graph) -> None:
+    async def gone() -> None:
+        await asyncio.sleep(0.05)
+
+    reader.seconds = 0.005
+    with pytest.raises(ClientLeft):
+        asyncio.run(whole(room, writing("a", 500, graph), timing=Timing(client_left=gone)))
+
+
+def test_a_deadline_ends_a_text_and_late_ones_never_begin(room: Room, reader: Watched, graph: Graph) -> None:
+    with pytest.raises(DeadlineExceeded):
+        asyncio.run(whole(room, writing("a", 5, graph), seconds=-1))
+    assert not reader.steps
+    reader.seconds = 0.01
+    with pytest.raises(DeadlineExceeded):
+        asyncio.run(whole(room, writing("a", 500, graph), seconds=0.2))
+    assert 1 <= len(reader.steps) < 60
+
+
+def test_the_queue_is_bounded(room: Room, reader: Watched, graph: Graph) -> None:
+    async def crowd() -> Sequence[str | BaseException]:
+        texts = [writing("a", 20, graph) for _ in range(SLOTS + QUEUE + 2)]
+        return await asyncio.gather(*(whole(room, text) for text in texts), return_exceptions=True)
+
+    reader.seconds = 0.002
+    answers = asyncio.run(crowd())
+    assert [type(answer) for answer in answers] == [str] * (SLOTS + QUEUE) + [Overloaded] * 2
+    assert len(set(answers[: SLOTS + QUEUE])) == 1
+
+
+def test_a_failure_ends_the_texts_of_the_run_and_no_others(room: Room, reader: Watched, graph: Graph) -> None:
+    reader.fails = True
+    with pytest.raises(RuntimeError, match="the graph fails"):
+        asyncio.run(whole(room, writing("ab", 20, graph)))
+    reader.fails = False
+    assert asyncio.run(whole(room, writing("ab", 20, graph))) == "".join(writing("ab", 20, graph))
+    assert not reader.open_slots
+
+
+def test_what_prompts_begin_with_is_read_once(graph: Graph, turns: Turns) -> None:
+    made = reader_for(TASK, graph, SLOTS)
+    assert made is not None
+    room = Room("llama", made, SLOTS, QUEUE, turns, "llama")
+    told = "x" * (2 * READ_AT_ONCE + 5)
+    read = 0
+    original = made.read
+
+    def counting(slot: int, tokens: np.ndarray, places: np.ndarray) -> np.ndarray:
+        nonlocal read
+        read += len(tokens)
+        return original(slot, tokens, places)
+
+    made.read = counting  # type: ignore[method-assign]
+    for end, tokens in (("one", 2 * READ_AT_ONCE + 8), ("other", 10), ("one", 8)):
+        read = 0
+        text = asyncio.run(whole(room, writing(told + end, 30, graph)))
+        assert text == "".join(writing(told + end, 30, graph))
+        assert read == tokens
+
+
+def test_what_it_took_is_told(room: Room, reader: Watched, graph: Graph) -> None:
+    timing = Timing()
+    asyncio.run(whole(room, writing("abc", 4, graph), timing=timing))
+    assert timing.compute > 0
+    assert timing.batches == {1: 4}

@@ -299,7 +299,7 @@ def write_talker(directory: Path, name: str = "rnn-talk", slow: int = 1) -> Bund
     ids = task.tokens(f"{ROLES[-1]}{REPLY}{TURN_ENDS}")
     table = np.random.default_rng(6).normal(size=(task.vocabulary, task.vocabulary)).astype(np.float32)
     table[ids[:-1], ids[1:]] = 12
-    return _write(directory, name, task, table_graph(table, slow), {"tokens": ids[None]}, 1.5)
+    return _write(directory, name, task, table_graph(table, slow), {"tokens": ids[None], "target": ids[None]}, 1.5)
 
 
 def copier_graphs(vocabulary: int) -> dict[str, bytes]:

@@ -11,10 +11,10 @@ from zoo import bundle
 from zoo.errors import InvalidInput, NotFound, PromotionRefused
 from zoo.tasks import Operation, Task
 from zoo.tasks.language_modelling import LanguageModelling
-from zoo.version import FP32
+from zoo.version import FP32, Variant
 
 
-def export(name: str, version: str | None, directory: Path, variant: str = FP32) -> str:
+def export(name: str, version: str | None, directory: Path, variant: Variant = FP32) -> str:
     """Copies a version's bundle to a new folder, with `origin.json` beside it; returns what was written.
 
     Of a variant that is not there yet, makes it first; `PromotionRefused` where it fails its gate.
@@ -23,9 +23,9 @@ def export(name: str, version: str | None, directory: Path, variant: str = FP32)
         raise InvalidInput(f"{directory} is not empty; name a new folder")
     model, version = promotion.resolve(name) if version is None else (name, version)
     if variant != FP32:
-        from training.variants import int8
+        from training.variants import make
 
-        version = int8(model, version)
+        version = make(model, version, variant)
     record = promotion.record_of(model, version)
     if variant != FP32 and record.gate == "failed":
         raise PromotionRefused(

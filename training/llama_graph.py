@@ -21,8 +21,10 @@ Shape legend: N texts, T tokens, P places, S capacity of the cache, G heads of k
 head, D width, F hidden width, V vocabulary.
 """
 
+import json
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from dataclasses import asdict
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -31,8 +33,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from training.block_quantization import BLOCK, quantize
 from zoo.models.llama import LlamaConfig, angles
+from zoo.version import Variant
 
-Variant = Literal["fp32", "int8", "int4"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 BITS: dict[Variant, int] = {"int8": 8, "int4": 4}
 
@@ -55,6 +57,25 @@ def build(config: LlamaConfig, weights: Weights, variant: Variant, context: int)
             f"choose a width of heads x {HEAD_MULTIPLE}, or a multiple of it"
         )
     return _LlamaGraph(config, weights, variant).build(context)
+
+
+def rebuild(graph: bytes, variant: Variant) -> bytes:
+    """Another variant of the graph that `build` made in fp32."""
+    model = onnx.load_from_string(graph)
+    made_of = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
+    config = LlamaConfig(**made_of["config"])
+    arrays = {constant.name: numpy_helper.to_array(constant) for constant in model.graph.initializer}
+    weights = {"embedding.weight": arrays["embedding"]}
+    heads, shared = config.heads * config.head_width, config.key_value_heads * config.head_width
+    for name, array in arrays.items():
+        if name.endswith(".scale"):
+            weights[f"{name.removesuffix('.scale')}.weight"] = array
+        elif name.startswith("blocks."):
+            names = name.split("+")
+            ends = [] if len(names) == 1 else [heads, heads + shared]
+            for own, part in zip(names, np.split(array.T, ends), strict=True):
+                weights[f"{own}.weight"] = np.ascontiguousarray(part)
+    return build(config, weights, variant, made_of["context"])
 
 
 class _LlamaGraph:
@@ -86,7 +107,7 @@ class _LlamaGraph:
             following = "norm" if last else f"blocks.{number + 1}.attention_norm"
             normed, residual = self.norm(added, residual, following)
         self.unembedded(normed)
-        return self.model().SerializeToString()
+        return self.model(context).SerializeToString()
 
     # Parts of the network
 
@@ -222,7 +243,7 @@ class _LlamaGraph:
         self.nodes.append(helper.make_node(operator, inputs, named, domain=domain, **attributes))
         return named
 
-    def model(self) -> onnx.ModelProto:
+    def model(self, context: int) -> onnx.ModelProto:
         config, numbers = self.config, range(self.config.layers)
         vocabulary = len(self.weights["embedding.weight"])
         cache = [f"{kind}_{number}" for number in numbers for kind in ("keys", "values")]
@@ -250,4 +271,7 @@ class _LlamaGraph:
             self.constants,
         )
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=11)
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=11)
+        made_of = {"config": asdict(config), "context": context}
+        helper.set_model_props(model, {name: json.dumps(value) for name, value in made_of.items()})
+        return model

@@ -22,7 +22,11 @@ CHALLENGER = "challenger"
 CHALLENGER_MODE = "challenger_mode"
 COPY_OF_MODEL = "copy_of_model"
 COPY_OF_VERSION = "copy_of_version"
-FP32, INT8 = "fp32", "int8"
+Variant = Literal["fp32", "int8", "int4"]
+"""What a graph's weights are."""
+FP32: Variant = "fp32"
+INT8: Variant = "int8"
+INT4: Variant = "int4"
 SHADOW, SHARE = "shadow", "share"
 
 

@@ -1,0 +1,57 @@
+"""int8 in the convolutions of an image classifier: smaller, and often faster.
+
+Static quantisation in ONNX's QDQ form: weights are rounded to 8 bits channel by channel, and activations to
+the range that they had on training images.
+
+Source: Jacob et al. (2018), "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", arXiv:1712.05877.
+"""
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+CALIBRATION_IMAGES = 512
+CALIBRATION_BATCH = 32
+# Layers whose arithmetic is worth it, and those between them that need not go back to fractions.
+QUANTISED = ["Conv", "Gemm", "MatMul", "Relu", "MaxPool", "Add", "GlobalAveragePool", "Flatten", "Reshape"]
+
+
+def quantise(path: Path, images: NDArray[np.uint8]) -> bytes:
+    """The int8 graph of an image classifier's, calibrated on some of the training images [N, H, W, C]."""
+    with tempfile.TemporaryDirectory() as folder:
+        prepared, quantised = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
+        logging.getLogger().setLevel(logging.ERROR)
+        quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(quantised),
+            _Images(images),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            op_types_to_quantize=QUANTISED,
+        )
+        return quantised.read_bytes()
+
+
+class _Images(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+    """Batches of images drawn from all over the training split."""
+
+    def __init__(self, images: NDArray[np.uint8]) -> None:
+        count = min(CALIBRATION_IMAGES, len(images))
+        chosen = np.random.default_rng(0).choice(len(images), count, replace=False)
+        self._batches: Iterator[NDArray[np.uint8]] = iter(
+            np.array_split(images[np.sort(chosen)], -(-count // CALIBRATION_BATCH))
+        )
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {"image": batch}

@@ -1,4 +1,4 @@
-"""Weights in few bits: each row's blocks of 32 numbers are whole numbers with a scale and a zero of their own.
+"""Weights in few bits: a row's blocks of 32 are whole numbers, each block with a scale and a zero of its own.
 
 The layout is the one of ONNX Runtime's operators MatMulNBits and GatherBlockQuantized, whose zeros are whole
 numbers too. In 4 bits that is coarse: a block's grid cannot lie where it fits best, and weights that somebody

@@ -6,6 +6,9 @@ are. They are what a token costs, so the graph is made of them: GroupQueryAttent
 inside, norms that take up the residual, MatMulNBits. They are ONNX Runtime's (domain com.microsoft), so the
 ONNX checker knows nothing of them.
 
+Variants: fp32; int8, all matrices in 8 bits; int4, the embedding in 8 bits and all other matrices in 4, shifted
+by sums of blocks (`training.block_quantization`).
+
 The graph:
     tokens [N, T]        int64, that follow what was read
     read [N]             int64, tokens that each row of the cache holds
@@ -51,8 +54,8 @@ def build(config: LlamaConfig, weights: Weights, variant: Variant, context: int)
     """
     if config.head_width % HEAD_MULTIPLE:
         raise ValueError(
-            f"heads of {config.head_width} numbers: ONNX Runtime's attention takes multiples of {HEAD_MULTIPLE}; "
-            f"choose a width of heads x {HEAD_MULTIPLE}, or a multiple of it"
+            f"heads of {config.head_width} numbers: ONNX Runtime's attention takes multiples of "
+            f"{HEAD_MULTIPLE}; choose a width that is a multiple of {HEAD_MULTIPLE * config.heads}"
         )
     return _LlamaGraph(config, weights, variant).build(context)
 

@@ -27,8 +27,10 @@ class Decoder:
     """
 
     def __init__(self, graph: Graph, layers: int, heads: int, width: int, context: int, slots: int) -> None:
-        """For `slots` texts of `context` tokens at most, and no more than the graph's; `heads` and `width`
-        are those of the keys."""
+        """For `slots` texts of at most `context` tokens, which is no more than the graph's.
+
+        `heads` and `width` are those of the keys.
+        """
         self.context = context
         self._session = graph.session
         self._names = [f"{kind}_{layer}" for layer in range(layers) for kind in ("keys", "values")]

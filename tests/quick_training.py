@@ -10,6 +10,7 @@ from training.datasets.text_file import load_text
 from training.loop import Points, Progress
 from training.pipeline import Prepared, RunResult
 from training.recipe import Recipe
+from zoo.models.llama import LlamaConfig
 
 FETCHED = {  # data sets that no package carries
     "cifar10",
@@ -41,6 +42,11 @@ SHORTER = {
     ("gan", "mnist-5k"): {"epochs": 2, "bar": None},
     ("transformer", "numbers-en-fr"): {"epochs": 1, "bar": None},
     ("gru", "python-topics"): {"epochs": 1, "bar": 3.5},
+    ("llama", "python-topics"): {
+        "epochs": 1,
+        "model": LlamaConfig(layers=2, width=32, heads=2, key_value_heads=1),
+        "bar": 4.0,
+    },
     ("lstm", "co2"): {"epochs": 2, "bar": None},
     **{(name, "sunspots"): {"epochs": 20, "bar": 1.0} for name in ("rnn", "lstm", "gru")},
 }

@@ -41,7 +41,7 @@ def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
 
     A norm comes last where the embedding serves as output: the affine layers are all hidden then.
     """
-    layers = [layer for layer in module.modules() if any(True for _ in layer.parameters(recurse=False))]
+    layers = [layer for layer in module.modules() if list(layer.parameters(recurse=False))]
     outer = {layer.weight for layer in layers if isinstance(layer, nn.Embedding)}
     outer |= {layer.weight for layer in layers[-1:] if isinstance(layer, nn.Linear)}
     return [parameter for parameter in module.parameters() if parameter.dim() > 1 and parameter not in outer]

@@ -105,12 +105,13 @@ TEXT_RECIPE = LlamaRecipe(
 RECIPES = (
     LlamaRecipe(
         dataset="python-topics",
-        epochs=2,
+        epochs=1,
         batch_size=8,
         threads=1,
         model=LlamaConfig(layers=4, width=128, heads=4, key_value_heads=2),
         optimizer=MUON,
-        context=256,
+        context=128,
+        bar=2.3,
     ),
 )
 LONG_RECIPES = (replace(TEXT_RECIPE, dataset="tiny-shakespeare"),)

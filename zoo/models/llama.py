@@ -152,9 +152,8 @@ class Attention(nn.Module):
 
     def _heads(self, x: Tensor) -> Tensor:
         batch, length, _ = x.shape
-        return x.view(batch, length, -1, self.config.head_width).transpose(
-            1, 2
-        )  # [B, T, H K] -> [B, H, T, K]
+        apart = x.view(batch, length, -1, self.config.head_width)
+        return apart.transpose(1, 2)  # [B, T, H, K] -> [B, H, T, K]
 
 
 class FeedForward(nn.Module):

@@ -1,6 +1,5 @@
 """OpenAI's API, by its own client over the real service: whole answers and streams."""
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 

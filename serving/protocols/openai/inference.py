@@ -27,7 +27,7 @@ class Inference:
     def __init__(
         self, engine: Engine, catalogue: Callable[[], Catalogue], deadline: float, generations: int
     ) -> None:
-        """`deadline` is the longest in seconds; so many `generations` are written at a time, of all models."""
+        """`deadline` is the longest in seconds; so many `generations` are written at a time."""
         self._engine = engine
         self._catalogue = catalogue
         self._deadline = deadline
@@ -56,10 +56,8 @@ class Inference:
         work = partial(prepare, read, catalogue, exchange, body, self._generations)
         # To make tokens of a text takes far longer than to read it: sixteen kilobytes are 25 ms.
         prepared = await self._engine.timed("decode", work, False, deadline, exchange.timing)
-        request = prepared.request
-        words = None if request.noted is None else prepared.task.token_bytes
-        answer = form(request.model, prepared.served, words)
-        if request.stream:
+        answer = form(prepared.request.model, prepared.served, prepared.words)
+        if prepared.request.stream:
             await self._stream(exchange, prepared, answer, deadline)
         else:
             await self._tell_whole(exchange, prepared, answer, deadline)

@@ -18,6 +18,7 @@ from tiny_zoo import (
     write_images,
     write_photos,
     write_regression,
+    write_talker,
     write_writer,
 )
 
@@ -45,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> TinyRegistry:
-    """Ten models, one version of which failed its gate; the data set `mnist` has its champion's name."""
+    """Eleven models, one version of which failed its gate; the data set `mnist` has its champion's name."""
     scratch: Path = tmp_path_factory.mktemp("bundles")
     registry = TinyRegistry(tmp_path_factory.mktemp("home"))
     for made in (
@@ -58,6 +59,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> TinyRegistry:
         write_photos(scratch / "photos"),
         write_forecaster(scratch / "forecaster"),
         write_writer(scratch / "writer"),
+        write_talker(scratch / "talker"),
         write_copier(scratch / "copier"),
     ):
         registry.promote(made.manifest.model, registry.register(made))

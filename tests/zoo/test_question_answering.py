@@ -96,8 +96,12 @@ def test_a_passage_that_is_too_long_gives_way_to_a_shorter_one() -> None:
     [
         (TASK.model_copy(update={"chat": None}), asked("?"), "holds no conversations"),
         (TASK, asked("?", " \n "), "passage: there is nothing to read in it"),
-        (TASK.model_copy(update={"places": 400}), asked("?", max_tokens=30), "30 tokens of an answer"),
-        (TASK.model_copy(update={"places": 400}), asked("?", max_tokens=500), "in the 400 that the model"),
+        (
+            TASK.model_copy(update={"places": 400}),
+            asked("?", max_tokens=30),
+            "the 370 that the model can read beside an answer of 30 ",
+        ),
+        (TASK.model_copy(update={"places": 400}), asked("?", max_tokens=500), "than the 0 that the model"),
     ],
     ids=["no chat", "blank", "no room", "no room at all"],
 )

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from zoo.errors import InvalidInput
+from zoo.errors import InvalidInput, TextTooLong
 from zoo.tasks.base import Arrays, Generation, Request, Response, Run
 from zoo.tasks.chat import Chat
 from zoo.tasks.language_modelling import MAX_PROMPT_TOKENS, LanguageModelling
@@ -70,9 +70,9 @@ def _encode(task: LanguageModelling, request: AnswerRequest) -> Arrays:
         if len(longer) <= room:
             used, tokens = more, longer
     if not used:
-        raise InvalidInput(
-            f"no passage fits beside the question and {request.max_tokens} tokens of an answer (max_tokens) "
-            f"in the {room + request.max_tokens} that the model can read; ask for less"
+        raise TextTooLong(
+            f"the question and one passage have more tokens than the {max(0, room)} that the model can read "
+            f"beside an answer of {request.max_tokens} (max_tokens); ask for less"
         )
     return {"tokens": tokens[None], "spans": np.array(used, np.int64)}
 

@@ -77,10 +77,15 @@ class OpenAIProtocol:
         await exchange.answer(200, orjson.dumps(self._entry(self._snapshot(), name)))
 
     def _entry(self, catalogue: Catalogue, name: str) -> dict[str, Any]:
-        _, served = language_model(catalogue, name)
-        # When a model was made is not known here; when it could first be asked is.
-        lineage = served.lineage_json
-        return {"id": name, "object": "model", "created": self._begun, "owned_by": OWNER, "lineage": lineage}
+        task, served = language_model(catalogue, name)
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._begun,  # when it was made is not known here; when it could first be asked is
+            "owned_by": OWNER,
+            "chat": task.chat is not None,
+            "lineage": served.lineage_json,
+        }
 
     def _snapshot(self) -> Catalogue:
         catalogue = self._catalogue()

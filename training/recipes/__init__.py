@@ -42,8 +42,8 @@ def recipe_for(architecture: str, dataset: str | None = None) -> Recipe:
     """The recipe to start from: the data set's own, or another one turned to that data set, without its bar.
 
     The other one is the module's `CSV_RECIPE` for a csv: data set, its `TEXT_RECIPE` for a text: one, its
-    `TSV_RECIPE` for a tsv: one, its `CHAT_RECIPE` for a chat: one; its `FOLDER_RECIPE`, or else its quickest for
-    images, for an images: one; and the quickest otherwise.
+    `TSV_RECIPE` for a tsv: one, its `CHAT_RECIPE` for a chat: one; its `FOLDER_RECIPE`, or else its quickest
+    for images, for an images: one; and the quickest otherwise.
     """
     known = recipes(architecture)
     module, quickest = _module(architecture), next(iter(known.values()))

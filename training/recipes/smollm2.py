@@ -106,7 +106,7 @@ class SmolLM2Recipe(Recipe):
         return additions(model) if self.epochs else {}
 
     def report(self, trained: Trained) -> Report:
-        """What it answers; of an adapted model also what it was before, here and on a text of another kind."""
+        """What it answers; of an adapted model also what adaptation changed, here and on another text."""
         assert isinstance(trained.task, LanguageModelling)
         reported = super().report(trained) if self.epochs else Report()
         said = answers(trained.module, trained.task).splitlines()

@@ -163,9 +163,8 @@ def test_layers_that_are_not_there(chats: str) -> None:
 
 def test_other_models_hold_no_conversations(chats: str) -> None:
     from training.datasets.chat_pairs import load_conversations
+    from training.datasets.text_file import hold_out_end
 
     data = load_conversations(chats)
     with pytest.raises(InvalidInput, match="holds conversations and no text; train smollm2"):
-        from training.datasets.text_file import hold_out_end
-
         hold_out_end(data, 0.1)

@@ -120,7 +120,7 @@ def generator_graph(weights: np.ndarray, embedding: np.ndarray) -> bytes:
     )
 
 
-def _write(
+def write(
     directory: Path, name: str, task: Task, graph: bytes | dict[str, bytes], train: Arrays, value: float
 ) -> Bundle:
     architecture, _, dataset = name.partition("-")
@@ -146,7 +146,7 @@ def write_regression(
     random = np.random.default_rng(0)
     train = {"features": random.normal(5, 2, (50, 2)).astype(np.float32), "target": random.normal(size=50)}
     task = TabularRegression.fit(train, Schema(feature_names=FEATURES, target="progression", unit="points"))
-    return _write(directory, name, task, regression_graph([1.0, 2.0], bias), train, mse)
+    return write(directory, name, task, regression_graph([1.0, 2.0], bias), train, mse)
 
 
 def write_classification(
@@ -156,7 +156,7 @@ def write_classification(
     random = np.random.default_rng(1)
     train = {"features": random.normal(size=(50, 2)).astype(np.float32), "target": np.zeros(50, np.int64)}
     task = TabularClassification.fit(train, Schema(feature_names=FEATURES, labels=SPECIES[:classes]))
-    return _write(directory, name, task, softmax_graph(random.normal(size=(2, classes))), train, accuracy)
+    return write(directory, name, task, softmax_graph(random.normal(size=(2, classes))), train, accuracy)
 
 
 def write_images(
@@ -168,13 +168,13 @@ def write_images(
     train = {"image": image, "target": np.zeros(50, np.int64)}
     task = ImageClassification.fit(train, Schema(labels=DIGITS))
     graph = image_graph(random.normal(size=(side * side, 10)), side)
-    return _write(directory, name, task, graph, train, accuracy)
+    return write(directory, name, task, graph, train, accuracy)
 
 
 def write_digits(directory: Path, train: Arrays, name: str = "mlp-digits") -> Bundle:
     """A model of real digits by 8 x 8 grey pixels, which it does not know."""
     task = ImageClassification.fit(train, Schema(labels=DIGITS))
-    return _write(directory, name, task, image_graph(np.zeros((SIDE * SIDE, 10))), train, 0.1)
+    return write(directory, name, task, image_graph(np.zeros((SIDE * SIDE, 10))), train, 0.1)
 
 
 def write_corner(directory: Path, name: str = "mlp-corner") -> Bundle:
@@ -183,7 +183,7 @@ def write_corner(directory: Path, name: str = "mlp-corner") -> Bundle:
     weights = np.zeros((SIDE, SIDE, len(DIGITS)))
     weights[*CORNER, 1] = 1
     graph = image_graph(weights.reshape(-1, len(DIGITS)))
-    return _write(directory, name, ImageClassification.fit(train, Schema(labels=DIGITS)), graph, train, 0.9)
+    return write(directory, name, ImageClassification.fit(train, Schema(labels=DIGITS)), graph, train, 0.9)
 
 
 def write_photos(directory: Path, name: str = "alexnet-photos") -> Bundle:
@@ -194,7 +194,7 @@ def write_photos(directory: Path, name: str = "alexnet-photos") -> Bundle:
     task = ImageClassification.fit(train, Schema(labels=("warm", "cold")))
     red_against_blue = np.tile([1, 0, -1], side * side)[:, None] * 20 / side**2
     weights = np.concatenate([red_against_blue, -red_against_blue], axis=1)
-    return _write(directory, name, task, image_graph(weights, side, 3), train, 0.9)
+    return write(directory, name, task, image_graph(weights, side, 3), train, 0.9)
 
 
 def write_generator(directory: Path, name: str = "gan-mnist", distance: float = 5.0) -> Bundle:
@@ -203,7 +203,7 @@ def write_generator(directory: Path, name: str = "gan-mnist", distance: float = 
     task = ImageGeneration(height=SIDE, width=SIDE, channels=1, labels=DIGITS, latent_size=4)
     rows = np.kron(np.eye(len(DIGITS), SIDE), np.ones((1, SIDE)))  # [K, 64]; classes 8 and 9 have none
     graph = generator_graph(random.normal(size=(4, SIDE * SIDE)), 12 * rows - 3)
-    return _write(directory, name, task, graph, {}, distance)
+    return write(directory, name, task, graph, {}, distance)
 
 
 def write_forecaster(directory: Path, name: str = "lstm-sales", mase: float = 0.8) -> Bundle:
@@ -220,7 +220,7 @@ def write_forecaster(directory: Path, name: str = "lstm-sales", mase: float = 0.
     )
     schema = Schema(feature_names=("sales",), unit="EUR", period="M", season=12)
     task = Forecasting.fit(train, schema).calibrated(Graph(graph), train)
-    return _write(directory, name, task, graph, train, mase)
+    return write(directory, name, task, graph, train, mase)
 
 
 LETTERS = "abcdefghij\n"
@@ -272,7 +272,7 @@ def write_writer(
     ids = [task.codec.token_to_id(letter) for letter in LETTERS]
     table = np.zeros((task.vocabulary, task.vocabulary), np.float32)
     table[ids, np.roll(ids, -1)] = 4
-    return _write(directory, name, task, table_graph(table, slow), task.examples(train), bits)
+    return write(directory, name, task, table_graph(table, slow), task.examples(train), bits)
 
 
 REPLY = "abcd\N{LATIN SMALL LETTER E WITH ACUTE}fghij"
@@ -299,7 +299,8 @@ def write_talker(directory: Path, name: str = "rnn-talk", slow: int = 1) -> Bund
     ids = task.tokens(f"{ROLES[-1]}{REPLY}{TURN_ENDS}")
     table = np.random.default_rng(6).normal(size=(task.vocabulary, task.vocabulary)).astype(np.float32)
     table[ids[:-1], ids[1:]] = 12
-    return _write(directory, name, task, table_graph(table, slow), {"tokens": ids[None], "target": ids[None]}, 1.5)
+    examples = {"tokens": ids[None], "target": ids[None]}
+    return write(directory, name, task, table_graph(table, slow), examples, 1.5)
 
 
 def copier_graphs(vocabulary: int) -> dict[str, bytes]:
@@ -358,7 +359,7 @@ def write_copier(directory: Path, name: str = "transformer-echo") -> Bundle:
     train = {"source": texts, "target": texts}
     task = SequenceToSequence.fit(train, Schema(metric="bleu", vocabulary=290))
     graphs = copier_graphs(task.vocabulary)
-    return _write(directory, name, task, graphs, task.examples(train), 99.0)
+    return write(directory, name, task, graphs, task.examples(train), 99.0)
 
 
 def record_of(made: Bundle, gate: str = "passed", reason: str = "better than before") -> VersionRecord:

@@ -1,0 +1,109 @@
+"""Many conversations at once with one decoder, some given up: each that ends is the one that it is alone."""
+
+import asyncio
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from openai import AsyncOpenAI, OpenAI
+from server import Server, running, wait_for
+from tiny_zoo import ROLES, TEMPLATE, TURN_ENDS, write
+
+from training.llama_graph import build
+from zoo.models.llama import Llama, LlamaConfig
+from zoo.tasks.chat import Chat
+from zoo.tasks.language_modelling import LanguageModelling
+from zoo.tasks.memory import KeyValueCache
+from zoo.tasks.text_tokenizer import byte_pair_tokenizer
+
+MODEL, SLOTS = "llama-talk", 8
+CONFIG = LlamaConfig(layers=2, width=64, heads=4, key_value_heads=2, hidden=64)
+RULES = "You answer briefly and never say more than you were asked. " * 3
+KILOBYTES = 30_000
+"""That the service may have grown: the cache of all slots, two layers of 512 places, is 4,096 of them."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("talk")
+    tokenizer = byte_pair_tokenizer([], 256 + len(ROLES) + 1, (*ROLES, TURN_ENDS))
+    task = LanguageModelling(
+        tokenizer=tokenizer.to_str(),
+        opening="abc",
+        memory=KeyValueCache(layers=2, heads=2, width=16),
+        places=512,
+        chat=Chat(template=TEMPLATE, ends=(TURN_ENDS,)),
+    )
+    numbers = np.random.default_rng(0)
+    weights = {
+        name: numbers.normal(1 if "norm" in name else 0, 0.3, weight.shape).astype(np.float32)
+        for name, weight in Llama(CONFIG, task.vocabulary).state_dict().items()
+    }
+    tokens = task.tokens("abcdefgh")[None]
+    graph = build(CONFIG, weights, "fp32", 512)
+    write(folder / "bundles" / "talk", MODEL, task, graph, {"tokens": tokens, "target": tokens}, 1.5)
+    bounds = {"ZOO_GENERATIONS": str(SLOTS), "ZOO_QUEUE": "200"}
+    with running(folder / "log", ZOO_BUNDLES=str(folder / "bundles"), **bounds) as server:
+        yield server
+
+
+def asked(number: int) -> dict:
+    """A conversation with rules that many share, of some length, and an answer of some length."""
+    chosen = random.Random(number)
+    messages = [{"role": "user", "content": "ha " * chosen.randint(1, 40)}]
+    if number % 2:
+        messages.insert(0, {"role": "system", "content": RULES})
+    return {"model": MODEL, "messages": messages, "temperature": 0, "max_tokens": chosen.randint(5, 120)}
+
+
+@pytest.mark.parametrize("count", [24, pytest.param(200, marks=pytest.mark.soak)])
+def test_conversations_at_once(server: Server, count: int) -> None:
+    with OpenAI(base_url=f"{server.url}/v1", api_key="-", timeout=120) as client:
+        alone = [client.chat.completions.create(**asked(i)).choices[0] for i in range(count)]
+    expected = [(choice.message.content, choice.finish_reason) for choice in alone]
+    before = resident(server.pid)
+    given_up = set(random.Random(7).sample(range(count), count * 3 // 10))
+
+    async def talk(client: AsyncOpenAI, number: int) -> tuple[str, str | None] | None:
+        stream = await client.chat.completions.create(**asked(number), stream=True)
+        text, reason = "", None
+        async for chunk in stream:
+            text += chunk.choices[0].delta.content or ""
+            reason = chunk.choices[0].finish_reason or reason
+            if number in given_up and text:
+                await stream.close()
+                return None
+        return text, reason
+
+    async def all_at_once() -> list[tuple[str, str | None] | None]:
+        async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key="-", timeout=120) as client:
+            return await asyncio.gather(*(talk(client, number) for number in range(count)))
+
+    for _ in range(2):  # what the first time takes, the second has
+        answers = asyncio.run(all_at_once())
+        ended = [i for i, answer in enumerate(answers) if answer is not None]
+        assert len(ended) >= count - len(given_up)
+        assert [answers[i] for i in ended] == [expected[i] for i in ended]
+        wait_for(lambda: slots(server) == (0, SLOTS))
+    assert resident(server.pid) - before < KILOBYTES
+
+
+def slots(server: Server) -> tuple[int, int]:
+    """Those in which a text is written, and those that are free."""
+    page = httpx.get(f"{server.url}/metrics").text
+    found = dict(re.findall(rf'zoo_generation_slots{{model="{MODEL}",state="(\w+)"}} ([\d.]+)', page))
+    return int(float(found["busy"])), int(float(found["free"]))
+
+
+def resident(pid: int) -> int:
+    """Kilobytes of memory that a process and those that it began have now."""
+    total, waiting = 0, [pid]
+    while waiting:
+        process = Path(f"/proc/{waiting.pop()}")
+        total += int(re.findall(r"VmRSS:\s+(\d+)", (process / "status").read_text())[0])
+        waiting += map(int, (process / "task" / process.name / "children").read_text().split())
+    return total

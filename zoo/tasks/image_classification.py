@@ -5,6 +5,7 @@ Shape legend: N images, H height, W width, C channels (1 grey, 3 RGB), K classes
 
 import base64
 import math
+from itertools import chain
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -150,6 +151,8 @@ class ImageClassification(Task):
 
     def _from_pixels(self, pixels: list[Any]) -> NDArray[np.uint8]:
         """uint8 [N, H, W, C] of nested lists in any of the four accepted shapes."""
+        if (grey := self._grey(pixels)) is not None:
+            return grey
         expected = (self.height, self.width, self.channels)
         try:
             array = np.array(pixels)
@@ -168,3 +171,18 @@ class ImageClassification(Task):
                 f"pixels: shape {np.shape(pixels)}; expected {expected} or 1 to {MAX_BATCH} of them"
             )
         return array.astype(np.uint8)
+
+    def _grey(self, pixels: list[Any]) -> NDArray[np.uint8] | None:
+        """uint8 [1, H, W, 1] of the rows of one grey image; nothing of whatever else it may be.
+
+        The most common request, in half the time that numpy takes to look into nested lists.
+        """
+        try:
+            if self.channels != 1 or {*map(type, chain.from_iterable(pixels))} != {int}:
+                return None
+            if len(pixels) != self.height or {*map(len, pixels)} != {self.width}:
+                return None
+            content = b"".join(map(bytes, pixels))
+        except (TypeError, ValueError):  # no lists of numbers below 256
+            return None
+        return np.frombuffer(content, np.uint8).reshape(1, self.height, self.width, 1)

@@ -11,7 +11,10 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from serving.catalogue import Catalogue, ModelDetails, ModelEntry, ModelList, lineage_header
-from serving.protocols.v2.openapi import ERROR, v2_paths
+from serving.protocols.openai.openapi import ERROR as OPENAI_ERROR
+from serving.protocols.openai.openapi import REQUESTS, openai_paths
+from serving.protocols.v2.openapi import ERROR as V2_ERROR
+from serving.protocols.v2.openapi import v2_paths
 from zoo.tasks import OPERATIONS, Operation, Task
 from zoo.tasks.base import Lineage
 from zoo.tasks.operation import EVENTS, JSON, PNG
@@ -77,7 +80,8 @@ def document(catalogue: Catalogue | None) -> bytes:
         "/metrics": {"get": _plain("Counts and times, for Prometheus", "text/plain")},
         "/docs.json": {"get": _plain("This document", JSON)},
         "/schema.json": {"get": _plain("What BentoML's client asks for", JSON)},
-        **v2_paths(partial(_responses, error=ERROR)),
+        **v2_paths(partial(_responses, error=V2_ERROR)),
+        **openai_paths(partial(_responses, error=OPENAI_ERROR), entries),
     }
     return orjson.dumps(
         {
@@ -155,7 +159,7 @@ def _responses(content: Json, errors: tuple[int, ...], error: Json | None = None
 
 
 def _schemas() -> Json:
-    requests = [operation.request_type for operation in OPERATIONS]
+    requests = [*(operation.request_type for operation in OPERATIONS), *REQUESTS]
     predictions = list(dict.fromkeys(operation.response_type for operation in OPERATIONS))
     answers: list[type[BaseModel]] = [ModelList, ModelDetails, Status, ErrorAnswer, *predictions]
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [

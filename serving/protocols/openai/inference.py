@@ -57,10 +57,8 @@ class Inference:
         work = partial(prepare, read, catalogue, exchange, body, self._generations)
         # To make tokens of a text takes far longer than to read it: sixteen kilobytes are 25 ms.
         prepared = await self._engine.timed("decode", work, False, deadline, exchange.timing)
-        request = prepared.request
-        words = None if request.noted is None else prepared.task.token_bytes
-        answer = form(request.model, prepared.served, words)
-        if request.stream:
+        answer = form(prepared.request.model, prepared.served, prepared.words)
+        if prepared.request.stream:
             await self._stream(exchange, prepared, answer, deadline)
         else:
             await self._tell_whole(exchange, prepared, answer, deadline)

@@ -10,6 +10,8 @@ from serving.contest import answering
 from serving.exchange import Exchange
 from serving.problem import Problem
 from serving.protocols.openai.choice import Choice
+from serving.protocols.openai.grammar import JsonGrammar
+from serving.protocols.openai.logprobs import Words
 from serving.protocols.openai.problem import blaming, refusal
 from serving.protocols.openai.request import ChatRequest, CompletionRequest, WritingRequest
 from serving.timing import Timing
@@ -28,8 +30,9 @@ class Prepared:
 
     request: WritingRequest
     served: Served
-    task: LanguageModelling
     choices: list[Choice]
+    words: Words | None
+    """Of the tokens, where something is to be said of them."""
     read: int
     """Tokens of the prompts, each counted once."""
 
@@ -50,6 +53,7 @@ def prepare(
         field = "n" if request.n > 1 else request.text_field
         raise refusal(f"{timing.rows} texts asked for; at most {most} are written at a time", field)
     asked = _instructions(request, task)
+    grammar = _grammar(request, task)
     choices: list[Choice] = []
     for prompt in prompts:
         served.loaded.asked.add({"tokens": prompt[None]})
@@ -60,12 +64,14 @@ def prepare(
                 prompt=prompt,
                 max_tokens=_room(task, prompt) if request.most is None else request.most,
                 seed=seed_of(request.seed, number),
+                constraint=None if grammar is None else grammar.begin(),
             )
             with blaming(request.text_field):
                 writing = task.writing(part.counted(served.loaded.graph), one)
             echo = task.text(prompt) if isinstance(request, CompletionRequest) and request.echo else ""
             choices.append(Choice(len(choices), writing, echo, part))
-    return Prepared(request, served, task, choices, sum(map(len, prompts)))
+    words = None if request.noted is None else task.token_bytes
+    return Prepared(request, served, choices, words, sum(map(len, prompts)))
 
 
 def language_model(catalogue: Catalogue, name: str) -> tuple[LanguageModelling, Served]:
@@ -132,6 +138,11 @@ def _instructions(request: WritingRequest, task: LanguageModelling) -> Instructi
         bias,
     )
     return Instructions(np.empty(0, np.int64), 1, sampling, stops=request.stops, top_logprobs=request.noted)
+
+
+def _grammar(request: WritingRequest, task: LanguageModelling) -> JsonGrammar | None:
+    wanted = request.response_format
+    return None if wanted is None or wanted.type == "text" else JsonGrammar(task, wanted)
 
 
 def _require_token(task: LanguageModelling, number: int, field: str) -> None:

@@ -133,9 +133,9 @@ class WritingRequest(OpenRequest):
         if self.stream_options is not None and not self.stream:
             raise refusal("stream_options is for stream: true", "stream_options")
         wanted = self.response_format
-        if wanted is not None and wanted.type == "json_schema" and wanted.json_schema is None:
+        if wanted is not None and (wanted.type == "json_schema") != (wanted.json_schema is not None):
             place = "response_format.json_schema"
-            raise refusal(f"{place}: required", place, "missing_required_parameter")
+            raise refusal(f"{place}: goes with type json_schema, and is needed there", place)
 
 
 class CompletionRequest(WritingRequest):

@@ -1,0 +1,95 @@
+"""The paths of OpenAI's API in OpenAPI's terms."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pydantic import BaseModel
+
+from serving.catalogue import ModelEntry
+from serving.protocols.openai.request import ChatRequest, CompletionRequest
+from zoo.tasks.language_modelling import LanguageModelling, Usage
+
+Json = dict[str, Any]
+Responses = Callable[[Json, tuple[int, ...]], Json]
+"""The responses of an operation: of the content of an answer, and the statuses of its errors."""
+
+JSON, EVENTS = "application/json", "text/event-stream"
+REFERENCES = "#/components/schemas/"
+TEXT: Json = {"type": "string"}
+NUMBER: Json = {"type": "integer"}
+REQUESTS: tuple[type[BaseModel], ...] = (CompletionRequest, ChatRequest)
+"""Models that the document's components have to hold."""
+COMPUTING = (400, 401, 403, 404, 413, 415, 504)
+
+
+def _record(**fields: Json) -> Json:
+    return {"type": "object", "required": list(fields), "properties": fields}
+
+
+def _list(items: Json) -> Json:
+    return {"type": "array", "items": items}
+
+
+def _of(model: str) -> Json:
+    return {"$ref": REFERENCES + model}
+
+
+def _or_null(schema: Json) -> Json:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+ERROR = _record(
+    error=_record(message=TEXT, type=TEXT, param=_or_null(TEXT), code=TEXT),
+)
+MODEL = _record(id=TEXT, object={"const": "model"}, created=NUMBER, owned_by=TEXT, lineage=_of("Lineage"))
+LIST = _record(object={"const": "list"}, data=_list(MODEL))
+CHOICE = {
+    "index": NUMBER,
+    "logprobs": _or_null({"type": "object"}),
+    "finish_reason": {"enum": ["stop", "length"]},
+}
+MESSAGE = _record(role={"const": "assistant"}, content=TEXT, refusal={"type": "null"})
+
+
+def _answer(name: str, **choice: Json) -> Json:
+    return _record(
+        id=TEXT,
+        object={"const": name},
+        created=NUMBER,
+        model=TEXT,
+        system_fingerprint=TEXT,
+        choices=_list(_record(**CHOICE, **choice)),
+        usage=_of(Usage.__name__),
+        lineage=_of("Lineage"),
+    )
+
+
+def openai_paths(responses: Responses, entries: Iterable[ModelEntry]) -> Json:
+    """Every path under `/v1`, its errors in the dialect's shape, with an example for each model."""
+
+    def read(summary: str, answer: Json, errors: tuple[int, ...] = ()) -> Json:
+        content = {JSON: {"schema": answer}}
+        return {"get": {"tags": ["openai"], "summary": summary, "responses": responses(content, errors)}}
+
+    def post(request: type[BaseModel], answer: Json, examples: Json) -> Json:
+        operation: Json = {
+            "tags": ["openai"],
+            "summary": request.__doc__,
+            "security": [{}, {"bearer": []}],
+            "requestBody": {
+                "required": True,
+                "content": {JSON: {"schema": _of(request.__name__), "examples": examples}},
+            },
+            "responses": responses({JSON: {"schema": answer}, EVENTS: {}}, COMPUTING),
+        }
+        return {"post": operation}
+
+    kind = LanguageModelling.model_fields["kind"].default
+    examples = {entry.name: {"value": entry.example_request} for entry in entries if entry.kind == kind}
+    model = {"name": "model", "in": "path", "required": True, "schema": TEXT}
+    return {
+        "/v1/models": read("Every language model", LIST),
+        "/v1/models/{model}": {**read("A language model", MODEL, (404,)), "parameters": [model]},
+        "/v1/completions": post(CompletionRequest, _answer("text_completion", text=TEXT), examples),
+        "/v1/chat/completions": post(ChatRequest, _answer("chat.completion", message=MESSAGE), {}),
+    }

@@ -287,7 +287,7 @@ TEMPLATE = (
 )
 
 
-def write_talker(directory: Path, name: str = "rnn-talk", slow: int = 1) -> Bundle:
+def write_talker(directory: Path, name: str = "rnn-reply", slow: int = 1) -> Bundle:
     """A model that answers REPLY in every conversation of 300 tokens at most, a byte a token."""
     bytes_alone = byte_pair_tokenizer([], 256 + len(ROLES) + 1, (*ROLES, TURN_ENDS))
     task = LanguageModelling(
@@ -299,7 +299,8 @@ def write_talker(directory: Path, name: str = "rnn-talk", slow: int = 1) -> Bund
     ids = task.tokens(f"{ROLES[-1]}{REPLY}{TURN_ENDS}")
     table = np.random.default_rng(6).normal(size=(task.vocabulary, task.vocabulary)).astype(np.float32)
     table[ids[:-1], ids[1:]] = 12
-    return _write(directory, name, task, table_graph(table, slow), {"tokens": ids[None], "target": ids[None]}, 1.5)
+    train = {"tokens": ids[None], "target": ids[None]}
+    return _write(directory, name, task, table_graph(table, slow), train, 1.5)
 
 
 def copier_graphs(vocabulary: int) -> dict[str, bytes]:

@@ -22,6 +22,7 @@ from serving.readers import Reader
 from serving.timing import Timing
 from serving.turns import SLICE_SECONDS, ClientLeft, Job, Overloaded, Turns, too_late
 from zoo.decoder import Decoder
+from zoo.errors import InvalidInput
 from zoo.tasks.writing import Writing
 
 READ_AT_ONCE = 64
@@ -194,7 +195,10 @@ class Room:
         slots = {text.slot: text for text in texts if text.slot is not None}
         logits = self._reader.step({slot: int(text.writing.unread[0]) for slot, text in slots.items()})
         for slot, text in slots.items():
-            text.piece += text.writing.take(logits[slot])
+            try:
+                text.piece += text.writing.take(logits[slot])
+            except InvalidInput as error:  # this one's constraint, and no fault of the others
+                text.end = error
 
 
 def _tell(text: Text) -> None:

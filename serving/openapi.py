@@ -81,7 +81,7 @@ def document(catalogue: Catalogue | None) -> bytes:
         "/docs.json": {"get": _plain("This document", JSON)},
         "/schema.json": {"get": _plain("What BentoML's client asks for", JSON)},
         **v2_paths(partial(_responses, error=V2_ERROR)),
-        **openai_paths(partial(_responses, error=OPENAI_ERROR), [entry for entry, _ in served]),
+        **openai_paths(partial(_responses, error=OPENAI_ERROR), served),
     }
     return orjson.dumps(
         {

@@ -13,6 +13,7 @@ from serving.readers import Reader, reader_for
 from serving.timing import Timing
 from serving.turns import ClientLeft, DeadlineExceeded, Overloaded, Turns
 from training.llama_graph import build
+from zoo.errors import InvalidInput
 from zoo.graph import Graph
 from zoo.models.llama import Llama, LlamaConfig
 from zoo.tasks.language_modelling import LanguageModelling
@@ -183,6 +184,36 @@ def test_a_failure_ends_the_texts_of_the_run_and_no_others(room: Room, reader: W
         asyncio.run(whole(room, writing("ab", 20, graph)))
     reader.fails = False
     assert asyncio.run(whole(room, writing("ab", 20, graph))) == "".join(writing("ab", 20, graph))
+    assert not reader.open_slots
+
+
+class DeadEnd:
+    """A constraint by which a text has two tokens and no third."""
+
+    def __init__(self) -> None:
+        self.written = 0
+
+    def allowed(self) -> np.ndarray:
+        if self.written == 2:
+            raise InvalidInput("no token can follow")
+        return np.ones(TASK.vocabulary, bool)
+
+    def accept(self, token: int) -> bool:
+        self.written += 1
+        return False
+
+
+def test_a_text_that_cannot_go_on_ends_alone(room: Room, reader: Watched, graph: Graph) -> None:
+    asked = Instructions(TASK.tokens("ab"), 20, Sampling(temperature=0), constraint=DeadEnd())
+
+    async def scenario() -> list[str | BaseException]:
+        stuck = TASK.writing(graph, asked)
+        texts = (whole(room, writing("abc", 20, graph)), whole(room, stuck))
+        return await asyncio.gather(*texts, return_exceptions=True)
+
+    text, error = asyncio.run(scenario())
+    assert text == "".join(writing("abc", 20, graph))
+    assert isinstance(error, InvalidInput)
     assert not reader.open_slots
 
 

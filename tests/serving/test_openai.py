@@ -10,7 +10,7 @@ from openai import OpenAI
 from server import Server, running
 from tiny_zoo import REPLY, write_images, write_talker, write_writer
 
-LETTERS, TALK = "rnn-letters", "rnn-talk"
+LETTERS, TALK = "rnn-letters", "rnn-reply"
 LINEAGE = {"model", "version", "run_id", "digest", "provider"}
 ASKED = [{"role": "user", "content": "hello"}]
 
@@ -33,10 +33,10 @@ def client(writers: Server) -> Iterator[OpenAI]:
 
 def test_models(client: OpenAI) -> None:
     models = list(client.models.list())
-    assert [model.id for model in models] == ["letters", LETTERS, TALK, "talk"]
+    assert [model.id for model in models] == ["letters", "reply", LETTERS, TALK]
     assert all(model.object == "model" and model.owned_by and model.created > 0 for model in models)
-    (shown,) = [model for model in models if model.id == "talk"]
-    assert client.models.retrieve("talk") == shown
+    (shown,) = [model for model in models if model.id == "reply"]
+    assert client.models.retrieve("reply") == shown
     assert shown.lineage.keys() == LINEAGE
     assert shown.lineage["model"] == TALK
     for name in ("nobody", "lenet5-mnist", "a/b"):
@@ -143,3 +143,22 @@ def test_choices_streamed_are_the_same(client: OpenAI) -> None:
         reasons[choice.index] += choice.finish_reason or ""
     assert texts == [choice.text for choice in whole.choices]
     assert reasons == [choice.finish_reason for choice in whole.choices]
+
+
+def test_examples_of_the_document_succeed(writers: Server) -> None:
+    paths = httpx.get(f"{writers.url}/docs.json").json()["paths"]
+    for path, names in (
+        ("/v1/completions", {"letters", "reply", LETTERS, TALK}),
+        ("/v1/chat/completions", {"reply", TALK}),
+    ):
+        examples = paths[path]["post"]["requestBody"]["content"]["application/json"]["examples"]
+        assert examples.keys() == names
+        for example in examples.values():
+            response = httpx.post(f"{writers.url}{path}", json=example["value"])
+            assert response.status_code == 200, response.text
+
+
+def test_what_it_counts_as(writers: Server) -> None:
+    page = httpx.get(f"{writers.url}/metrics").text
+    counted = [line for line in page.splitlines() if line.startswith("zoo_requests_total{")]
+    assert any('dialect="openai"' in line and f'model="{LETTERS}"' in line for line in counted)

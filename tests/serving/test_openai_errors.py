@@ -14,7 +14,7 @@ from openai import AsyncOpenAI, OpenAI
 from server import Server, running
 from tiny_zoo import write_images, write_talker, write_writer
 
-LETTERS, TALK = "rnn-letters", "rnn-talk"
+LETTERS, TALK = "rnn-letters", "rnn-reply"
 ASKED = [{"role": "user", "content": "hello"}]
 KEY = "the-key"
 PATHS = ("/v1/completions", "/v1/chat/completions")
@@ -231,7 +231,9 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A step takes some milliseconds, and three texts are written at a time."""
     folder: Path = tmp_path_factory.mktemp("slow")
     write_writer(folder / "bundles" / "made", slow=500)
-    with running(folder / "log", ZOO_BUNDLES=str(folder / "bundles"), ZOO_GENERATIONS="3") as server:
+    with running(
+        folder / "log", ZOO_BUNDLES=str(folder / "bundles"), ZOO_GENERATIONS="3", ZOO_QUEUE="0"
+    ) as server:
         yield server
 
 

@@ -16,7 +16,7 @@ from tiny_zoo import REPLY, write_talker, write_writer
 
 from serving.protocols.openai.preparation import seed_of
 
-LETTERS, TALK = "rnn-letters", "rnn-talk"
+LETTERS, TALK = "rnn-letters", "rnn-reply"
 GREEDY: dict[str, Any] = {"model": LETTERS, "prompt": "abc", "temperature": 0, "max_tokens": 8}
 ASKED = [{"role": "user", "content": "hello"}]
 SURE = math.log(

@@ -287,7 +287,7 @@ TEMPLATE = (
 )
 
 
-def write_talker(directory: Path, name: str = "rnn-talk", slow: int = 1) -> Bundle:
+def write_talker(directory: Path, name: str = "rnn-reply", slow: int = 1) -> Bundle:
     """A model that answers REPLY in every conversation of 300 tokens at most, a byte a token."""
     bytes_alone = byte_pair_tokenizer([], 256 + len(ROLES) + 1, (*ROLES, TURN_ENDS))
     task = LanguageModelling(

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from serving.catalogue import ModelEntry
 from serving.protocols.openai.request import ChatRequest, CompletionRequest
+from zoo.tasks import Task
 from zoo.tasks.language_modelling import LanguageModelling, Usage
 
 Json = dict[str, Any]
@@ -19,6 +20,7 @@ TEXT: Json = {"type": "string"}
 NUMBER: Json = {"type": "integer"}
 REQUESTS: tuple[type[BaseModel], ...] = (CompletionRequest, ChatRequest)
 """Models that the document's components have to hold."""
+GREETING = [{"role": "user", "content": "Hello!"}]
 COMPUTING = (400, 401, 403, 404, 413, 415, 504)
 
 
@@ -64,7 +66,7 @@ def _answer(name: str, **choice: Json) -> Json:
     )
 
 
-def openai_paths(responses: Responses, entries: Iterable[ModelEntry]) -> Json:
+def openai_paths(responses: Responses, served: Iterable[tuple[ModelEntry, Task]]) -> Json:
     """Every path under `/v1`, its errors in the dialect's shape, with an example for each model."""
 
     def read(summary: str, answer: Json, errors: tuple[int, ...] = ()) -> Json:
@@ -84,12 +86,17 @@ def openai_paths(responses: Responses, entries: Iterable[ModelEntry]) -> Json:
         }
         return {"post": operation}
 
-    kind = LanguageModelling.model_fields["kind"].default
-    examples = {entry.name: {"value": entry.example_request} for entry in entries if entry.kind == kind}
+    texts: Json = {}
+    conversations: Json = {}
+    for entry, task in served:
+        if isinstance(task, LanguageModelling):
+            texts[entry.name] = {"value": entry.example_request}
+            if task.chat is not None:
+                conversations[entry.name] = {"value": {"model": entry.name, "messages": GREETING}}
     model = {"name": "model", "in": "path", "required": True, "schema": TEXT}
     return {
         "/v1/models": read("Every language model", LIST),
         "/v1/models/{model}": {**read("A language model", MODEL, (404,)), "parameters": [model]},
-        "/v1/completions": post(CompletionRequest, _answer("text_completion", text=TEXT), examples),
-        "/v1/chat/completions": post(ChatRequest, _answer("chat.completion", message=MESSAGE), {}),
+        "/v1/completions": post(CompletionRequest, _answer("text_completion", text=TEXT), texts),
+        "/v1/chat/completions": post(ChatRequest, _answer("chat.completion", message=MESSAGE), conversations),
     }

@@ -131,8 +131,8 @@ class SmolLM2Recipe(Recipe):
         reported.sections += [
             "## What adaptation changed",
             "",
-            f"{added:,} numbers ({4 * added / 1e6:.1f} MB) were learned and added to those of {smollm2.NAME}. "
-            f"The `general` text is the test split of {python_topics.NAME}.",
+            f"{added:,} numbers ({4 * added / 1e6:.1f} MB) were learned and added to those of "
+            f"{smollm2.NAME}. The `general` text is the test split of {python_topics.NAME}.",
             "",
             "| metric | value |",
             "|---|---|",

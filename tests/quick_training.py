@@ -22,6 +22,7 @@ FETCHED = {  # data sets that no package carries
     "multi30k-de-en",
     "multi30k-en-fr",
     "debian-summaries",
+    "chatterbot",
 }
 TEXT = f"text:{Path(__file__).parents[1] / 'README.md'}"  # what the recurrent networks learn to write
 LEFT_OUT = {  # their kinds are trained on other data sets
@@ -30,6 +31,7 @@ LEFT_OUT = {  # their kinds are trained on other data sets
     ("transformer", "docstrings"),
     ("rnn", "python-topics"),
     ("lstm", "python-topics"),
+    ("smollm2", "python-topics"),  # its weights are fetched
 }
 Key = tuple[str, str]  # architecture, data set
 

@@ -6,8 +6,8 @@ are. They are what a token costs, so the graph is made of them: GroupQueryAttent
 inside, norms that take up the residual, MatMulNBits. They are ONNX Runtime's (domain com.microsoft), so the
 ONNX checker knows nothing of them.
 
-Variants: fp32; int8, all matrices in 8 bits; int4, the embedding in 8 bits and all other matrices in 4, shifted
-by sums of blocks (`training.block_quantization`).
+Variants: fp32; int8, all matrices in 8 bits; int4, the embedding in 8 bits and all other matrices in 4,
+shifted by sums of blocks (`training.block_quantization`).
 
 The graph:
     tokens [N, T]        int64, that follow what was read
@@ -116,7 +116,8 @@ class _LlamaGraph:
             following = "norm" if last else f"blocks.{number + 1}.attention_norm"
             normed, residual = self.norm(added, residual, following)
         self.unembedded(normed)
-        return self.model(context).SerializeToString()
+        graph: bytes = self.model(context).SerializeToString()
+        return graph
 
     # Parts of the network
 

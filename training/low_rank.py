@@ -1,9 +1,9 @@
 """Low-rank adaptation: a trained network learns something else by a small addition to some of its matrices.
 
-Source: Hu et al. (2021), "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685. To a weight W
-is added `up @ down`, scaled by alpha / rank, while W stays as it is. `up` begins with zeros, and so the network
-as it was; in the end the addition goes into W, so that the network that answers is no slower. Deviation: `down`
-begins as an affine layer's weight does, as in the authors' code, and not normally distributed.
+Source: Hu et al. (2021), "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685. To a
+weight W is added `up @ down`, scaled by alpha / rank, while W stays as it is. `up` begins with zeros, and so
+the network as it was; in the end the addition goes into W, so that the network that answers is no slower.
+Deviation: `down` begins as an affine layer's weight does, as in the authors' code, not normally distributed.
 
 Shape legend: D inputs, E outputs, R rank.
 """

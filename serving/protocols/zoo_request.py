@@ -34,9 +34,7 @@ def parse_json(body: bytes, operation: Operation, find: Find) -> Request:
     Problems: 400 malformed, 404 where it names no model, 422 against the schema, another kind's among them.
     """
     try:
-        return operation.request_type.model_validate(
-            orjson.loads(body)
-        )
+        return operation.request_type.model_validate(orjson.loads(body))
     except ValueError:  # of either; slower, pydantic alone finds the words for it, or allows it after all
         pass
     try:

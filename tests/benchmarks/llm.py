@@ -124,9 +124,10 @@ def decoder_of(model: ImportedModel, graph: Path, threads: int) -> Decoder:
 
 def report_speed(decoders: dict[Variant, Decoder], vocabulary: int, given: Benchmark) -> None:
     """Prints tokens a second, and how many times those of llama.cpp, the median over the rounds."""
-    table = Table("prompt", "", "read", "of llama.cpp's", "written", "of llama.cpp's")
     with llama_cpp(given) as peer:
         for length in PROMPTS:
+            title = f"Tokens a second, prompt of {length}, threads: {given.threads}"
+            table = Table("", "read", "of llama.cpp's", "written", "of llama.cpp's", title=title)
             rounds: list[dict[str, Seconds]] = []
             for _ in range(given.rounds):
                 ours = {name: measure(decoder, vocabulary, length) for name, decoder in decoders.items()}
@@ -137,14 +138,13 @@ def report_speed(decoders: dict[Variant, Decoder], vocabulary: int, given: Bench
                     for values in zip(*(_figures(each, name, length) for each in rounds), strict=True)
                 )
                 table.add_row(
-                    str(length),
                     name,
                     f"{reading:.0f}",
                     f"{reading_ratio:.2f}",
                     f"{writing:.0f}",
                     f"{writing_ratio:.2f}",
                 )
-    Console().print(table)
+            Console().print(table)
 
 
 def _figures(seconds: dict[str, Seconds], name: str, length: int) -> tuple[float, float, float, float]:

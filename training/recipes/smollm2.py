@@ -9,7 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from training import smollm2
+from training import figures, smollm2
 from training.datasets import Data, chat_pairs, python_topics, text_file
 from training.export import as_run
 from training.gguf_model import ImportedModel
@@ -108,10 +108,10 @@ class SmolLM2Recipe(Recipe):
     def report(self, trained: Trained) -> Report:
         """What it answers; of an adapted model also what adaptation changed, here and on another text."""
         assert isinstance(trained.task, LanguageModelling)
-        reported = super().report(trained) if self.epochs else Report()
         said = answers(trained.module, trained.task).splitlines()
-        reported.sections += ["## What it answers", "", *(f"    {line}" for line in said), ""]
+        reported = Report(sections=["## What it answers", "", *(f"    {line}" for line in said), ""])
         if self.epochs:
+            reported.figures["learning_curves"] = figures.learning_curves(trained.progress.history)
             self._compare(trained, trained.task, reported)
         return reported
 
@@ -131,8 +131,8 @@ class SmolLM2Recipe(Recipe):
         reported.sections += [
             "## What adaptation changed",
             "",
-            f"{added:,} numbers ({4 * added / 1e6:.1f} MB) were learned and added to those of {smollm2.NAME}. "
-            f"The `general` text is the test split of {python_topics.NAME}.",
+            f"{added:,} numbers ({4 * added / 1e6:.1f} MB) were learned and added to those of "
+            f"{smollm2.NAME}. The `general` text is the test split of {python_topics.NAME}.",
             "",
             "| metric | value |",
             "|---|---|",
@@ -156,7 +156,7 @@ def _opening(data: Data) -> str:
 
 
 IMPORT = SmolLM2Recipe(dataset="python-topics", validation_share=0.0)
-CHAT_RECIPE = SmolLM2Recipe(dataset="chat:PATH", epochs=3)
+CHAT_RECIPE = SmolLM2Recipe(dataset="chat:PATH", epochs=2)
 TEXT_RECIPE = SmolLM2Recipe(dataset="text:PATH", epochs=1)
 RECIPES = ()
 LONG_RECIPES = (IMPORT, replace(CHAT_RECIPE, dataset="chatterbot"))

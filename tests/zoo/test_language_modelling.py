@@ -19,7 +19,7 @@ from zoo.tasks.language_modelling import (
 )
 from zoo.tasks.sampling import Sampling
 from zoo.tasks.stopping import StopSearch
-from zoo.tasks.text_tokenizer import UNKNOWN, byte_pair_tokenizer, character_tokenizer
+from zoo.tasks.text_tokenizer import UNKNOWN, byte_pair_tokenizer, character_tokenizer, token_bytes
 
 CYCLE = "abcdefghij\n"
 TEXT = CYCLE * 60
@@ -83,6 +83,17 @@ def test_a_character_is_a_token() -> None:
 def test_byte_pairs_write_every_text(text: str) -> None:
     tokenizer = byte_pair_tokenizer([TEXT, "plain English"], 280)
     assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == text
+
+
+def test_what_tokens_write() -> None:
+    pairs = byte_pair_tokenizer([TEXT, "plain English"], 280, ("<a b>",))
+    characters = character_tokenizer("".join(VARIED))
+    for tokenizer in (pairs, characters):
+        words = token_bytes(tokenizer)
+        assert len(words) == tokenizer.get_vocab_size()
+        for text in VARIED:
+            assert b"".join(words[number] for number in tokenizer.encode(text).ids) == text.encode()
+    assert set(token_bytes(pairs)) >= {bytes([byte]) for byte in range(256)} | {b"<a b>"}
 
 
 def test_byte_pairs_are_joined_by_frequency() -> None:

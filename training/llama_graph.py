@@ -116,7 +116,8 @@ class _LlamaGraph:
             following = "norm" if last else f"blocks.{number + 1}.attention_norm"
             normed, residual = self.norm(added, residual, following)
         self.unembedded(normed)
-        return self.model(context).SerializeToString()
+        graph: bytes = self.model(context).SerializeToString()
+        return graph
 
     # Parts of the network
 

@@ -81,7 +81,8 @@ class Decoder:
         run()
         self._held[row] += len(tokens)
         self._last[row] = tokens[-1]
-        return run.logits[0]
+        logits: Floats = run.logits[0]
+        return logits
 
     def step(self, tokens: Mapping[int, int]) -> dict[int, Floats]:
         """Reads a token of each slot given, in one run -> the logits [V] after it.

@@ -100,8 +100,7 @@ def _packed(numbers: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     if bits == 8:
         return numbers
     even = np.pad(numbers, ((0, 0), (0, numbers.shape[1] % 2)))
-    packed: NDArray[np.uint8] = np.bitwise_or(even[:, ::2], even[:, 1::2] << 4, dtype=np.uint8)
-    return packed
+    return even[:, ::2] | even[:, 1::2] << np.uint8(4)
 
 
 def _unpacked(numbers: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:

@@ -12,8 +12,9 @@ from llama_cpp import Llama
 
 
 def main(path: str, threads: int, written: int) -> None:
-    """A line of JSON for each line that comes in: seconds of reading and of writing."""
+    """A line when it is ready, then one of JSON for each that comes in: seconds of reading and of writing."""
     model = Llama(path, n_ctx=2048, n_threads=threads, n_threads_batch=threads, verbose=False)
+    print("ready", flush=True)  # noqa: T201
     for line in sys.stdin:
         prompt = np.random.default_rng(0).integers(0, model.n_vocab(), int(line)).tolist()
         model.reset()

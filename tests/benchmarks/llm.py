@@ -98,6 +98,9 @@ def llama_cpp(given: Benchmark) -> Iterator[subprocess.Popen[str]]:
     assert path
     command = [given.llama_python, PEER, path, str(given.threads), str(WRITTEN)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as peer:
+        assert peer.stdout
+        if not peer.stdout.readline():
+            sys.exit("llama.cpp did not start: give --llama-python a Python that has llama-cpp-python")
         try:
             yield peer
         finally:
@@ -110,9 +113,7 @@ def ask(peer: subprocess.Popen[str], length: int) -> Seconds:
     assert peer.stdout
     peer.stdin.write(f"{length}\n")
     peer.stdin.flush()
-    if not (line := peer.stdout.readline()):
-        sys.exit("llama.cpp ended: give --llama-python a Python that has llama-cpp-python")
-    return Seconds(**json.loads(line))
+    return Seconds(**json.loads(peer.stdout.readline()))
 
 
 def decoder_of(model: ImportedModel, graph: Path, threads: int) -> Decoder:

@@ -111,7 +111,7 @@ def test_table_is_complete() -> None:
 
 
 def test_every_architecture_has_a_recipe_file() -> None:
-    assert recipes.names() == sorted(MODELS)
+    assert recipes.names() == sorted({*MODELS, "smollm2"})  # a Llama that others have trained
     assert all(recipes.recipe_for(name).architecture == name for name in MODELS)
 
 

@@ -28,7 +28,7 @@ def test_plan_leaves_out_what_takes_long_unless_asked() -> None:
         *("gan-mnist", "gan-fashion-mnist", "efficientnet-lite0-cifar10"),
         *("transformer-multi30k-de-en", "transformer-multi30k-en-fr"),
         *("transformer-docstrings", "transformer-debian-summaries"),
-        "llama-tiny-shakespeare",
+        *("llama-tiny-shakespeare", "smollm2-python-topics", "smollm2-chatterbot"),
     }
 
 

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from zoo.tasks import Task
 
 STANDARD_INPUT = "-"
+INDENT = "  "  # of passages
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,15 @@ def _show(answer: dict[str, Any], text: str) -> None:
     """The answer, and below it the passages, each with its lines in the text."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.padding import Padding
 
     console = Console(highlight=False)
     console.print(f"[bold]{escape(answer['answer'])}[/]")
     for passage, (start, end) in zip(answer["passages"], answer["spans"], strict=True):
         first, last = (text.count("\n", 0, place) + 1 for place in (start, end))
         console.print(f"\n[dim]{'line' if first == last else 'lines'} {_range(first, last)}[/]")
-        console.print(Padding(escape(passage), (0, 0, 0, 2), expand=False))
+        for line in passage.splitlines():
+            shown = fill(line, console.width, initial_indent=INDENT, subsequent_indent=INDENT)
+            console.print(escape(shown), soft_wrap=True)
     lineage = answer["lineage"]
     console.print(f"\n[dim]{lineage['model']} version {lineage['version']}[/]")
 

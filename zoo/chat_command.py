@@ -56,8 +56,8 @@ class Chat:
         shown = WordWrap(shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
         try:
             for piece in self._pieces(name, messages):
+                written += piece  # first: what was shown when Ctrl-C came has been said
                 shown.add(piece)
-                written += piece
         except KeyboardInterrupt:
             if not watched:
                 raise

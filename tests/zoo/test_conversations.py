@@ -79,7 +79,7 @@ def test_rows_are_cut_at_the_context() -> None:
 
 
 def test_surprise_is_that_of_the_answers() -> None:
-    """Under equal probabilities each token of an answer, its end too, costs as much as any other."""
+    """Each token costs as much under equal probabilities, and so does an end, which is no character."""
     modelling = task()
     vocabulary, asked = modelling.vocabulary, []
 
@@ -90,7 +90,7 @@ def test_surprise_is_that_of_the_answers() -> None:
 
     measured = modelling.evaluate(run, modelling.examples(split(SHORT, SHORT, LONG)))
     assert measured["perplexity"] == pytest.approx(vocabulary)
-    assert measured["bits_per_character"] == pytest.approx(math.log2(vocabulary))
+    assert measured["bits_per_character"] == pytest.approx(8 / 4 * math.log2(vocabulary))
     assert asked == [(3, 23)]
 
 

@@ -294,7 +294,7 @@ class LanguageModelling(Task):
                 logits, held = self.memory.read(run, tokens[:, part], held, whole=True)
                 nats += _surprise(logits, target[:, part])
         loss = nats / np.count_nonzero(target != UNSAID)
-        characters = sum(len(self.text(row[row != UNSAID])) for row in target)
+        characters = sum(len(self.text(row[~np.isin(row, [UNSAID, *self.ends])])) for row in target)
         return {
             "bits_per_character": nats / math.log(2) / characters,
             "loss": loss,

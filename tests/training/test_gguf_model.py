@@ -11,7 +11,7 @@ from tiny_gguf import HEADS, KEY_VALUE_HEADS, TOKENS, WIDTH
 
 from training.gguf_model import ImportedModel, read
 from zoo.errors import InvalidInput
-from zoo.models.llama import Llama, LlamaConfig, angles, rotate
+from zoo.models.llama import Llama, LlamaConfig, Positions
 
 HEAD_WIDTH = WIDTH // HEADS
 
@@ -69,12 +69,12 @@ def test_queries_meet_keys_as_in_llama_cpp(model: ImportedModel) -> None:
     key = turned_neighbours(given["blk.0.attn_k.weight"] @ vector[1], near, KEY_VALUE_HEADS)
     expected = (query * key.repeat(HEADS // KEY_VALUE_HEADS, axis=0)).sum(axis=1)
 
-    table = angles(far + 1, HEAD_WIDTH, 1e5).numpy()
+    positions = Positions.of(model.config, torch.zeros(1, far + 1, dtype=torch.int64), None)
 
     def turned(name: str, row: int, place: int, heads: int) -> np.ndarray:
         states = model.weights[f"blocks.0.attention.{name}.weight"] @ vector[row]
         heads_first = torch.tensor(states, dtype=torch.float32).view(1, heads, 1, HEAD_WIDTH)
-        return rotate(heads_first, torch.from_numpy(table[place])[None, None])[0, :, 0].numpy()
+        return positions.rotate(heads_first.expand(-1, -1, far + 1, -1))[0, :, place].numpy()
 
     ours = turned("query", 0, far, HEADS) * turned("key", 1, near, KEY_VALUE_HEADS).repeat(2, axis=0)
     np.testing.assert_allclose(ours.sum(axis=1), expected, rtol=1e-4)

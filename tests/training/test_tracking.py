@@ -45,7 +45,7 @@ FIGURES = {  # by architecture and kind, beyond the learning curves
     },
     **{(name, "forecasting"): {"forecast"} for name in ("rnn", "lstm", "gru")},
     ("transformer", "sequence_to_sequence"): {"attention"},
-    **{(name, "language_modelling"): set() for name in ("rnn", "lstm", "gru")},
+    **{(name, "language_modelling"): set() for name in ("rnn", "lstm", "gru", "llama")},
 }
 
 
@@ -363,9 +363,12 @@ def test_a_resumed_run_needs_its_recipe(home: object) -> None:
         pass
 
 
+SIZES = {TEXT: ("model", "batch_size", "precision"), "llama": ("model",)}
+
+
 def test_recipes_of_a_short_run_are_still_whole() -> None:
     """The quick recipes differ from the real ones in length and bar alone, those for texts in size, too."""
     for (name, dataset), recipe in QUICK.items():
         real = recipe_for(name, dataset)
-        changed = ["epochs", "bar", *(["model", "batch_size", "precision"] if dataset == TEXT else [])]
+        changed = ["epochs", "bar", *SIZES.get(dataset if dataset == TEXT else name, ())]
         assert replace(recipe, **{field: getattr(real, field) for field in changed}) == real

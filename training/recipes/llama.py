@@ -116,4 +116,4 @@ RECIPES = (
 )
 # The play of the last tenth begins just before it: a model that has not read the names of its persons is
 # surprised by 0.13 nats a character more.
-LONG_RECIPES = (replace(TEXT_RECIPE, dataset="tiny-shakespeare", validation_share=0.005),)
+LONG_RECIPES = (replace(TEXT_RECIPE, dataset="tiny-shakespeare", validation_share=0.005, bar=2.5),)

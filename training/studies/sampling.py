@@ -85,8 +85,7 @@ def run(laboratory: Laboratory) -> Findings:
         for (temperature, top_p), made in written.items()
         for measure in ("spelled", "fresh")
     }
-    inputs = task.encode(GenerateTextRequest(model="-", prompt=PROMPT))
-    logits = model(inputs)["logits"][0, -1]
+    (logits,), _ = task.memory.read(model, task.tokens(PROMPT)[None], task.memory.start(1, len(PROMPT)))
     letters = [task.text(np.array([token])) for token in range(task.vocabulary)]
     samples = {
         f"temperature_{temperature:g}_top_p_{top_p:g}.txt": made.sample

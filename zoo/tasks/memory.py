@@ -109,7 +109,8 @@ class KeyValueCache(Memory):
 
     def example(self, tokens: Tokens) -> Arrays:
         texts, length = tokens.shape
-        return {"tokens": tokens, "places": np.repeat(LAST, texts, axis=0), **self.start(texts, 4 * length)}
+        held = self.start(texts, 4 * length)
+        return {"tokens": tokens, "read": held["read"], "places": np.repeat(LAST, texts, axis=0), **held}
 
 
 AnyMemory = Annotated[RecurrentState | KeyValueCache, Field(discriminator="kind")]

@@ -71,7 +71,7 @@ def test_files_that_are_no_text(tmp_path: Path, content: bytes, message: str) ->
 
 
 def test_an_unknown_text_lists_the_known() -> None:
-    with pytest.raises(NotFound, match=r"one of .*tiny-shakespeare.*text:PATH, tsv:PATH"):
+    with pytest.raises(NotFound, match=r"one of .*tiny-shakespeare.*text:PATH, chat:PATH, tsv:PATH"):
         load_text("tiny-shakespear")
 
 

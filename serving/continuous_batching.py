@@ -117,13 +117,26 @@ class Room:
 
     def _after(self, slice_: "Future[None]") -> None:
         """Has the next slice wait for its turn, where there is one."""
+        failure = None if slice_.cancelled() else slice_.exception()
         with self._lock:
+            if isinstance(failure, Exception):  # no text's: of a run they are told by `_account`
+                self._fail(failure)
             self._running = bool(self._texts) and not slice_.cancelled()
             goes_on = self._running
         if goes_on:
             self._submit()
         else:
             self._turns.widen(-1)
+
+    def _fail(self, error: Exception) -> None:
+        """Ends all texts, so that none waits for slices that would fail again."""
+        for text in self._texts:
+            text.end = error
+            _tell(text)
+            if text.slot is not None:
+                with suppress(Exception):  # what is broken may be just this
+                    self._reader.close(text.slot)
+        self._texts = []
 
     def _compute(self) -> None:
         """Computes for a slice of time, and tells what came of it."""

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from training import promotion
 from training.listing import leaderboard
-from training.recipes import names, recipe_for, recipes
+from training.recipes import names, recipes
 from training.side_by_side import train_side_by_side
 from training.store import connect
 from zoo.errors import ZooError
@@ -20,14 +20,13 @@ from zoo.tables import show_leaderboard
 
 READY_SECONDS = 60
 SHOWN = ("tabular_regression", "image_classification", "language_modelling", "sequence_to_sequence")
-ALSO = (("gru", "python-topics"),)  # a model that writes: no architecture's quickest recipe makes one
 
 
 def quickstart(ui_port: int, serve_port: int) -> None:
     """Trains what has no champion yet, starts both servers, and waits for Ctrl-C or SIGTERM."""
     client = connect()
     firsts = [list(recipes(name, long=False).values())[:1] for name in names()]
-    quick = [recipe for first in firsts for recipe in first] + [recipe_for(*pair) for pair in ALSO]
+    quick = [recipe for first in firsts for recipe in first]
     untrained = [recipe for recipe in quick if promotion.champion_of(client, recipe.model_name) is None]
     for name, outcome in train_side_by_side(untrained).items():
         if isinstance(outcome, ZooError):

@@ -18,7 +18,7 @@ from zoo.tasks import Task
 from zoo.tasks.base import run_in_batches
 from zoo.tasks.image_classification import ImageClassification
 from zoo.tasks.image_generation import ImageGeneration, pixels
-from zoo.tasks.language_modelling import SAMPLE, LanguageModelling
+from zoo.tasks.language_modelling import LanguageModelling
 from zoo.tasks.sequence_to_sequence import SequenceToSequence
 from zoo.tasks.tabular_classification import TabularClassification
 from zoo.tasks.tabular_regression import TabularRegression
@@ -69,7 +69,7 @@ def report(trained: Trained) -> Report:
     if isinstance(trained.task, SequenceToSequence):
         return Report(drawn)
     if isinstance(trained.task, LanguageModelling):
-        written = trained.task.answer(trained.run, SAMPLE)["text"]
+        written = trained.task.answer(trained.run, trained.task.sample)["text"]
         return Report(
             drawn, sections=["## What it writes", "", *(f"    {s}" for s in written.split("\n")), ""]
         )

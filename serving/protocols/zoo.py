@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from serving.protocols.zoo_request import (
     parse_json,
     wrong_endpoint,
 )
+from serving.routes import Handler, Routes
 from serving.timing import Timing
 from serving.turns import ClientLeft
 from zoo.tasks import OPERATIONS, Arrays, Operation
@@ -34,7 +35,6 @@ from zoo.tasks.operation import PNG
 SMALL = 8192  # numbers in and out of a graph that the event loop makes an answer of, in about a millisecond
 
 ONE_MODEL = "/models/"  # and the model's name
-Handler = Callable[[Exchange], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ZooProtocol:
         self._catalogue = catalogue
         self._metrics = metrics
         self._deadline = deadline
-        self._routes: dict[str, tuple[str, Handler]] = {
+        paths: dict[str, tuple[str, Handler]] = {
             "/models": ("GET", self._list_models),
             "/livez": ("GET", self._live),
             "/readyz": ("GET", self._ready),
@@ -70,28 +70,17 @@ class ZooProtocol:
             "/schema.json": ("GET", self._bentoml_schema),
         }
         for operation in OPERATIONS:
-            self._routes[operation.endpoint] = ("POST", partial(self._predict, operation))
+            paths[operation.endpoint] = ("POST", partial(self._predict, operation))
+        self._routes = Routes(paths, ONE_MODEL, self._describe_model)
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answers, errors included."""
         try:
-            await self._handler(exchange.path, exchange.method)(exchange)
+            await self._routes.handler(exchange)(exchange)
         except ClientLeft:
             pass  # there is nobody to tell
         except Exception as error:
             await exchange.refuse(problem_of(error))
-
-    def _handler(self, path: str, method: str) -> Handler:
-        route = self._routes.get(path)
-        if route is None:
-            if not path.startswith(ONE_MODEL):
-                raise Problem(404, "not_found", "nothing answers at this path")
-            route = ("GET", self._describe_model)
-        allowed, handler = route
-        if method != allowed and (method, allowed) != ("HEAD", "GET"):
-            allow = {"Allow": "GET, HEAD" if allowed == "GET" else allowed}
-            raise Problem(405, "method_not_allowed", "this path does not take this method", allow)
-        return handler
 
     async def _predict(self, operation: Operation, exchange: Exchange) -> None:
         catalogue = self._snapshot()

@@ -243,3 +243,13 @@ def test_what_it_took_is_told(room: Room, reader: Watched, graph: Graph) -> None
     asyncio.run(whole(room, writing("abc", 4, graph), timing=timing))
     assert timing.compute > 0
     assert timing.batches == {1: 4}
+
+
+def test_a_reader_that_opens_nothing_fails_those_who_wait(
+    room: Room, reader: Watched, graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(reader, "open", [].pop)
+        with pytest.raises(IndexError):
+            asyncio.run(whole(room, writing("ab", 20, graph)))
+    assert asyncio.run(whole(room, writing("ab", 20, graph))) == "".join(writing("ab", 20, graph))

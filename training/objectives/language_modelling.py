@@ -14,10 +14,9 @@ from training.export import as_run
 from training.objectives.base import Exhibits, Objective, Tensors, clipped_update, exportable
 from training.optimizer import Optimizer
 from zoo.models.llama import Llama, LlamaStep
-from zoo.tasks.language_modelling import SAMPLE, STREAMS, LanguageModelling
+from zoo.tasks.conversations import UNSAID
+from zoo.tasks.language_modelling import MOST_LOGITS, STREAMS, LanguageModelling
 from zoo.tasks.memory import RecurrentState
-
-VALIDATED = 64  # rows at a time: logits [B, T, V] of more would fill the memory
 
 
 class NextToken(Objective):
@@ -60,7 +59,7 @@ class NextToken(Objective):
 
     def exhibits(self) -> Exhibits:
         """A text that the model writes."""
-        return {"sample": self.task.answer(as_run(self.export_module(), self.task), SAMPLE)["text"]}
+        return {"sample": _sample(self.export_module(), self.task)}
 
     def _loss(self, batch: Tensors) -> Tensor:
         logits, _ = self.forward(batch["tokens"], self._start(len(batch["tokens"])))
@@ -73,7 +72,10 @@ class NextToken(Objective):
 
 
 class NextTokenInContext(Objective):
-    """Minimises the cross entropy of the next tokens [B, T], each given those before it in its row."""
+    """Minimises the cross entropy of the next tokens [B, T], each given those before it in its row.
+
+    Where a target is UNSAID, nothing is learned.
+    """
 
     def __init__(
         self,
@@ -83,7 +85,7 @@ class NextTokenInContext(Objective):
         fabric: Fabric,
         steps: int,
         clip: float,
-        accumulate: int,
+        accumulate: int = 1,
     ) -> None:
         """A step's rows are read in `accumulate` parts; gradients longer than `clip` are shortened to it."""
         self.model, self.task, self.clip, self.accumulate = model, task, clip, accumulate
@@ -97,7 +99,9 @@ class NextTokenInContext(Objective):
         return clipped_update(self, self.fabric, self.forward, self._losses(batch, rows), self.clip)
 
     def validate(self, batch: Tensors) -> Tensors:
-        return {"loss": torch.stack(list(self._losses(batch, VALIDATED))).sum()}
+        """Nats a token."""
+        rows = max(1, MOST_LOGITS // (batch["target"].shape[1] * self.task.vocabulary))
+        return {"loss": torch.stack(list(self._losses(batch, rows))).sum()}
 
     def export_module(self) -> nn.Module:
         model = exportable(self.model)
@@ -106,17 +110,29 @@ class NextTokenInContext(Objective):
 
     def exhibits(self) -> Exhibits:
         """A text that the model writes."""
-        most = SAMPLE.max_tokens if self.task.places is None else self.task.places - 1
-        asked = SAMPLE.model_copy(update={"max_tokens": min(SAMPLE.max_tokens, most)})
-        return {"sample": self.task.answer(as_run(self.export_module(), self.task), asked)["text"]}
+        return {"sample": _sample(self.export_module(), self.task)}
 
     def _losses(self, batch: Tensors, rows: int) -> Iterator[Tensor]:
         """Of so many rows at a time, what they add to the mean of the batch; each computed when asked for."""
+        said = (batch["target"] != UNSAID).sum()
         parts = (torch.split(batch[name], rows) for name in ("tokens", "target"))
         for tokens, target in zip(*parts, strict=True):
-            yield _surprise(self.forward(tokens), target) * (len(target) / len(batch["target"]))
+            read, follow = trimmed(tokens, target)
+            yield _surprise(self.forward(read), follow, "sum") / said
 
 
-def _surprise(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean nats of [B, T, V] at [B, T]."""
-    return F.cross_entropy(logits.flatten(0, 1).float(), target.flatten())
+def trimmed(tokens: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both [B, longest] of [B, T]: without the columns after the last token that is to be said."""
+    longest = int((target != UNSAID).any(dim=0).nonzero()[-1]) + 1
+    return tokens[:, :longest], target[:, :longest]
+
+
+def _sample(module: nn.Module, task: LanguageModelling) -> str:
+    return str(task.answer(as_run(module, task), task.sample)["text"])
+
+
+def _surprise(logits: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """Nats of [B, T, V] at [B, T] but where that is UNSAID, as a mean or all together."""
+    return F.cross_entropy(
+        logits.flatten(0, 1).float(), target.flatten(), ignore_index=UNSAID, reduction=reduction
+    )

@@ -7,6 +7,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from training.datasets import Data, text_file
+from training.llama_graph import HEAD_MULTIPLE
 from training.objectives.base import Objective
 from training.objectives.language_modelling import NextTokenInContext
 from training.optimizer import Optimizer
@@ -16,8 +17,6 @@ from zoo.models.llama import Llama, LlamaConfig
 from zoo.tasks import Task
 from zoo.tasks.language_modelling import LanguageModelling
 from zoo.tasks.memory import KeyValueCache
-
-HEAD_MULTIPLE = 16  # what the graph's attention needs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,6 +41,7 @@ MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
 STREAMS = 16  # parts of a text that are read side by side to measure a model on it
 MOST_LOGITS = 1 << 26  # in one run, of a quarter of a gigabyte
 OPENING = 64  # characters of the training text's beginning, which serve as an example
+SAMPLED = 400  # tokens of a sample
 TRANSCRIPTS, PROMPT, WRITTEN = 100, 32, 32  # greedy continuations that must be torch's own; tokens of each
 
 Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP)]
@@ -96,10 +97,6 @@ class GenerateTextRequest(Request):
     def stops(self) -> list[str]:
         """The stop strings."""
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
-
-
-SAMPLE = GenerateTextRequest(model="-", prompt="", max_tokens=400, temperature=0.8, seed=0)
-"""What a model is asked to write, to show how well it does."""
 
 
 class Usage(BaseModel):
@@ -335,6 +332,12 @@ class LanguageModelling(Task):
     def tokens(self, text: str) -> Tokens:
         """[T] of a text."""
         return np.array(self.codec.encode(text, add_special_tokens=False).ids, np.int64)
+
+    @property
+    def sample(self) -> GenerateTextRequest:
+        """What a model is asked to write, to show how well it does."""
+        most = SAMPLED if self.places is None else min(SAMPLED, self.places - 1)  # it begins with a token
+        return GenerateTextRequest(model="-", prompt="", max_tokens=most, temperature=0.8, seed=0)
 
     def _surprise_of_rows(self, run: Run, tokens: Tokens, target: Tokens) -> float:
         """Nats in target tokens [N, T] of texts that are read from their beginning."""

@@ -4,7 +4,7 @@ https://platform.openai.com/docs/api-reference
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -12,18 +12,17 @@ import orjson
 from serving.catalogue import Catalogue
 from serving.engine import Engine
 from serving.exchange import Exchange
-from serving.problem import Problem, not_ready
+from serving.problem import not_ready
 from serving.protocols.openai.inference import Inference
 from serving.protocols.openai.preparation import language_model
 from serving.protocols.openai.problem import openai_problem_of
+from serving.routes import Handler, Routes
 from serving.turns import ClientLeft
 from zoo.tasks.language_modelling import LanguageModelling
 
 ONE_MODEL = "/v1/models/"  # and the model's name
 OWNER = "model-zoo"
 KIND = LanguageModelling.model_fields["kind"].default
-
-Handler = Callable[[Exchange], Awaitable[None]]
 
 
 class OpenAIProtocol:
@@ -40,32 +39,21 @@ class OpenAIProtocol:
         self._catalogue = catalogue
         self._begun = int(time.time())
         inference = Inference(engine, self._snapshot, deadline, generations)
-        self._routes: dict[str, tuple[str, Handler]] = {
+        paths: dict[str, tuple[str, Handler]] = {
             "/v1/models": ("GET", self._list_models),
             "/v1/completions": ("POST", inference.complete),
             "/v1/chat/completions": ("POST", inference.chat),
         }
+        self._routes = Routes(paths, ONE_MODEL, self._show_model)
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answers, errors included."""
         try:
-            await self._handler(exchange.path, exchange.method)(exchange)
+            await self._routes.handler(exchange)(exchange)
         except ClientLeft:
             pass  # there is nobody to tell
         except Exception as error:
             await exchange.refuse(openai_problem_of(error))
-
-    def _handler(self, path: str, method: str) -> Handler:
-        route = self._routes.get(path)
-        if route is None:
-            if not path.startswith(ONE_MODEL):
-                raise Problem(404, "not_found", "nothing answers at this path")
-            route = ("GET", self._show_model)
-        allowed, handler = route
-        if method != allowed and (method, allowed) != ("HEAD", "GET"):
-            allow = {"Allow": "GET, HEAD" if allowed == "GET" else allowed}
-            raise Problem(405, "method_not_allowed", "this path does not take this method", allow)
-        return handler
 
     async def _list_models(self, exchange: Exchange) -> None:
         catalogue = self._snapshot()

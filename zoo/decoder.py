@@ -112,16 +112,15 @@ class Decoder:
         """What was read of a text's first so many tokens, [2 L, G, T, K], to begin other texts with."""
         return self._cache[:, self._row(slot), :, :tokens].copy()
 
-    def copy_prefix(self, source: int | Floats, slot: int, tokens: int) -> None:
-        """A slot's text begins with the first so many tokens of another slot's, or of a `prefix`.
+    def copy_prefix(self, prefix: Floats, slot: int, tokens: int) -> None:
+        """A slot's text begins with the first so many tokens of a `prefix`.
 
         `ValueError` where none of the context is left to read.
         """
         row = self._row(slot)
         self._held[row] = 0
         self._check_room(row, tokens + 1)
-        held = self._cache[:, self._row(source)] if isinstance(source, int) else source
-        self._cache[:, row, :, :tokens] = held[:, :, :tokens]
+        self._cache[:, row, :, :tokens] = prefix[:, :, :tokens]
         self._held[row] = tokens
 
     def _row(self, slot: int) -> int:

@@ -21,7 +21,7 @@ test: $(READY)
 	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile
 
 soak: $(READY)
-	$(VENV)/bin/pytest -m soak -s
+	$(VENV)/bin/pytest -m soak -s --timeout 3600
 
 check: $(READY)
 	$(VENV)/bin/ruff check

@@ -1,12 +1,14 @@
 """State directories, so that no test touches the user's, and one training of each quick recipe."""
 
 import os
+import pickle
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from quick_training import QuickZoo
@@ -56,15 +58,23 @@ def home(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture(scope="session")
 def _quick_zoo(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> "QuickZoo":
-    from quick_training import QUICK, QuickZoo
+    """Trained once for all processes that run tests."""
+    from quick_training import QuickZoo
 
-    from training import pipeline
-
-    directory = tmp_path_factory.mktemp("quick_zoo")
-    shutil.copy(empty_store, directory / "mlflow.db")
-    with pytest.MonkeyPatch.context() as patch:
-        live_in(directory, patch)
-        return QuickZoo(directory, {key: pipeline.train(recipe) for key, recipe in QUICK.items()})
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    directory, trained = shared / "quick_zoo", shared / "quick_zoo.pickle"
+    with FileLock(shared / "quick_zoo.lock"):
+        if trained.exists():
+            return pickle.loads(trained.read_bytes())
+        directory.mkdir()
+        shutil.copy(empty_store, directory / "mlflow.db")
+        with pytest.MonkeyPatch.context() as patch:
+            live_in(directory, patch)
+            zoo = QuickZoo.train(directory)
+        trained.write_bytes(pickle.dumps(zoo))
+        return zoo
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ def test_places_for_texts(application: Application) -> None:
         async with httpx.AsyncClient(transport=transport, base_url="http://zoo") as client:
             body = {"model": "rnn-letters", "prompt": "abc", "max_tokens": 4000}
             writing = asyncio.create_task(client.post("/generate_text", json=body))
-            while not application._engine._writing["rnn-letters"]:
+            while not application._engine.writing()["rnn-letters"]:
                 await asyncio.sleep(0)
             samples.append(parsed((await client.get("/metrics")).text))
             await writing
@@ -174,7 +174,7 @@ def test_places_for_texts(application: Application) -> None:
     for seen, busy in zip(samples, (1, 0), strict=True):
         for model, own in (("rnn-letters", busy), ("transformer-echo", 0)):
             assert value(seen, "zoo_generation_slots", model=model, state="busy") == own
-            assert value(seen, "zoo_generation_slots", model=model, state="free") == most - busy
+            assert value(seen, "zoo_generation_slots", model=model, state="free") == most - own
         assert value(seen, "zoo_generation_slots", model=MODEL, state="free") is None
 
 

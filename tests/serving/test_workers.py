@@ -21,7 +21,7 @@ WORKERS = 2
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("workers")
     write_regression(folder / "bundles" / "regression")
-    write_writer(folder / "bundles" / "writer", slow=200)
+    write_writer(folder / "bundles" / "writer", slow=600)
     variables = {"ZOO_BUNDLES": str(folder / "bundles"), "ZOO_WORKERS": str(WORKERS), "TMPDIR": str(folder)}
     with running(folder / "log", **variables) as server:
         wait_for(lambda: len(list(folder.glob("zoo-workers-*/*.sock"))) == WORKERS, within=30)

@@ -25,9 +25,10 @@ import numpy as np
 from serving.batching import Part
 from serving.continuous_batching import Room
 from serving.drift import Window
+from serving.gathering import Gathering
 from serving.readers import reader_for
 from serving.timing import Phase, Timing
-from serving.turns import SLICE_SECONDS, ClientLeft, Job, Overloaded, Turns, too_late
+from serving.turns import SLICE_SECONDS, Job, Overloaded, Turns, a_slice, awaited, too_late
 from zoo import bundle
 from zoo.bundle import Bundle
 from zoo.errors import BundleError, ZooError
@@ -36,6 +37,7 @@ from zoo.tasks import Arrays, Task
 from zoo.tasks.base import Generation
 from zoo.tasks.language_modelling import LanguageModelling
 from zoo.tasks.memory import KeyValueCache
+from zoo.tasks.sequence_to_sequence import SequenceToSequence, Transformation
 from zoo.tasks.writing import Writing
 
 T = TypeVar("T")
@@ -68,6 +70,8 @@ class LoadedModel:
     """What it was asked last."""
     room: Room | None
     """Where it writes several texts at once, if it is a language model."""
+    gathering: Gathering | None
+    """Where it answers texts of several requests at once, if that is what it does."""
 
     @property
     def mode(self) -> Literal["inline", "batched", "sliced"]:
@@ -120,7 +124,8 @@ class Engine:
             raise BundleError(f"the graph does not run: {error}") from error
         asked = Window(loaded.manifest.model, loaded.task, loaded.baseline)
         room = self._room(loaded, graph)
-        return LoadedModel(loaded, graph, loaded.read_text("card.md"), seconds, asked, room)
+        gathering = self._gathering(loaded, graph)
+        return LoadedModel(loaded, graph, loaded.read_text("card.md"), seconds, asked, room, gathering)
 
     async def run(
         self,
@@ -205,8 +210,11 @@ class Engine:
         self._writing[name] += 1
         self._turns.widen(1)  # it brings its own place: texts have a bound for themselves
         try:
+            if model is not None and model.gathering is not None and isinstance(generation, Transformation):
+                await model.gathering.finish(generation, deadline, timing)
+                return
             ended = False
-            work = partial(timing.measured, "compute", partial(_slice, generation))
+            work = partial(timing.measured, "compute", partial(a_slice, generation))
             while not ended:
                 job = Job(work, deadline, timing)
                 self._turns.submit((TEXTS, name), job, admitted=True)
@@ -237,6 +245,12 @@ class Engine:
         self._rooms.add(room)
         return room
 
+    def _gathering(self, model: Bundle, graph: Graph | GraphSet) -> Gathering | None:
+        if not isinstance(model.task, SequenceToSequence):
+            return None
+        lane = TEXTS, model.manifest.model, model.digest
+        return Gathering(graph, self._turns, lane, self._cores // self.threads or 1)
+
     @property
     def has_spare_core(self) -> bool:
         """Whether a computation that begins now takes no thread's place."""
@@ -260,32 +274,7 @@ def _open_on(device: str) -> None:
 
 async def _result(job: Job[T], deadline: float) -> T:
     """What a job comes to; the job is cancelled, unless it has begun, where nobody waits for it any more."""
-    waiting = asyncio.wrap_future(job.future)
-    left = None if job.timing.client_left is None else asyncio.ensure_future(job.timing.client_left())
-    if left is not None:
-        left.add_done_callback(lambda _: waiting.cancel())
-    try:
-        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-            return await waiting
-    except TimeoutError:
-        raise too_late() from None
-    except asyncio.CancelledError:
-        if left is not None and left.done() and not left.cancelled():
-            raise ClientLeft("the client has gone") from None
-        raise
-    finally:
-        if left is not None:
-            left.cancel()
-
-
-def _slice(generation: Generation) -> tuple[str, bool]:
-    """What is written in a slice of time, and whether that was the end."""
-    written, until = [], time.monotonic() + SLICE_SECONDS
-    for piece in generation:
-        written.append(piece)
-        if time.monotonic() >= until:
-            return "".join(written), False
-    return "".join(written), True
+    return await awaited(asyncio.wrap_future(job.future), deadline, job.timing)
 
 
 def _warm_up(graph: Graph | GraphSet, inputs: Arrays) -> float:

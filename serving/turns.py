@@ -5,6 +5,7 @@ lane, and with it what can be computed together. Nothing is waited for while a t
 of what came while all were busy.
 """
 
+import asyncio
 import threading
 import time
 from collections import OrderedDict
@@ -15,6 +16,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from serving.timing import Timing
 from zoo.errors import ZooError
+from zoo.tasks.base import Generation
 
 T = TypeVar("T")
 
@@ -158,6 +160,38 @@ class Turns:
                 self._waiting -= 1
                 if not waiting:
                     del self._lanes[lane]
+
+
+async def awaited(waiting: "asyncio.Future[T]", deadline: float, timing: Timing) -> T:
+    """What a future comes to; it is cancelled where nobody waits for it any more.
+
+    `DeadlineExceeded` past the deadline, `ClientLeft` where the timing's client has gone.
+    """
+    left = None if timing.client_left is None else asyncio.ensure_future(timing.client_left())
+    if left is not None:
+        left.add_done_callback(lambda _: waiting.cancel())
+    try:
+        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            return await waiting
+    except TimeoutError:
+        raise too_late() from None
+    except asyncio.CancelledError:
+        if left is not None and left.done() and not left.cancelled():
+            raise ClientLeft("the client has gone") from None
+        raise
+    finally:
+        if left is not None:
+            left.cancel()
+
+
+def a_slice(generation: Generation) -> tuple[str, bool]:
+    """What is written in a slice of time, and whether that was the end."""
+    written, until = [], time.monotonic() + SLICE_SECONDS
+    for piece in generation:
+        written.append(piece)
+        if time.monotonic() >= until:
+            return "".join(written), False
+    return "".join(written), True
 
 
 def too_late() -> DeadlineExceeded:

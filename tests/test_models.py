@@ -5,13 +5,14 @@ import pkgutil
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import zoo.models
-from training import recipes
+from training import listing, recipes
 from zoo.models.alexnet import SMALL, AlexNet, AlexNetConfig
 from zoo.models.efficientnet_lite0 import EfficientNetLite0, EfficientNetLite0Config
 from zoo.models.gan import GAN, GANConfig
@@ -113,6 +114,21 @@ def test_table_is_complete() -> None:
 def test_every_architecture_has_a_recipe_file() -> None:
     assert recipes.names() == sorted({*MODELS, "smollm2"})  # a Llama that others have trained
     assert all(recipes.recipe_for(name).architecture == name for name in MODELS)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_the_first_recipe_s_size_is_stated(name: str) -> None:
+    recipe = next(iter(recipes.recipes(name).values()))
+    model = recipe.build_model(recipe.fit_task(recipe.load_data()))
+    assert sum(parameter.numel() for parameter in model.parameters()) == recipe.parameters
+
+
+def test_a_listing_fetches_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither weights nor data, whatever there is to list."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    before = set(home.rglob("*"))
+    assert len(listing.architectures()) == len(recipes.names())
+    assert set(home.rglob("*")) - before <= {home / "mlflow.lock"}
 
 
 def test_shapes(row: Row) -> None:

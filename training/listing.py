@@ -1,11 +1,8 @@
 """What the command line lists, as rows of plain values."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from training import promotion
-
-if TYPE_CHECKING:
-    from training.recipe import Recipe
 
 
 def architectures() -> list[dict[str, Any]]:
@@ -23,7 +20,7 @@ def architectures() -> list[dict[str, Any]]:
                 "architecture": name,
                 "kinds": list(first.kinds),
                 "paper": first.paper,
-                "parameters": next((r.record.parameters for r in mine), None) or _parameters(first),
+                "parameters": next((r.record.parameters for r in mine), None) or first.parameters,
                 "datasets": list(known),
                 "champions": [
                     {
@@ -63,9 +60,3 @@ def leaderboard(dataset: str | None) -> list[dict[str, Any]]:
         }
         for row in promotion.leaderboard(dataset)
     ]
-
-
-def _parameters(recipe: "Recipe") -> int:
-    data = recipe.load_data()
-    task = recipe.fit_task(data)
-    return sum(p.numel() for p in recipe.build_model(task).parameters())

@@ -52,6 +52,8 @@ class Recipe(ABC):
     """Name of the architecture, with hyphens; its files have underscores."""
     paper: ClassVar[str]
     """Authors and year of the source."""
+    parameters: ClassVar[int]
+    """Numbers that its first recipe learns: a listing does not build the model to count them."""
     kinds: ClassVar[tuple[str, ...]]
     """Kinds of task that the architecture can learn."""
     least_epochs: ClassVar[int] = 1

@@ -4,7 +4,8 @@
 
 1. Tokens a second of the Transformer's decoder with its cache, and of the same decoder without one, which
    reads everything again for each token; untrained, as the numbers do not change what a step costs.
-2. Through the real service: 32 numbers in one request against 32 requests, one after the other.
+2. Through the real service: 32 numbers in one request, and in 32 requests, many at a time and one after the
+   other.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -31,6 +33,7 @@ from zoo.tasks.sequence_to_sequence import BEGIN, SequenceToSequence
 LENGTHS = (16, 64, 256)
 ROUNDS = 3
 TEXTS = 32
+CLIENTS = 16
 FAIR_ROUNDS = 5
 
 
@@ -102,11 +105,17 @@ def measure_service() -> None:
                 client.post("/transform_text", json=body).raise_for_status()
 
             together = TEXTS / seconds(lambda: ask(texts), FAIR_ROUNDS)
+            with ThreadPoolExecutor(CLIENTS) as threads:
+                at_once = TEXTS / seconds(lambda: list(threads.map(ask, texts)), FAIR_ROUNDS)
             alone = TEXTS / seconds(lambda: [ask(text) for text in texts], FAIR_ROUNDS)
-    table = Table("", "texts a second", title=f"{TEXTS} numbers in words through the service, greedily")
-    table.add_row("one request", f"{together:.0f}")
-    table.add_row("a request each", f"{alone:.0f}")
-    table.add_row("ratio", f"{together / alone:.1f}")
+    title = f"{TEXTS} numbers in words through the service, greedily"
+    table = Table("", "texts a second", "of one after the other", title=title)
+    for name, rate in {
+        "one request": together,
+        f"a request each, {CLIENTS} at a time": at_once,
+        "a request each, one after the other": alone,
+    }.items():
+        table.add_row(name, f"{rate:.0f}", f"{rate / alone:.1f}")
     Console().print(table)
 
 

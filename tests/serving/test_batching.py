@@ -15,9 +15,9 @@ import pytest
 from server import wait_for
 from tiny_zoo import write_regression
 
-from serving.engine import INLINE_SECONDS, ClientLeft, Engine, LoadedModel
+from serving.engine import INLINE_SECONDS, Engine, LoadedModel
 from serving.timing import Timing
-from serving.turns import DeadlineExceeded, Overloaded
+from serving.turns import ClientLeft, DeadlineExceeded, Overloaded
 from zoo.tasks import Arrays
 
 SOON = 5.0

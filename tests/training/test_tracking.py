@@ -363,11 +363,16 @@ def test_a_resumed_run_needs_its_recipe(home: object) -> None:
         pass
 
 
-SIZES = {TEXT: ("model", "batch_size", "precision"), "llama": ("model",)}
+SIZES = {
+    TEXT: ("model", "batch_size", "precision"),
+    "llama": ("model",),
+    "efficientnet-lite0": ("validation_share",),
+    "transformer": ("validation_share",),
+}
 
 
 def test_recipes_of_a_short_run_are_still_whole() -> None:
-    """The quick recipes differ from the real ones in length and bar alone, those for texts in size, too."""
+    """The quick recipes differ from the real ones in length and bar, and some in size or in their data's."""
     for (name, dataset), recipe in QUICK.items():
         real = recipe_for(name, dataset)
         changed = ["epochs", "bar", *SIZES.get(dataset if dataset == TEXT else name, ())]

@@ -25,6 +25,7 @@ class AlexNetRecipe(ImageRecipe):
 
     architecture: ClassVar[str] = "alexnet"
     paper: ClassVar[str] = "Krizhevsky et al. 2012"
+    parameters: ClassVar[int] = 130_874
 
     def build_model(self, task: Task) -> nn.Module:
         assert isinstance(task, ImageClassification)

@@ -25,6 +25,7 @@ class EfficientNetLite0Recipe(ImageRecipe):
 
     architecture: ClassVar[str] = "efficientnet-lite0"
     paper: ClassVar[str] = "Tan & Le 2019"
+    parameters: ClassVar[int] = 3_383_818
 
     def fit_task(self, data: Data) -> Task:
         task = super().fit_task(data)

@@ -45,6 +45,7 @@ class GANRecipe(Recipe):
 
     architecture: ClassVar[str] = "gan"
     paper: ClassVar[str] = "Goodfellow et al. 2014"
+    parameters: ClassVar[int] = 150_386
     kinds: ClassVar[tuple[str, ...]] = ("image_generation",)
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ class GRURecipe(RecurrentRecipe):
 
     architecture: ClassVar[str] = "gru"
     paper: ClassVar[str] = "Cho et al. 2014"
+    parameters: ClassVar[int] = 3_393
 
     def build_network(self, inputs: int) -> Recurrence:
         return GRU(self.model, inputs)

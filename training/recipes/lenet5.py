@@ -21,6 +21,7 @@ class LeNet5Recipe(ImageRecipe):
 
     architecture: ClassVar[str] = "lenet5"
     paper: ClassVar[str] = "LeCun et al. 1998"
+    parameters: ClassVar[int] = 61_706
 
     def build_model(self, task: Task) -> nn.Module:
         assert isinstance(task, ImageClassification)

@@ -31,6 +31,7 @@ class LinearRegressionRecipe(Recipe):
 
     architecture: ClassVar[str] = "linear-regression"
     paper: ClassVar[str] = "Legendre 1805"
+    parameters: ClassVar[int] = 11
     kinds: ClassVar[tuple[str, ...]] = ("tabular_regression",)
 
     @property

@@ -41,6 +41,7 @@ class LlamaRecipe(Recipe):
 
     architecture: ClassVar[str] = "llama"
     paper: ClassVar[str] = "Touvron et al. 2023"
+    parameters: ClassVar[int] = 751_744
     kinds: ClassVar[tuple[str, ...]] = ("language_modelling",)
 
     def __post_init__(self) -> None:

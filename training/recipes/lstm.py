@@ -17,6 +17,7 @@ class LSTMRecipe(RecurrentRecipe):
 
     architecture: ClassVar[str] = "lstm"
     paper: ClassVar[str] = "Hochreiter & Schmidhuber 1997"
+    parameters: ClassVar[int] = 4_513
 
     def build_network(self, inputs: int) -> Recurrence:
         return LSTM(self.model, inputs)

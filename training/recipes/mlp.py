@@ -34,6 +34,7 @@ class MLPRecipe(Recipe):
 
     architecture: ClassVar[str] = "mlp"
     paper: ClassVar[str] = "Rumelhart et al. 1986"
+    parameters: ClassVar[int] = 50_826
     kinds: ClassVar[tuple[str, ...]] = (
         "tabular_regression",
         "tabular_classification",

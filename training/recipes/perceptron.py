@@ -29,6 +29,7 @@ class PerceptronRecipe(Recipe):
 
     architecture: ClassVar[str] = "perceptron"
     paper: ClassVar[str] = "Rosenblatt 1958"
+    parameters: ClassVar[int] = 31
     kinds: ClassVar[tuple[str, ...]] = ("tabular_classification",)
 
     @property

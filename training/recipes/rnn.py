@@ -17,6 +17,7 @@ class RNNRecipe(RecurrentRecipe):
 
     architecture: ClassVar[str] = "rnn"
     paper: ClassVar[str] = "Elman 1990"
+    parameters: ClassVar[int] = 1_153
 
     def build_network(self, inputs: int) -> Recurrence:
         return RNN(self.model, inputs)

@@ -47,6 +47,7 @@ class SmolLM2Recipe(Recipe):
 
     architecture: ClassVar[str] = "smollm2"
     paper: ClassVar[str] = "Ben Allal et al. 2025"
+    parameters: ClassVar[int] = 134_515_008
     kinds: ClassVar[tuple[str, ...]] = ("language_modelling",)
     least_epochs: ClassVar[int] = 0
 

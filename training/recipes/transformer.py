@@ -34,6 +34,7 @@ class TransformerRecipe(Recipe):
 
     architecture: ClassVar[str] = "transformer"
     paper: ClassVar[str] = "Vaswani et al. 2017"
+    parameters: ClassVar[int] = 418_176
     kinds: ClassVar[tuple[str, ...]] = ("sequence_to_sequence",)
 
     @property

@@ -27,6 +27,7 @@ class VGG16Recipe(ImageRecipe):
 
     architecture: ClassVar[str] = "vgg16"
     paper: ClassVar[str] = "Simonyan & Zisserman 2014"
+    parameters: ClassVar[int] = 232_130
 
     def build_model(self, task: Task) -> nn.Module:
         assert isinstance(task, ImageClassification)

@@ -7,6 +7,7 @@ Shape legend: N texts, S source tokens, T target tokens, P target tokens written
 K width of a head, V vocabulary.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -245,7 +246,8 @@ class Transformation(Generation):
 
     def __init__(self, task: SequenceToSequence, run: Run, source: Tokens, beams: int) -> None:
         """`source` [N, S], filled up."""
-        self._task, self._run, self._source, self._beams = task, run, source, beams
+        self._task, self._run, self._source = task, run, source
+        self.beams = beams
         self._best = [Hypothesis(np.zeros(0, np.int64), 0.0)] * len(source)
         lengths = (source != PADDING).sum(axis=1)
         order = np.argsort(lengths, kind="stable")
@@ -253,6 +255,24 @@ class Transformation(Generation):
         at_once = max(1, ROWS_AT_ONCE // beams)
         self._waiting = [asked[start : start + at_once] for start in range(0, len(asked), at_once)]
         self._batch: _Batch | None = None
+
+    @classmethod
+    def together(cls, parts: Sequence[Self], run: Run) -> Self:
+        """One that answers the texts of several, which have as many beams; see `share`."""
+        rows = [row.tolist() for part in parts for row in part._source]
+        return cls(parts[0]._task, run, _filled(rows), parts[0].beams)
+
+    def share(self, parts: Sequence[Self]) -> None:
+        """Gives each of those that it is made of the answers to its texts."""
+        end = 0
+        for part in parts:
+            start, end = end, end + part.texts
+            part._best = self._best[start:end]
+
+    @property
+    def texts(self) -> int:
+        """N."""
+        return len(self._source)
 
     @property
     def inputs(self) -> Arrays:
@@ -275,7 +295,7 @@ class Transformation(Generation):
         if self._batch is None:
             if not self._waiting:
                 raise StopIteration
-            self._batch = _Batch(self._task, self._run, _trimmed(self._source[self._waiting[0]]), self._beams)
+            self._batch = _Batch(self._task, self._run, _trimmed(self._source[self._waiting[0]]), self.beams)
         else:
             self._batch.step(self._run)
             if self._batch.search.done:

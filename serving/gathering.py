@@ -1,0 +1,103 @@
+"""Texts of several requests that one model answers together: those that came while it was busy."""
+
+import asyncio
+import math
+import time
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from serving.timing import Timing
+from serving.turns import Job, Turns, a_slice, awaited, too_late
+from zoo.tasks.base import Run
+from zoo.tasks.sequence_to_sequence import Transformation
+
+TOGETHER = 64
+"""Texts that are answered at the same time: none has to wait for many others to the end."""
+
+
+@dataclass(eq=False)
+class Request:
+    """Texts to answer, and who is told when they are."""
+
+    transformation: Transformation
+    timing: Timing
+    answered: "asyncio.Future[None]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    came: int = field(default_factory=time.monotonic_ns)
+
+
+class Gathering:
+    """The requests for one model; used by the event loop alone.
+
+    At most so many groups of requests are answered at the same time, each as one; the others wait, and those
+    that ask alike make up the next group. A group is computed in slices of time, see `serving.turns`.
+    """
+
+    def __init__(self, run: Run, turns: Turns, lane: Hashable, groups: int) -> None:
+        self._run, self._turns, self._lane, self._groups = run, turns, lane, groups
+        self._waiting: list[Request] = []
+        self._answering: set[asyncio.Task[None]] = set()
+
+    async def finish(self, transformation: Transformation, deadline: float, timing: Timing) -> None:
+        """Returns once all texts are answered.
+
+        `DeadlineExceeded` past the deadline, `ClientLeft` where the client has gone. Nothing more is computed
+        for a group of which nobody waits any more.
+        """
+        if time.monotonic() >= deadline:
+            raise too_late()
+        request = Request(transformation, timing)
+        self._waiting.append(request)
+        self._begin()
+        await awaited(request.answered, deadline, timing)
+
+    def _begin(self) -> None:
+        self._waiting = [request for request in self._waiting if not request.answered.done()]
+        while self._waiting and len(self._answering) < self._groups:
+            answering = asyncio.create_task(self._answer(self._next_group()))
+            self._answering.add(answering)
+            answering.add_done_callback(self._ended)
+
+    def _ended(self, answering: "asyncio.Task[None]") -> None:
+        self._answering.remove(answering)
+        if not answering.cancelled():  # the event loop ends
+            self._begin()
+
+    def _next_group(self) -> list[Request]:
+        """The one that has waited longest, and those that can be answered with it."""
+        first, *others = self._waiting
+        group, texts = [first], first.transformation.texts
+        for request in others:
+            more = request.transformation.texts
+            if request.transformation.beams == first.transformation.beams and texts + more <= TOGETHER:
+                group.append(request)
+                texts += more
+        self._waiting = [request for request in self._waiting if request not in group]
+        return group
+
+    async def _answer(self, group: Sequence[Request]) -> None:
+        """Computes for a group; where that fails for each alone, so that only the culprit's request does."""
+        begun, shared, ended = time.monotonic_ns(), Timing(), False
+        parts = [request.transformation for request in group]
+        try:
+            joint = Transformation.together(parts, shared.counted(self._run))
+            while not ended and not all(request.answered.done() for request in group):
+                job = Job(partial(shared.measured, "compute", partial(a_slice, joint)), math.inf, shared)
+                self._turns.submit(self._lane, job, admitted=True)
+                _, ended = await asyncio.wrap_future(job.future)
+            joint.share(parts)
+        except Exception as error:  # whatever it is, those who wait are told
+            if len(group) > 1:
+                for request in group:
+                    await self._answer([request])
+            elif not group[0].answered.done():
+                group[0].answered.set_exception(error)
+            return
+        for request in group:
+            if not request.answered.done():
+                request.timing.queue += begun - request.came
+                request.timing.include(shared)
+                shared.batches = {}  # counted once
+                request.answered.set_result(None)

@@ -1,8 +1,9 @@
 """Micro-batching: rows of several requests for one model, computed in one run of its graph."""
 
+import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -47,6 +48,73 @@ class Part(Job[Arrays]):
         for part, share in zip(jobs, shares, strict=True):
             part.timing.compute += took
             part.future.set_result(share)
+
+
+class Moment:
+    """Rows of small requests for one model that come at the same moment: one run, on the event loop.
+
+    The loop reads what has come on all connections before it calls what was to be called soon.
+    """
+
+    def __init__(self, run: Run, most: int) -> None:
+        """At most so many rows in one run."""
+        self._run, self._most = run, most
+        self._waiting: list[_Small] = []
+
+    def run(self, inputs: Arrays, timing: Timing) -> "asyncio.Future[Arrays]":
+        """Outputs for inputs; where a joint run fails, only the culprit's request does."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_soon(self._compute_all)
+        outputs: asyncio.Future[Arrays] = loop.create_future()
+        self._waiting.append(_Small(inputs, len(next(iter(inputs.values()))), timing, outputs))
+        return outputs
+
+    def _compute_all(self) -> None:
+        waiting = [small for small in self._waiting if not small.outputs.done()]
+        self._waiting = []
+        while waiting:
+            rows = 0
+            group: list[_Small] = []
+            others: list[_Small] = []
+            for small in waiting:
+                joins = not group or (small.alike(group[0]) and rows + small.rows <= self._most)
+                (group if joins else others).append(small)
+                rows += small.rows if joins else 0
+            self._compute(group)
+            waiting = others
+
+    def _compute(self, group: "Sequence[_Small]") -> None:
+        begun = time.monotonic_ns()
+        try:
+            outputs = group[0].timing.counted(self._run)(_joined([small.inputs for small in group]))
+            shares = [outputs] if len(group) == 1 else _split(outputs, [small.rows for small in group])
+            took = time.monotonic_ns() - begun
+            for small, share in zip(group, shares, strict=True):
+                small.timing.compute += took
+                small.outputs.set_result(share)
+        except Exception as error:  # whatever it is, the one who waits is told
+            if len(group) == 1:
+                group[0].outputs.set_exception(error)
+                return
+            for small in group:
+                self._compute([small])
+
+
+class _Small(NamedTuple):
+    """A request of a moment."""
+
+    inputs: Arrays
+    rows: int
+    timing: Timing
+    outputs: "asyncio.Future[Arrays]"
+
+    def alike(self, other: "_Small") -> bool:
+        """Whether the inputs differ in nothing but the number of rows."""
+        return all(
+            array.shape[1:] == other.inputs[name].shape[1:] and array.dtype == other.inputs[name].dtype
+            for name, array in self.inputs.items()
+        )
 
 
 def _joined(inputs: Sequence[Arrays]) -> Arrays:

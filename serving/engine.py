@@ -1,7 +1,8 @@
 """Runs models: the one place that opens, checks, warms up and executes them. Knows no HTTP and no MLflow.
 
 A model that computes faster than a thread hop costs is run in place, on the event loop; every other
-computation waits for its turn, see `serving.turns`, and its requests share batches, see `serving.batching`.
+computation waits for its turn, see `serving.turns`. Either way requests share batches, see
+`serving.batching`.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -22,7 +23,7 @@ from weakref import WeakSet
 
 import numpy as np
 
-from serving.batching import Part
+from serving.batching import Moment, Part
 from serving.continuous_batching import Room
 from serving.drift import Window
 from serving.gathering import Gathering
@@ -79,6 +80,11 @@ class LoadedModel:
         if math.isinf(self.row_seconds):
             return "sliced"
         return "inline" if self.row_seconds <= INLINE_SECONDS else "batched"
+
+    @cached_property
+    def moment(self) -> Moment:
+        """What computes small requests in place."""
+        return Moment(self.graph, max(1, int(INLINE_SECONDS / self.row_seconds)))
 
     @property
     def batch_rows(self) -> int:
@@ -147,7 +153,7 @@ class Engine:
         if inline and model.row_seconds * rows <= INLINE_SECONDS:
             if time.monotonic() >= deadline:
                 raise too_late()
-            return timing.measured("compute", partial(timing.counted(model.graph), inputs))
+            return await model.moment.run(inputs, timing)
         most = model.batch_rows
         outputs: list[Arrays] = []
         for start in range(0, rows, most):

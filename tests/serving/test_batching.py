@@ -225,3 +225,61 @@ def test_what_waits_at_the_end_is_cancelled(engine: Engine) -> None:
     asyncio.run(scenario())
     assert cancelled == [True]
     wait_for(lambda: engine._turns._busy == 0)
+
+
+@pytest.fixture
+def quick(engine: Engine, watched: tuple[LoadedModel, Watched]) -> tuple[LoadedModel, Watched]:
+    """A model so fast that it is computed on the event loop, four rows at a time."""
+    model, graph = watched
+    return replace(model, row_seconds=INLINE_SECONDS / 4), graph
+
+
+async def at_once(*asked: Coroutine) -> list:
+    """Results and errors of requests that come at the same moment."""
+    return await asyncio.gather(*asked, return_exceptions=True)
+
+
+def test_what_comes_at_the_same_moment_is_computed_together(
+    engine: Engine, quick: tuple[LoadedModel, Watched]
+) -> None:
+    model, graph = quick
+    timings = [Timing() for _ in range(4)]
+    requests = [rows(1), rows(2, 3), rows(4, 5), rows(6)]
+    asked = (ask(engine, model, inputs, timing) for inputs, timing in zip(requests, timings, strict=True))
+    outputs = asyncio.run(at_once(*asked))
+    assert graph.batches == [[1, 2, 3, 6], [4, 5]]
+    for inputs, output in zip(requests, outputs, strict=True):
+        np.testing.assert_array_equal(output["value"], graph.graph(inputs)["value"])
+    assert [timing.batches for timing in timings] == [{4: 1}, {}, {2: 1}, {}], "one run is counted once"
+    assert timings[0].compute == timings[1].compute == timings[3].compute > 0
+
+
+def test_of_a_moment_only_the_one_that_is_wrong_fails(
+    engine: Engine, quick: tuple[LoadedModel, Watched]
+) -> None:
+    model, graph = quick
+    longer = {"features": np.ones((1, 3), np.float32)}
+    first, wrong, other, last = asyncio.run(
+        at_once(*(ask(engine, model, inputs) for inputs in (rows(1), rows(POISON), longer, rows(3))))
+    )
+    assert isinstance(wrong, RuntimeError)
+    assert isinstance(other, Exception)
+    np.testing.assert_array_equal(first["value"], graph.graph(rows(1))["value"])
+    np.testing.assert_array_equal(last["value"], graph.graph(rows(3))["value"])
+    assert graph.batches == [[1, POISON, 3], [1], [POISON], [3], [1]]
+
+
+def test_of_a_moment_nobody_waits_for_some(engine: Engine, quick: tuple[LoadedModel, Watched]) -> None:
+    model, graph = quick
+
+    async def scenario() -> None:
+        gone = asyncio.create_task(ask(engine, model, rows(1)))
+        stays = asyncio.create_task(ask(engine, model, rows(2)))
+        with pytest.raises(DeadlineExceeded):
+            await engine.run(model, rows(3), time.monotonic() - 1)
+        await asyncio.sleep(0)
+        gone.cancel()
+        assert (await stays)["value"] == graph.graph(rows(2))["value"]
+
+    asyncio.run(scenario())
+    assert graph.batches in ([[2]], [[1, 2]])

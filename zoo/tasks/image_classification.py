@@ -173,16 +173,18 @@ class ImageClassification(Task):
         return array.astype(np.uint8)
 
     def _grey(self, pixels: list[Any]) -> NDArray[np.uint8] | None:
-        """uint8 [1, H, W, 1] of the rows of one grey image; nothing of whatever else it may be.
+        """uint8 [N, H, W, 1] of the rows of grey images; nothing of whatever else it may be.
 
-        The most common request, in half the time that numpy takes to look into nested lists.
+        The most common requests, in a third of the time that numpy takes to look into nested lists.
         """
         try:
-            if self.channels != 1 or {*map(type, chain.from_iterable(pixels))} != {int}:
+            images = [pixels] if type(pixels[0][0]) is int else pixels
+            if self.channels != 1 or type(images[0][0][0]) is not int or len(images) > MAX_BATCH:
                 return None
-            if len(pixels) != self.height or {*map(len, pixels)} != {self.width}:
+            rows = [*chain.from_iterable(images)]
+            if {*map(len, images)} != {self.height} or {*map(len, rows)} != {self.width}:
                 return None
-            content = b"".join(map(bytes, pixels))
-        except (TypeError, ValueError):  # no lists of numbers below 256
+            content = b"".join(map(bytes, rows))
+        except (TypeError, ValueError, LookupError):  # no lists of numbers below 256
             return None
-        return np.frombuffer(content, np.uint8).reshape(1, self.height, self.width, 1)
+        return np.frombuffer(content, np.uint8).reshape(-1, self.height, self.width, 1)

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
-from server import Server, running
+from server import Server, memory, running
 from tiny_zoo import (
     TALK,
     TinyRegistry,
@@ -79,12 +78,6 @@ def server(registry: TinyRegistry, tmp_path_factory: pytest.TempPathFactory) -> 
 def client(server: Server) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url, timeout=30) as client:
         yield client
-
-
-def memory(server: Server) -> int:
-    """Bytes that the service holds in memory."""
-    process = psutil.Process(server.pid)
-    return sum(p.memory_info().rss for p in (process, *process.children(recursive=True)))
 
 
 @pytest.fixture(scope="module")

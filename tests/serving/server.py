@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 
 from zoo.servers import service_command
 
@@ -62,6 +63,12 @@ def running(log: Path, **variables: str) -> Iterator[Server]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
+
+
+def memory(server: Server) -> int:
+    """Bytes that the service holds in memory."""
+    process = psutil.Process(server.pid)
+    return sum(p.memory_info().rss for p in (process, *process.children(recursive=True)))
 
 
 def wait_for(condition: Callable[[], bool], within: float = PROMISE) -> float:

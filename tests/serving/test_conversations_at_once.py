@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 from openai import AsyncOpenAI, OpenAI
-from server import Server, running, wait_for
+from server import Server, memory, running, wait_for
 from tiny_zoo import ROLES, TEMPLATE, TURN_ENDS, write
 from tokenizers import Tokenizer
 
@@ -90,7 +90,7 @@ def test_conversations_at_once(server: Server, count: int) -> None:
     with OpenAI(base_url=f"{server.url}/v1", api_key="-", timeout=PATIENCE) as client:
         alone = [client.chat.completions.create(**asked(i)).choices[0] for i in range(count)]
     expected = [(choice.message.content, choice.finish_reason) for choice in alone]
-    before = resident(server.pid)
+    before = memory(server)
     given_up = set(random.Random(7).sample(range(count), count * 3 // 10))
 
     async def talk(client: AsyncOpenAI, number: int) -> tuple[str, str | None] | None:
@@ -114,7 +114,7 @@ def test_conversations_at_once(server: Server, count: int) -> None:
         assert len(ended) >= count - len(given_up)
         assert [answers[i] for i in ended] == [expected[i] for i in ended]
         wait_for(lambda: slots(server) == (0, SLOTS))
-    assert resident(server.pid) < (1 + GROWTH) * before
+    assert memory(server) < (1 + GROWTH) * before
 
 
 def slots(server: Server) -> tuple[int, int]:
@@ -122,13 +122,3 @@ def slots(server: Server) -> tuple[int, int]:
     page = httpx.get(f"{server.url}/metrics").text
     found = dict(re.findall(rf'zoo_generation_slots{{model="{MODEL}",state="(\w+)"}} ([\d.]+)', page))
     return int(float(found["busy"])), int(float(found["free"]))
-
-
-def resident(pid: int) -> int:
-    """Kilobytes of memory that a process and those that it began have now."""
-    total, waiting = 0, [pid]
-    while waiting:
-        process = Path(f"/proc/{waiting.pop()}")
-        total += int(re.findall(r"VmRSS:\s+(\d+)", (process / "status").read_text())[0])
-        waiting += map(int, (process / "task" / process.name / "children").read_text().split())
-    return total

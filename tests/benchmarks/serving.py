@@ -9,7 +9,8 @@
 2. p99 of LeNet-5 at an easy pace, alone and while VGG16 is asked for batches by eight connections at once.
 3. VGG16 asked four times as often as it can answer: what is answered, and how much soon afterwards.
 
-The load comes from other processes. The models are trained for an epoch of a few images, as weights do not change the work.
+The load comes from other processes. The models are trained on a few images, as weights do not change the
+work.
 """
 
 import json

@@ -117,17 +117,18 @@ class SmolLM2Recipe(Recipe):
         return reported
 
     def _compare(self, trained: Trained, task: LanguageModelling, reported: Report) -> None:
-        before = as_run(LlamaStep(self.published()).eval(), task)
-        general = _general_examples(task)
-        reported.metrics |= {
-            "perplexity_before": task.evaluate(before, trained.data.test)["perplexity"],
-            "general_perplexity": task.evaluate(trained.run, general)["perplexity"],
-            "general_perplexity_before": task.evaluate(before, general)["perplexity"],
-        }
         with torch.device("meta"):
             model = Llama(self.imported.config, task.vocabulary)
             self.low_rank.adapt(model)
         added = sum(tensor.numel() for tensor in additions(model).values())
+        before = as_run(LlamaStep(self.published()).eval(), task)
+        general = _general_examples(task)
+        reported.metrics |= {
+            "adapter_parameters": float(added),
+            "perplexity_before": task.evaluate(before, trained.data.test)["perplexity"],
+            "general_perplexity": task.evaluate(trained.run, general)["perplexity"],
+            "general_perplexity_before": task.evaluate(before, general)["perplexity"],
+        }
         rows = [f"| {name} | {value:.6g} |" for name, value in reported.metrics.items()]
         reported.sections += [
             "## What adaptation changed",

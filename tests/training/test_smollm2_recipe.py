@@ -95,7 +95,7 @@ def test_it_learns_to_answer(chats: str, home: Path) -> None:
         assert (answer["text"], answer["finish_reason"]) == (answered, "stop")
     run = mlflow.get_run(result.run_id)
     metrics = run.data.metrics
-    assert metrics["adapter_parameters"] > 0
+    assert metrics["test_adapter_parameters"] > 0
     assert metrics["test_perplexity"] < metrics["test_perplexity_before"] / 10
     assert metrics["test_general_perplexity_before"] > 0
     logged = mlflow.artifacts.download_artifacts(run_id=result.run_id, artifact_path="weights.safetensors")

@@ -33,13 +33,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from serving.registry import Registry
 from tests.benchmarks.load import Load, Outcome, drive, post
 from tests.serving.server import free_port, running, wait_for
-from training import pipeline
+from training import pipeline, promotion
 from training.recipes import recipe_for
 from training.recipes.vgg16 import VGG16Recipe
-from zoo.home import tracking_uri
 
 SMALL_MODEL, LARGE_MODEL = "lenet5-mnist-5k", "vgg16-mnist-5k"
 WIDTH = 24  # kernels of VGG16's first layers
@@ -184,13 +182,13 @@ def main(settings: Benchmark) -> None:
         small, large = recipe_for("lenet5"), recipe_for("vgg16")
         assert isinstance(large, VGG16Recipe)
         large = replace(large, model=replace(large.model, width=WIDTH))
-        for recipe in (small, large):
+        trained, _ = (
             pipeline.train(replace(recipe, epochs=1, validation_share=0.8, bar=None))
-        registry = Registry(tracking_uri())
-        (version,) = registry.read().versions[SMALL_MODEL]
+            for recipe in (small, large)
+        )
+        assert trained is not None
         with (
-            registry.bundle(version) as bundle,
-            bare(bundle / "model.onnx") as bare_port,
+            bare(promotion.download(trained.model, trained.version) / "model.onnx") as bare_port,
             running(Path(folder) / "server.log", ZOO_HOME=folder) as server,
             ProcessPoolExecutor(2, get_context("spawn")) as pool,
         ):

@@ -33,6 +33,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn wants a Transport
+        self.access_log = False  # ours is `serving.access_log`; uvicorn would make a line that nobody reads
         self._await_head()
 
     def on_headers_complete(self) -> None:

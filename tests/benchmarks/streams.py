@@ -88,6 +88,7 @@ async def measure(url: str, streams: int, round_: int) -> Measured:
 @contextmanager
 def llama_cpp(given: Benchmark) -> Iterator[str]:
     """The other server's address."""
+    smollm2.load()  # which fetches the file where it is not there
     weights, port = found(smollm2.FILE), free_port()
     assert weights
     options = {"model": weights, "port": port, "n_threads": given.threads, "n_threads_batch": given.threads}

@@ -146,11 +146,11 @@ def test_a_text_begins_as_another(decoder: Decoder, alone: Callable[[list[int]],
     source = begin(decoder, first)
     prefix = decoder.prefix(source, 9)
     slot = begin(decoder, text(1, 3))  # which is forgotten
+    near(decoder.step({source: 6})[source], alone([*first, 6]))
+    decoder.close(source)
     decoder.copy_prefix(prefix, slot, 7)
     assert decoder.held(slot) == 7
     near(decoder.step({slot: 5})[slot], alone([*first[:7], 5]))
-    near(decoder.step({source: 6})[source], alone([*first, 6]))
-    decoder.close(source)
     with pytest.raises(ValueError, match="is longer"):
         decoder.copy_prefix(prefix, slot, CONTEXT)
 

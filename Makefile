@@ -1,6 +1,7 @@
 # make run     train one quick model per architecture, then MLflow UI on :5000 and the service on :3000
 # make zoo     train every architecture on every data set it has a recipe for; goes on where it was stopped
-# make test    the test suite
+# make test    the test suite, in a few minutes
+# make slow    the rest of it: every recipe trained, every study, processes that are killed; a quarter of an hour
 # make soak    the tests that take minutes: a million requests, promotions under load, PostgreSQL, clean installations
 # make check   lint and types, as CI does
 # make bench   the measured comparisons in tests/benchmarks
@@ -9,7 +10,7 @@ PYTHON ?= python3
 VENV   := .venv
 READY  := $(VENV)/.installed
 
-.PHONY: run zoo test soak check bench clean
+.PHONY: run zoo test slow soak check bench clean
 
 run: $(READY)
 	$(VENV)/bin/zoo quickstart
@@ -19,6 +20,9 @@ zoo: $(READY)
 
 test: $(READY)
 	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile
+
+slow: $(READY)
+	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile -m "slow and not soak"
 
 soak: $(READY)
 	$(VENV)/bin/pytest -m soak -s --timeout 3600

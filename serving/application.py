@@ -30,6 +30,7 @@ from serving.protocols.v2.protocol import V2Protocol
 from serving.protocols.zoo import ZooProtocol
 from serving.registry import Registry
 from serving.settings import Settings
+from serving.siblings import Siblings
 from zoo.home import serving_cache, tracking_uri
 
 if TYPE_CHECKING:
@@ -57,8 +58,11 @@ class Application:
         )
         self._follower = _follower(settings, self._engine)
         self._on_demand = OnDemand(self._follower.load, settings.on_demand)
-        self.measurements = Measurements(self._engine, self._catalogue, self._follower, settings)
-        self._challenges = Challenges(self._engine, self._catalogue)
+        self._siblings = Siblings(settings.meeting_place)
+        self.measurements = Measurements(
+            self._engine, self._catalogue, self._follower, self._siblings, settings
+        )
+        self._challenges = Challenges(self._engine, self._catalogue, self._siblings)
         self.measurements.include(self._challenges)
         self._zoo = ZooProtocol(self._engine, self._catalogue, self.measurements.page, settings.deadline)
         self._v2 = V2Protocol(
@@ -121,13 +125,13 @@ class Application:
         gc.set_threshold(COLLECT_AFTER)
         self._follower.start()
         self._drain.take_over()
-        await self.measurements.siblings.start()
+        await self._siblings.start()
         watching = asyncio.create_task(self._watch_drift())
         try:
             await self._page(scope, receive, send)  # returns when the server stops
         finally:
             watching.cancel()
-            self.measurements.siblings.close()
+            self._siblings.close()
             self._follower.stop()
             self._on_demand.close()
             self._challenges.close()

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Any, Literal
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -20,6 +20,7 @@ from serving.catalogue import Catalogue, Challenge, Served
 from serving.contest import Contest
 from serving.engine import BATCH, Engine
 from serving.measurements import LATENCIES, SECOND, Histogram, outcome_of
+from serving.siblings import Siblings
 from serving.timing import Timing
 from zoo.tasks.base import run_in_batches
 
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 WAITING = 32
 """Requests whose inputs are kept until the challenger has computed them; those beyond are dropped."""
 DROPPED, FAILED, COMPUTED = "dropped", "5xx", "2xx"
+VERDICTS = (True, False)
 Role = Literal["champion", "challenger"]
 PAIR = ("model", "champion", "challenger", "mode")
 Pair = tuple[str, str, str, str]
@@ -52,13 +54,34 @@ class Comparison:
         if outcome == COMPUTED:
             self.seconds[role].add(compute)
 
+    def state(self) -> dict[str, Any]:
+        """Everything in JSON's types, for `include`."""
+        return {
+            "requests": [[*key, count] for key, count in list(self.requests.items())],
+            "seconds": {role: histogram.state() for role, histogram in self.seconds.items()},
+            "agreement": [self.agreement[agrees] for agrees in VERDICTS],
+        }
+
+    def include(self, state: dict[str, Any]) -> None:
+        """Counts what another comparison counted."""
+        for role, outcome, count in state["requests"]:
+            self.requests[role, outcome] += count
+        for role, histogram in self.seconds.items():
+            histogram.include(state["seconds"][role])
+        self.agreement.update(dict(zip(VERDICTS, state["agreement"], strict=True)))
+
 
 class Challenges(Collector):
-    """Counts by pair of champion and challenger. Requests are recorded by the event loop."""
+    """Counts by pair of champion and challenger. Requests are recorded by the event loop.
 
-    def __init__(self, engine: Engine, catalogue: Callable[[], Catalogue | None]) -> None:
+    Of several workers any one may be asked, and adds up what all of them counted.
+    """
+
+    def __init__(self, engine: Engine, catalogue: Callable[[], Catalogue | None], siblings: Siblings) -> None:
         self._engine = engine
         self._catalogue = catalogue
+        self._siblings = siblings
+        siblings.share("challenges", self._compared)
         self._comparisons: dict[Pair, Comparison] = {}
         self._places = threading.BoundedSemaphore(WAITING)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="shadow")
@@ -110,14 +133,26 @@ class Challenges(Collector):
             "zoo_challenger_agreement", "Examples that both computed, by whether they answered alike.",
             labels=(*PAIR, "agrees"),
         )  # fmt: skip
-        for pair, comparison in list(self._comparisons.items()):  # the event loop goes on recording
-            for (role, outcome), count in list(comparison.requests.items()):
+        for pair, comparison in self._together().items():
+            for (role, outcome), count in comparison.requests.items():
                 requests.add_metric((*pair, role, outcome), count)
             for role, histogram in comparison.seconds.items():
                 seconds.add_metric((*pair, role), histogram.buckets(SECOND), histogram.sum / SECOND)
-            for agrees in (True, False):
+            for agrees in VERDICTS:
                 agreement.add_metric((*pair, "yes" if agrees else "no"), comparison.agreement[agrees])
         yield from (requests, seconds, agreement, self._shares())
+
+    def _compared(self) -> list[Any]:
+        # A list: the event loop goes on recording.
+        return [[pair, comparison.state()] for pair, comparison in list(self._comparisons.items())]
+
+    def _together(self) -> dict[Pair, Comparison]:
+        """What all workers counted."""
+        comparisons: dict[Pair, Comparison] = {}
+        for state in self._siblings.states("challenges"):
+            for pair, counted in state:
+                comparisons.setdefault(tuple(pair), Comparison()).include(counted)
+        return comparisons
 
     def _shares(self) -> Metric:
         shares = GaugeMetricFamily(

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-import orjson
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -89,6 +88,16 @@ class Histogram:
         """How many values there are."""
         return sum(self.counts)
 
+    def state(self) -> tuple[list[int], int]:
+        """Everything in JSON's types, for `include`."""
+        return self.counts, self.sum
+
+    def include(self, state: tuple[list[int], int]) -> None:
+        """Counts what another histogram of the same bounds counted."""
+        counts, total = state
+        self.counts = [ours + theirs for ours, theirs in zip(self.counts, counts, strict=True)]
+        self.sum += total
+
     def buckets(self, unit: int) -> list[tuple[str, float]]:
         """Cumulative counts by upper bound, in `unit`s, as Prometheus has them."""
         rendered, below = [], 0
@@ -133,7 +142,7 @@ class Tally:
         """Everything in JSON's types, for `include`."""
         return {
             "requests": [[*key, count] for key, count in list(self.requests.items())],
-            "histograms": [[histogram.counts, histogram.sum] for histogram in self._histograms()],
+            "histograms": [histogram.state() for histogram in self._histograms()],
             "rows": self.rows,
             "success_ns": self.success_ns,
             "last": self.last,
@@ -143,9 +152,8 @@ class Tally:
         """Counts what another tally counted."""
         for dialect, outcome, count in state["requests"]:
             self.requests[dialect, outcome] = self.requests.get((dialect, outcome), 0) + count
-        for histogram, (counts, total) in zip(self._histograms(), state["histograms"], strict=True):
-            histogram.counts = [ours + theirs for ours, theirs in zip(histogram.counts, counts, strict=True)]
-            histogram.sum += total
+        for histogram, counted in zip(self._histograms(), state["histograms"], strict=True):
+            histogram.include(counted)
         self.rows += state["rows"]
         self.success_ns += state["success_ns"]
         self.last = max(self.last, state["last"])
@@ -171,9 +179,12 @@ class Measurements(Collector):
         engine: Engine,
         catalogue: Callable[[], Catalogue | None],
         follower: Follower,
+        siblings: Siblings,
         settings: Settings,
     ) -> None:
-        self.siblings = Siblings(settings.meeting_place, self._state)
+        self._siblings = siblings
+        siblings.share("versions", self._tallied)
+        siblings.share("writing", engine.writing)
         self._places = settings.generations * settings.workers
         self._engine = engine
         self._catalogue = catalogue
@@ -202,7 +213,7 @@ class Measurements(Collector):
 
         Waits for the other workers, so not to be called by the event loop.
         """
-        tallies, _ = self._together()
+        tallies = self._together()
         return [statistics_of(tallies.get(version, Tally())) for version in versions]
 
     def page(self) -> bytes:
@@ -210,9 +221,8 @@ class Measurements(Collector):
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        tallies, writing = self._together()
-        yield from self._counted(tallies)
-        yield from self._served(writing)
+        yield from self._counted(self._together())
+        yield from self._served(self._writing())
         yield from self._drifted()
         yield GaugeMetricFamily(
             "zoo_serving_from_cache",
@@ -224,20 +234,23 @@ class Measurements(Collector):
             age = time.monotonic() - read_at
             yield GaugeMetricFamily("zoo_registry_read_age_seconds", "Since the registry was last read.", age)
 
-    def _state(self) -> bytes:
-        """What this process counted, for its siblings."""
-        tallies = [[*version, tally.state()] for version, tally in list(self._tallies.items())]
-        return orjson.dumps({"tallies": tallies, "writing": self._engine.writing()})
+    def _tallied(self) -> list[Any]:
+        return [[*version, tally.state()] for version, tally in list(self._tallies.items())]
 
-    def _together(self) -> tuple[Tallies, Counter[str]]:
-        """What all workers counted, and how many texts each model is writing."""
+    def _together(self) -> Tallies:
+        """What all workers counted."""
         tallies: Tallies = {}
-        writing: Counter[str] = Counter()
-        for state in map(orjson.loads, [self._state(), *self.siblings.ask()]):
-            for model, version, counted in state["tallies"]:
+        for state in self._siblings.states("versions"):
+            for model, version, counted in state:
                 tallies.setdefault((model, version), Tally()).include(counted)
-            writing.update(state["writing"])
-        return tallies, writing
+        return tallies
+
+    def _writing(self) -> Counter[str]:
+        """How many texts each model is writing, in all workers."""
+        writing: Counter[str] = Counter()
+        for state in self._siblings.states("writing"):
+            writing.update(state)
+        return writing
 
     def _counted(self, tallies: Tallies) -> Iterator[Metric]:
         requests = CounterMetricFamily(

@@ -12,20 +12,27 @@ import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 PATIENCE = 1.0  # seconds for which a sibling may not answer
 ENDING = "*.sock"
 
 
 class Siblings:
-    """Tells the others its own state, and asks them for theirs."""
+    """Tells the others what is shared of its own state, and asks them for theirs."""
 
-    def __init__(self, directory: Path | None, state: Callable[[], bytes]) -> None:
+    def __init__(self, directory: Path | None) -> None:
         """Without a directory there are no others."""
         self._directory = directory
-        self._state = state
+        self._parts: dict[str, Callable[[], Any]] = {}
         self._own = None if directory is None else directory / f"{os.getpid()}.sock"
         self._server: asyncio.Server | None = None
+
+    def share(self, part: str, state: Callable[[], Any]) -> None:
+        """From the start on the others are told this part of the state, in JSON's types."""
+        self._parts[part] = state
 
     async def start(self) -> None:
         """Begins to tell, on this event loop."""
@@ -38,14 +45,20 @@ class Siblings:
             self._server.close()
             self._own.unlink(missing_ok=True)
 
-    def ask(self) -> list[bytes]:
-        """The states of the others that answer; waits for them, so not to be called by the event loop."""
+    def states(self, part: str) -> list[Any]:
+        """A part of the state of each that answers, this process among them.
+
+        Waits for the others, so not to be called by the event loop.
+        """
         paths = [] if self._directory is None else sorted(self._directory.glob(ENDING))
-        states = [_asked(path) for path in paths if path != self._own]
-        return [state for state in states if state is not None]
+        told = [self._told(), *(_asked(path) for path in paths if path != self._own)]
+        return [orjson.loads(state)[part] for state in told if state is not None]
+
+    def _told(self) -> bytes:
+        return orjson.dumps({part: state() for part, state in self._parts.items()})
 
     async def _tell(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(self._state())
+        writer.write(self._told())
         await writer.drain()
         writer.close()
 

@@ -19,6 +19,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # no network
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "_quick_zoo" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 def live_in(directory: Path, patch: pytest.MonkeyPatch) -> None:
     """Makes a directory the only ZOO_HOME."""
     patch.setenv("ZOO_HOME", str(directory))

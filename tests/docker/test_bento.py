@@ -14,6 +14,8 @@ from docker_files import PROJECT, ROOT
 from server import READY_SECONDS, environment, free_port, is_ready, wait_for
 from tiny_zoo import write_regression
 
+pytestmark = pytest.mark.slow
+
 OF_THE_REGISTRY = {"alembic", "mlflow-skinny", "sqlalchemy"}
 
 

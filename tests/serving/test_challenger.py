@@ -17,6 +17,8 @@ from training import promotion
 from zoo.cli import main
 from zoo.version import CHALLENGER, ChallengerMode
 
+pytestmark = pytest.mark.slow
+
 NAME, WRITER = "linear_regression-energy", "rnn-letters"
 BIAS = {"1": 0.0, "2": 1000.0, "3": 0.01}
 """Of each version: what it answers to zeros. The first two are far apart, the third is near the first."""

@@ -18,6 +18,8 @@ import pytest
 from server import command, environment, free_port
 from tiny_zoo import write_regression, write_writer
 
+pytestmark = pytest.mark.slow
+
 TOKENS = 300
 TEXT = {"model": "rnn-letters", "prompt": "abc", "temperature": 0, "max_tokens": TOKENS}
 ENOUGH = 30.0  # seconds of patience

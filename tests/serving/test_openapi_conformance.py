@@ -15,6 +15,8 @@ from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi import checks
 from server import Server
 
+pytestmark = pytest.mark.slow
+
 CHECKS = [
     checks.status_code_conformance,
     checks.content_type_conformance,

@@ -19,6 +19,8 @@ from serving.source import Listing, Version
 from zoo.home import serving_cache
 from zoo.version import ChallengerMode
 
+pytestmark = pytest.mark.slow
+
 NAME = "linear_regression-energy"
 
 

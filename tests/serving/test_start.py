@@ -11,6 +11,8 @@ import pytest
 from server import command, environment, free_port, running
 from tiny_zoo import TinyRegistry, record_of, write_images, write_regression
 
+pytestmark = pytest.mark.slow
+
 
 def start(**variables: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(

@@ -10,7 +10,11 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from server import Server, running, wait_for
-from tiny_zoo import write_regression, write_writer
+from tiny_zoo import TinyRegistry, write_regression, write_writer
+
+from zoo.cli import main
+
+pytestmark = pytest.mark.slow
 
 MODEL = "linear_regression-diabetes"
 BODY = {"model": MODEL, "rows": [[1, 2], [3, 4]]}
@@ -79,6 +83,25 @@ def test_all_of_them_answer_and_their_counts_add_up(server: Server) -> None:
         assert statistics["inference_count"] == 2 * asked
     for client in clients:
         client.close()
+
+
+def test_what_they_counted_of_a_challenger_adds_up(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, folder = TinyRegistry(tmp_path_factory.mktemp("home")), tmp_path_factory.mktemp("challenge")
+    for number in ("1", "2"):
+        assert number == registry.register(write_regression(folder / number))
+    registry.promote(MODEL, "1")
+    monkeypatch.setenv("ZOO_HOME", str(registry.home))
+    main(["challenger", MODEL, "2", "--share", "50%"])
+    settings = {"ZOO_HOME": str(registry.home), "ZOO_WORKERS": str(WORKERS), "TMPDIR": str(folder)}
+    with running(folder / "log", **settings) as server:
+        wait_for(lambda: all(measured(server, "zoo_challenger_share") == 0.5 for _ in range(20)), within=30)
+        for key in range(40):  # each on a connection of its own: to any worker
+            header = {"X-Request-Key": str(key)}
+            assert httpx.post(f"{server.url}/regress", json=BODY, headers=header).status_code == 200
+        counts = {measured(server, "zoo_challenger_requests_total", outcome="2xx") for _ in range(10)}
+        assert counts == {40.0}
 
 
 def test_process_metrics_of_whichever_answers_are_not_shown(server: Server) -> None:

@@ -9,6 +9,8 @@ from training import everything, promotion, recipes
 from training.recipes import recipe_for
 from zoo.errors import ZooError
 
+pytestmark = pytest.mark.slow
+
 DIABETES = replace(recipe_for("linear-regression"), epochs=3, bar=None)
 IRIS = replace(recipe_for("perceptron", "iris-setosa"), epochs=2, bar=None)
 

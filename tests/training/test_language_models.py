@@ -25,6 +25,8 @@ from zoo.graph import Graph
 from zoo.tasks.language_modelling import STREAMS, LanguageModelling
 from zoo.tasks.memory import RecurrentState
 
+pytestmark = pytest.mark.slow
+
 VERSE = "The rain in Spain stays mainly in the plain.\nBy the sea shore she sells sea shells — café.\n"
 
 

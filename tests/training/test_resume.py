@@ -27,6 +27,8 @@ from zoo import bundle
 from zoo.errors import NotFound
 from zoo.models.mlp import MLPConfig
 
+pytestmark = pytest.mark.slow
+
 # What a resumed run could get wrong takes part: dropout, moments, schedule, early stopping, random batches.
 RECIPE = replace(
     recipe_for("mlp", "breast-cancer"),

@@ -25,6 +25,8 @@ from training.studies import activations, backprop, convolution, minima, pooling
 from zoo.errors import NotFound
 from zoo.models.mlp import MLPConfig
 
+pytestmark = pytest.mark.slow
+
 EFFORT = 0.1
 ROW = {"study", "runs", "conclusion", "figure", "run_id"}
 

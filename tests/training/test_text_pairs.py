@@ -24,6 +24,8 @@ from zoo.models.transformer import TransformerConfig
 from zoo.tasks import Arrays
 from zoo.tasks.sequence_to_sequence import END, PADDING, SequenceToSequence
 
+pytestmark = pytest.mark.slow
+
 KEY = ("transformer", "numbers-en-fr")
 TINY = TransformerConfig(width=32, heads=2, layers=2, hidden=48, dropout=0.0)
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

@@ -17,6 +17,8 @@ from zoo.errors import InvalidInput, NotFound, ZooError
 from zoo.models.lenet5 import LeNet5, LeNet5Config
 from zoo.models.vgg16 import VGG16, VGG16Config
 
+pytestmark = pytest.mark.slow
+
 LENET: ImageRecipe = replace(
     recipe_for("lenet5", "mnist-5k"), images_per_class=20, epochs=4, bar=None, threads=1, batch_size=40
 )

@@ -17,6 +17,8 @@ from zoo.errors import InvalidInput, PromotionRefused
 from zoo.models.llama import LlamaConfig
 from zoo.version import Variant
 
+pytestmark = pytest.mark.slow
+
 Version = tuple[str, str]
 
 NAME = "lenet5-mnist-5k"

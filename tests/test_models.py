@@ -116,6 +116,7 @@ def test_every_architecture_has_a_recipe_file() -> None:
     assert all(recipes.recipe_for(name).architecture == name for name in MODELS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_the_first_recipe_s_size_is_stated(name: str) -> None:
     recipe = next(iter(recipes.recipes(name).values()))

@@ -12,6 +12,8 @@ from docker_files import DOCKER, ROOT
 from prometheus_client.parser import text_string_to_metric_families
 from server import Server
 
+pytestmark = pytest.mark.slow
+
 DASHBOARD = json.loads((DOCKER / "grafana" / "dashboards" / "zoo.json").read_text(encoding="utf-8"))
 PANELS: list[dict[str, Any]] = DASHBOARD["panels"]
 OF_THE_TARGET = {"job", "instance", "namespace", "pod"}  # labels that Prometheus adds

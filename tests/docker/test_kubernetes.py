@@ -13,6 +13,8 @@ from serving.application import SENDING_SECONDS
 from serving.settings import Settings
 from zoo.servers import LAST_SECONDS
 
+pytestmark = pytest.mark.slow
+
 FOLDER = DOCKER / "kubernetes"
 OTHERS = {"kustomization.yaml", "prometheus-adapter.yaml"}  # read by kustomize and by Helm
 

@@ -20,6 +20,8 @@ from serving.source import Version
 from serving.turns import DeadlineExceeded
 from zoo.errors import NotFound
 
+pytestmark = pytest.mark.slow
+
 NAME = "linear_regression-energy"
 BIASES = (0.0, 100.0, 200.0, 300.0)
 BOUND = 2

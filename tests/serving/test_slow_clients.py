@@ -6,6 +6,7 @@ import socket
 import time
 
 import httpx
+import pytest
 from server import Server
 from test_bad_input import HEAD, connected, status
 
@@ -58,6 +59,7 @@ def trickled(server: Server, connections: dict[socket.socket, str]) -> dict[sock
     return answers
 
 
+@pytest.mark.slow
 def test_every_kind_is_closed_and_nobody_waits(server: Server) -> None:
     connections = opened(server)
     expected = {"head": 408, "behind another": 200, "refused": 413, "body": 504}

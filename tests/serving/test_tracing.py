@@ -19,6 +19,8 @@ from tiny_zoo import write_regression
 from serving.settings import traced
 from zoo.errors import ZooError
 
+pytestmark = pytest.mark.slow
+
 BODY = {"model": "diabetes", "rows": [[1, 2]]}
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 Received = list[ExportTraceServiceRequest]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from empty_database import empty_database
 from mlflow import MlflowClient, initialize_logged_model, set_tracking_uri
 from mlflow.exceptions import MlflowException
 from onnx import TensorProto, helper, numpy_helper
@@ -390,7 +391,10 @@ class TinyRegistry:
     def __init__(self, home: Path) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
-        self.uri = f"sqlite:///{home / 'mlflow.db'}"
+        database = home / "mlflow.db"
+        if not database.exists():
+            database.write_bytes(empty_database())
+        self.uri = f"sqlite:///{database}"
         set_tracking_uri(self.uri)
         self.client = MlflowClient(self.uri, registry_uri=self.uri)
         self.experiment = self.client.create_experiment("tiny", artifact_location=str(home / "artifacts"))

@@ -63,7 +63,17 @@ FORMATS = {  # ONNX type and shape behind the batch axis
 }
 
 
-@pytest.fixture(scope="module", params=[key for keys in KINDS.values() for key in keys], ids="-".join)
+QUICKEST = {("linear-regression", "diabetes"), ("mlp", "xor"), ("mlp", "digits"), ("rnn", "sunspots")}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(key, id="-".join(key), marks=() if key in QUICKEST else pytest.mark.slow)
+        for keys in KINDS.values()
+        for key in keys
+    ],
+)
 def exported(request: pytest.FixtureRequest) -> tuple[Prepared, nn.Module, bytes]:
     recipe = replace(QUICK[request.param], epochs=1, log_every=1)
     prepared, _ = fitted(recipe)
@@ -114,6 +124,7 @@ def test_any_batch_gives_the_modules_answer(exported: tuple[Prepared, nn.Module,
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=agreement.tolerance)
 
 
+@pytest.mark.slow
 def test_any_length_of_segments_gives_the_modules_answer() -> None:
     """Two layers, several variables, several steps read at once."""
     for network in (RNN(RNNConfig(8, 2), 3), LSTM(LSTMConfig(8, 2), 3), GRU(GRUConfig(8, 2), 3)):
@@ -252,6 +263,7 @@ class BrokenRecipe(MLPRecipe):
         return BrokenExport(model, task, self.optimizer, fabric, steps)
 
 
+@pytest.mark.slow
 def test_a_graph_that_disagrees_is_registered_and_never_promoted(home: object) -> None:
     sound = recipe_for("mlp", "xor")
     same = {field.name: getattr(sound, field.name) for field in fields(sound)}

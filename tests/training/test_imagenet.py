@@ -25,6 +25,8 @@ from zoo.models.efficientnet_lite0 import EfficientNetLite0, EfficientNetLite0Co
 from zoo.models.vgg16 import VGG16, VGG16Config
 from zoo.tasks.image_classification import ImageClassification
 
+pytestmark = pytest.mark.slow
+
 PALACE, DAISY = 698, 985  # ImageNet's classes
 
 

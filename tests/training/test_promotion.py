@@ -343,6 +343,7 @@ for name, version in versions:
 """
 
 
+@pytest.mark.slow
 def test_two_that_promote_at_once_leave_the_better_champion(home: Path) -> None:
     start = home / "start"
     values = [["0.10", "0.40", "0.30", "0.95"], ["0.20", "0.35", "0.90", "0.50"]]

@@ -20,6 +20,8 @@ from zoo.errors import InvalidInput, ZooError
 from zoo.tasks.conversations import UNSAID
 from zoo.tasks.language_modelling import LanguageModelling
 
+pytestmark = pytest.mark.slow
+
 ASKED, ANSWERED = ("hello", "w"), ("w 12 w", "he he")
 
 

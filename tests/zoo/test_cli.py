@@ -304,7 +304,7 @@ def test_train_on_a_table_of_words(home: Path, capsys: Captured, tmp_path: Path)
     assert len(promotion.leaderboard()) == 1
 
 
-@pytest.mark.parametrize("words", [["list"], ["list", "--json"]])
+@pytest.mark.parametrize("words", [["leaderboard"], ["leaderboard", "--json"]])
 def test_nobody_reads_the_output(words: list[str], home: Path) -> None:
     zoo = Path(sys.executable).with_name("zoo")
     reader, writer = os.pipe()

@@ -335,6 +335,7 @@ def exported() -> tuple[Transformer, Graph, Graph]:
 SHAPES = [(1, 1, 1, 0), (1, 1, 1, 1), (1, 6, 3, 0), (3, 6, 1, 0), (3, 6, 1, 1), (2, 1, 4, 2), (5, 9, 7, 11)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch", "source", "new", "past"), SHAPES)
 def test_graphs_are_the_module(
     exported: tuple[Transformer, Graph, Graph], batch: int, source: int, new: int, past: int

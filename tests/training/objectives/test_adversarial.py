@@ -210,6 +210,7 @@ def test_the_generator_learns_to_be_taken_for_real() -> None:
     assert scores[-1] > scores[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "normalisation"), [
     ("non-saturating", "batch"), ("hinge", "spectral"), ("wasserstein", "none"),
 ])  # fmt: skip

@@ -43,6 +43,8 @@ class Registry:
         self._was_read = was_read
         self._client: MlflowClient | None = None
         self._probe: sqlite3.Connection | None = None
+        self._file: int | None = None
+        """Inode that the probe reads."""
         self._last: tuple[int, Listing] | None = None
         """Of a SQLite registry: its state, as SQLite counts it, and the listing then."""
 
@@ -58,7 +60,9 @@ class Registry:
             if self._probe is None and not self._was_read:
                 return Listing()  # MLflow would create one, in the way of whoever is about to
             raise RegistryUnavailable("the registry's database is gone")
-        if self._probe is None:
+        file = database.stat().st_ino
+        if self._probe is None or file != self._file:  # another one may be put in its place: a backup
+            self._file, self._last = file, None
             self._probe = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)
             self._probe.isolation_level = None
         if self._client is None:
@@ -108,6 +112,8 @@ def _connect(uri: str) -> "MlflowClient":
     # MLflow would retry for minutes inside one call; the follower has its own patience.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    if uri.startswith(SQLITE):  # with a pool, MLflow would go on reading a file that another one replaced
+        os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
     import mlflow
 
     mlflow.set_tracking_uri(uri)  # artifact repositories ask for the global one

@@ -1,5 +1,6 @@
 """The running service follows the registry: promote, roll back, broken bundles, a store that is gone."""
 
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -176,5 +177,8 @@ def test_without_a_registry_then_with_one_then_without(lonely: tuple[Server, Pat
         assert client.get("/readyz").status_code == 200
         (home / "away.db").rename(database)
         second = registry.register(write_regression(tmp_path / "second", bias=2.0, name=NAME))
+        shutil.copy(database, home / "backup.db")
         registry.promote(NAME, second)
         wait_for(lambda: version_of(client) == second)
+        (home / "backup.db").replace(database)
+        wait_for(lambda: version_of(client) == "1")

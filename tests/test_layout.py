@@ -148,6 +148,7 @@ IMPORTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("statement", "unwanted"), IMPORTS.items(), ids=IMPORTS)
 def test_nobody_pays_for_what_is_not_used(statement: str, unwanted: tuple[str, ...], home: Path) -> None:
     code = f"try:\n  {statement}\nexcept SystemExit: pass\nimport sys; print('\\n', *sys.modules, sep='\\n')"

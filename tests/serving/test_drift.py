@@ -63,6 +63,7 @@ def classify(client: httpx.Client, images: np.ndarray, path: str = "/classify_im
         assert client.post(path, json=body).status_code == 200
 
 
+@pytest.mark.slow
 def test_the_test_split_does_not_drift_and_its_negatives_do(
     server: Server, client: httpx.Client, data: tuple[Arrays, Arrays]
 ) -> None:

@@ -58,6 +58,7 @@ def test_same_recipe_same_graph(home: Path) -> None:
     assert "does not beat champion 1" in result.reason
 
 
+@pytest.mark.slow
 def test_a_better_seed_takes_over(home: Path) -> None:
     """Another seed holds other rows out for validation, and is compared on the same test split."""
     weak = pipeline.train(replace(XOR, epochs=1, bar=None))

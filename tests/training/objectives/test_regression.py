@@ -110,7 +110,13 @@ UPDATES = {
 
 
 @pytest.mark.parametrize("gradient", ["hand", "autograd"])
-@pytest.mark.parametrize("update", UPDATES)
+@pytest.mark.parametrize(
+    "update",
+    [
+        pytest.param(name, marks=pytest.mark.slow if batch == 1 else ())
+        for name, (batch, _) in UPDATES.items()
+    ],
+)
 def test_every_update_rule_learns(update: str, gradient: str) -> None:
     batch_size, optimizer = UPDATES[update]
     recipe = replace(

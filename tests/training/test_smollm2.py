@@ -100,10 +100,8 @@ def test_tokens_are_those_of_llama_cpp(model: ImportedModel) -> None:
 def test_it_knows_the_capital_of_france(model: ImportedModel, llama: Llama) -> None:
     asked = render(model.chat_template, [{"role": "user", "content": "What is the capital of France?"}])
     tokens = model.tokenizer.encode(asked, add_special_tokens=False).ids
-    begun = len(tokens)
-    while (token := int(llama(torch.tensor([tokens]))[0, -1].argmax())) != model.tokenizer.token_to_id(
-        model.end
-    ):
+    begun, ends = len(tokens), {model.tokenizer.token_to_id(end) for end in model.ends}
+    while (token := int(llama(torch.tensor([tokens]))[0, -1].argmax())) not in ends:
         tokens.append(token)
         assert len(tokens) < begun + 20
     assert model.tokenizer.decode(tokens[begun:]) == "The capital of France is Paris."

@@ -121,6 +121,7 @@ def test_a_long_path_is_cut(folder: Path, caplog: pytest.LogCaptureFixture) -> N
     assert len(line["path"]) == 200
 
 
+@pytest.mark.slow
 def test_lines_stand_alone_in_the_service_s_output(folder: Path, tmp_path: Path) -> None:
     with running(tmp_path / "log", ZOO_BUNDLES=str(folder), ZOO_ACCESS_LOG="all") as server:
         httpx.post(f"{server.url}/regress", json=ROWS, headers={"X-Request-Id": "mine"})

@@ -85,6 +85,7 @@ def asked(number: int) -> dict:
     return {"model": MODEL, "messages": messages, "temperature": 0, "max_tokens": chosen.randint(5, 120)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [24, pytest.param(200, marks=pytest.mark.soak)])
 def test_conversations_at_once(server: Server, count: int) -> None:
     with OpenAI(base_url=f"{server.url}/v1", api_key="-", timeout=PATIENCE) as client:

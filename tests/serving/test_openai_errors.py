@@ -240,6 +240,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 LONG: dict[str, Any] = {"model": LETTERS, "prompt": "abc", "temperature": 0, "max_tokens": 4096}
 
 
+@pytest.mark.slow
 def test_every_choice_takes_a_place(slow: Server) -> None:
     with OpenAI(base_url=f"{slow.url}/v1", api_key="-", max_retries=0) as client:
         with client.completions.create(**LONG, n=2, stream=True) as stream:

@@ -22,6 +22,8 @@ from zoo.models.llama import Llama, LlamaConfig
 from zoo.tasks.language_modelling import GenerateTextRequest, LanguageModelling
 from zoo.tasks.memory import KeyValueCache
 
+pytestmark = pytest.mark.slow
+
 VERSE = "The rain in Spain stays mainly in the plain.\nBy the sea shore she sells sea shells — café.\n"
 
 

@@ -44,6 +44,7 @@ def test_record_and_bundle_agree(zoo: QuickZoo) -> None:
         assert record.train_seconds == result.seconds
 
 
+@pytest.mark.slow
 def test_same_recipe_same_graph(home: Path) -> None:
     recipe = replace(XOR, epochs=3, bar=None)
     graphs = []

@@ -240,6 +240,7 @@ def test_shares_that_are_none(text: str) -> None:
         ChallengerMode.from_tag(text)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("home")
 class TestDataSetsChampion:
     def test_it_is_the_best_of_all_architectures(self) -> None:

@@ -279,6 +279,7 @@ FLOWERS = "petal length,kind of flower\n" + "".join(
 )
 
 
+@pytest.mark.slow
 def test_train_on_a_table_of_numbers(home: Path, capsys: Captured, tmp_path: Path) -> None:
     path = tmp_path / "My Houses.csv"
     path.write_text(HOUSES.replace("\n51,", "\n,"))
@@ -290,6 +291,7 @@ def test_train_on_a_table_of_numbers(home: Path, capsys: Captured, tmp_path: Pat
     assert answer["predictions"][0]["value"] == pytest.approx(120.5, abs=1)
 
 
+@pytest.mark.slow
 def test_train_on_a_table_of_words(home: Path, capsys: Captured, tmp_path: Path) -> None:
     path = tmp_path / "flowers.csv"
     path.write_text(FLOWERS)

@@ -183,10 +183,17 @@ def _ending(log: RunLog) -> Iterator[RunLog]:
 
 def log_inputs(log: RunLog, data: Data) -> None:
     """Links the run to its data set, and to the part of it that tests; a run may be linked again."""
-    mlflow.log_input(_mlflow_dataset(data), context="training")
+    _log_input(_mlflow_dataset(data), "training")
     # Under a name of its own: MLflow keeps only the first context of one data set in one run.
-    mlflow.log_input(_mlflow_dataset(data, "-test"), context="testing")
+    _log_input(_mlflow_dataset(data, "-test"), "testing")
     log.params({"data.digest": data.digest, "data.source": data.source})
+
+
+def _log_input(dataset: MetaDataset, context: str) -> None:
+    try:
+        mlflow.log_input(dataset, context=context)
+    except MlflowException:  # as when another run makes the same data set known at the same moment
+        mlflow.log_input(dataset, context=context)
 
 
 def recipe_of(run_id: str) -> dict[str, Any]:

@@ -3,8 +3,11 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 from quick_training import QUICK, UNLEARNABLE, QuickZoo, raw
 
 from training import datasets, pipeline, promotion, recipes, tracking
@@ -42,6 +45,25 @@ def test_record_and_bundle_agree(zoo: QuickZoo) -> None:
         assert bundle.manifest.run_id == result.run_id
         assert 0 < record.latency_ms < 1000
         assert record.train_seconds == result.seconds
+
+
+def test_another_run_logs_the_same_data_at_the_same_moment(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_input, calls = mlflow.log_input, []
+
+    def race(*args: Any, **words: Any) -> None:
+        """MLflow's store has seen no such data set, and finds it there when it inserts it."""
+        calls.append(words["context"])
+        if len(calls) == 1:
+            raise MlflowException("UNIQUE constraint failed: datasets.experiment_id")
+        log_input(*args, **words)
+
+    monkeypatch.setattr(mlflow, "log_input", race)
+    result = pipeline.train(replace(XOR, epochs=3, bar=None))
+    assert result is not None
+    assert calls == ["training", "training", "testing"]
+    assert len(connect().get_run(result.run_id).inputs.dataset_inputs) == 2
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ ENOUGH = 30.0  # seconds of patience
 def service(folder: Path, **variables: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """A ready service and its process, which a test ends."""
     write_regression(folder / "bundles" / "regression")
-    write_writer(folder / "bundles" / "writer", slow=600)
+    write_writer(folder / "bundles" / "writer", slow=1200)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     variables = {"ZOO_BUNDLES": str(folder / "bundles"), **variables}

@@ -1,4 +1,4 @@
-"""Docstrings: the first line of a Python docstring, to be written from its owner's name and the rest of it.
+"""Docstrings: the first line of a Python docstring, to be written from the rest of it.
 
 Made of the standard library and of what is installed beside it: public modules, classes and functions, tests
 left out, parsed and never imported. So the pairs, and the digest, are those of an environment: runs compare
@@ -25,9 +25,7 @@ TEST_SHARE = 0.1  # of the packages
 MOST_PAIRS = 60_000
 PACKAGE_PAIRS = 1000  # at most, lest a few packages be most of it
 PACKAGE_FILES = 200  # at most: parsing them takes half a minute, all there are several
-SOURCE_FORM = "{name}: {rest}"
-SHORTEST, LONGEST = 40, 300
-"""Characters of the rest, and of a source, which is cut where it is longer: the cost grows as the square."""
+SHORTEST, LONGEST = 40, 300  # characters of a source; longer ones are cut: the cost grows as the square
 SHORTEST_TARGET, LONGEST_TARGET = 10, 120
 LEFT_OUT = {"test", "tests", "testing", "site-packages", "dist-packages"}  # folders in a folder of packages
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -38,16 +36,7 @@ def load() -> Data:
     folders = sysconfig.get_paths()
     files = python_files([Path(folders[key]) for key in ("stdlib", "purelib", "platlib")])
     listed = [file_identity(path, str(path)) for paths in files.values() for path in paths]
-    limits = (
-        SOURCE_FORM,
-        MOST_PAIRS,
-        PACKAGE_PAIRS,
-        PACKAGE_FILES,
-        SHORTEST,
-        LONGEST,
-        SHORTEST_TARGET,
-        LONGEST_TARGET,
-    )
+    limits = (MOST_PAIRS, PACKAGE_PAIRS, PACKAGE_FILES, SHORTEST, LONGEST, SHORTEST_TARGET, LONGEST_TARGET)
     pairs = cached(f"{NAME}-{identity([str(limits), *listed])}", lambda: read_packages(files))
     groups = [package.decode() for package in pairs.pop("package").tolist()]
     return split_by_group(NAME, Schema(metric="rouge_l"), SOURCE, pairs, groups, TEST_SHARE)
@@ -76,17 +65,16 @@ def _order(module: PurePath) -> bytes:
 
 
 def read_packages(files: dict[str, list[Path]]) -> Arrays:
-    """`source`, `target` and `package` of the pairs of these packages; no rest of a docstring comes twice."""
+    """`source`, `target` and `package` of the pairs of these packages; no source comes twice."""
     known: set[str] = set()  # packages carry copies of one another
     packages: dict[str, list[Pair]] = {}
     for package, paths in files.items():
         pairs = packages.setdefault(package, [])
         for path in paths:
-            module = path.parent.name if path.stem == "__init__" else path.stem
-            for name, rest, target in read_docstrings(module, path.read_bytes()):
-                if rest not in known and len(pairs) < PACKAGE_PAIRS:
-                    known.add(rest)
-                    pairs.append((cut(SOURCE_FORM.format(name=name, rest=rest), LONGEST), target))
+            for source, target in read_docstrings(path.read_bytes()):
+                if source not in known and len(pairs) < PACKAGE_PAIRS:
+                    known.add(source)
+                    pairs.append((source, target))
             if len(pairs) == PACKAGE_PAIRS:
                 break
     most = PACKAGE_PAIRS
@@ -97,11 +85,8 @@ def read_packages(files: dict[str, list[Path]]) -> Arrays:
     return {**pair_arrays(pair for pairs in kept.values() for pair in pairs), "package": np.array(names)}
 
 
-def read_docstrings(name: str, module: bytes) -> Iterator[tuple[str, str, str]]:
-    """Of a module's source code, what has a docstring: its name, the rest of the docstring, its first line.
-
-    Nothing where Python cannot read it.
-    """
+def read_docstrings(module: bytes) -> Iterator[Pair]:
+    """The pairs of one file's source code; none where Python cannot read it."""
     if b'"""' not in module and b"'''" not in module:  # parsing is what takes time
         return
     try:
@@ -111,7 +96,7 @@ def read_docstrings(name: str, module: bytes) -> Iterator[tuple[str, str, str]]:
             tree = ast.parse(module)
     except (SyntaxError, ValueError):  # templates and other versions' Python; text that is not UTF-8
         return
-    for owner, docstring in _docstrings(name, tree):
+    for docstring in _docstrings(tree):
         first, _, rest = docstring.partition("\n")
         if not first.rstrip().endswith((".", "!", "?")) and rest.partition("\n")[0].strip():
             continue  # the first line goes on in the second
@@ -121,17 +106,17 @@ def read_docstrings(name: str, module: bytes) -> Iterator[tuple[str, str, str]]:
             and SHORTEST_TARGET <= len(target) <= LONGEST_TARGET
             and (source + target).isprintable()  # no NUL, nothing that UTF-8 has no bytes for
         ):
-            yield owner, source, target
+            yield cut(source, LONGEST), target
 
 
-def _docstrings(name: str, node: ast.Module | Definition) -> Iterator[tuple[str, str]]:
-    """Name and docstring of a module or class and of all that is public in it, or of a function."""
+def _docstrings(node: ast.Module | Definition) -> Iterator[str]:
+    """Those of a module or class and of all that is public in it, or of a function."""
     if docstring := ast.get_docstring(node):
-        yield name, docstring
+        yield docstring
     if isinstance(node, ast.Module | ast.ClassDef):
         for child in node.body:
             if isinstance(child, Definition) and _is_public(child.name):
-                yield from _docstrings(child.name, child)
+                yield from _docstrings(child)
 
 
 DATASET = DataSet(NAME, KIND, "about 20,000 docstrings", "each package's own", SOURCE, load)

@@ -58,6 +58,7 @@ class Registry:
         """Asks SQLite first whether anything was written: asking MLflow takes a thousand times longer."""
         if not database.exists():
             if self._probe is None and not self._was_read:
+                _tables()  # takes seconds, for which a service's first version need not wait
                 return Listing()  # MLflow would create one, in the way of whoever is about to
             raise RegistryUnavailable("the registry's database is gone")
         file = database.stat().st_ino
@@ -125,12 +126,17 @@ def _require_tables(database: sqlite3.Connection) -> None:
 
     MLflow would create those that are missing, in the way of the process that is just creating them.
     """
+    found = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not found.issuperset(_tables()):
+        raise RegistryUnavailable("the registry's database is still being created")
+
+
+def _tables() -> set[str]:
+    """Names of the tables in an MLflow database; the first call imports MLflow."""
     import mlflow.store.model_registry.sqlalchemy_store  # noqa: F401 - declares the tables
     from mlflow.store.db.base_sql_model import Base
 
-    found = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not found.issuperset(Base.metadata.tables):
-        raise RegistryUnavailable("the registry's database is still being created")
+    return set(Base.metadata.tables)
 
 
 def _pages(search: "Callable[..., PagedList[T]]") -> Iterator[T]:

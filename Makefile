@@ -1,7 +1,7 @@
 # make run     train one quick model per architecture, then MLflow UI on :5000 and the service on :3000
 # make zoo     train every architecture on every data set it has a recipe for; goes on where it was stopped
 # make test    the test suite, in a few minutes
-# make slow    the rest of it: every recipe trained, every study, processes that are killed; up to half an hour
+# make slow    the rest of it: every recipe trained, every study, processes that are killed; about 20 minutes
 # make soak    the tests that take minutes: a million requests, promotions under load, PostgreSQL, clean installations
 # make check   lint and types, as CI does
 # make bench   the measured comparisons in tests/benchmarks

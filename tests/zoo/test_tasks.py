@@ -262,7 +262,7 @@ def test_a_bomb_is_too_large_not_unreadable() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "rows"),
-    [((9, 10), 1024), ((9, 28, 28, 1), 1024), ((9, 224, 224, 3), 6), ((9, 2000, 2000, 3), 1)],
+    [((9, 10), 1024), ((9, 28, 28, 1), 334), ((9, 224, 224, 3), 1), ((9, 2000, 2000, 3), 1)],
 )
 def test_large_images_are_run_a_few_at_a_time(shape: tuple[int, ...], rows: int) -> None:
     assert rows_at_once([shape, (9,)]) == rows

@@ -32,7 +32,7 @@ Alike = Callable[[Any, Arrays, Any, Arrays], NDArray[np.bool_]]
 """Of a task, its outputs, and another version's task and outputs for the same inputs: a truth an example."""
 
 MAX_BATCH = 4096  # rows or images in one request
-MOST_ROWS, NUMBERS_AT_ONCE = 1024, 1 << 20  # in one run, where there are many to be run
+MOST_ROWS, NUMBERS_AT_ONCE = 1024, 1 << 18  # in one run, where there are many to be run
 MAX_NAME = 128  # characters in a model's name
 
 
@@ -265,7 +265,7 @@ def run_in_batches(run: Run, inputs: Arrays, batch: int | None = None) -> Arrays
 def rows_at_once(shapes: Iterable[tuple[int, ...]]) -> int:
     """How many rows of inputs of these shapes [N, ...] a network takes without filling the memory.
 
-    What it computes on the way is up to a hundred times as large as its input.
+    What it computes on the way may be many hundred times as large: EfficientNet enlarges its input first.
     """
     largest = max(math.prod(shape[1:]) for shape in shapes)
     return max(1, min(MOST_ROWS, NUMBERS_AT_ONCE // largest))

@@ -17,6 +17,7 @@ from typing import Any
 
 import mlflow
 import onnx
+import onnxruntime
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
@@ -224,13 +225,14 @@ class _BundleFlavor:
     @staticmethod
     def save_model(path: str, mlflow_model: Model, bundle: Bundle, **kwargs: Any) -> None:
         kwargs.pop("validate_serving_input")
-        packages = ["mlflow", "numpy", "onnxruntime"]
+        needed = _pinned("mlflow", "numpy")
+        needed.append(f"onnxruntime=={onnxruntime.__version__}")  # perhaps as onnxruntime-gpu
         if len(bundle.graph_paths) == 1:
             mlflow.onnx.save_model(
                 onnx.load(bundle.graph_path),
                 path,
                 mlflow_model=mlflow_model,
-                pip_requirements=_pinned(*packages, "onnx"),
+                pip_requirements=[*needed, *_pinned("onnx")],
                 onnx_execution_providers=["CPUExecutionProvider"],
                 save_as_external_data=False,
                 **kwargs,
@@ -241,7 +243,7 @@ class _BundleFlavor:
                 python_model=str(Path(__file__).with_name("text_model.py")),
                 code_paths=[str(Path(zoo.__file__).parent)],
                 mlflow_model=mlflow_model,
-                pip_requirements=_pinned(*packages, "pillow", "pydantic", "tokenizers"),
+                pip_requirements=[*needed, *_pinned("pillow", "pydantic", "tokenizers")],
                 **kwargs,
             )
         for name in (*bundle.manifest.files, "manifest.json"):

@@ -5,12 +5,14 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import mlflow.onnx
 import numpy as np
+import onnxruntime
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
@@ -18,6 +20,7 @@ from quick_training import QUICK, TEXT, Key, QuickZoo, raw
 
 from training import promotion, tracking
 from training.loop import Points
+from training.pipeline import train
 from training.recipe import Recipe, flatten
 from training.recipes import recipe_for
 from training.store import connect, experiment_id
@@ -270,6 +273,19 @@ class CountingClient(MlflowClient):
     ) -> None:
         self.batches.append(len(metrics))
         super().log_batch(run_id, metrics, params, tags, **more)
+
+
+def test_onnx_runtime_may_be_the_one_for_gpus(home: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version_of(name: str) -> str:
+        if name == "onnxruntime":  # its distribution is called onnxruntime-gpu
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(tracking, "version", version_of)
+    result = train(replace(recipe_for("perceptron", "iris-setosa"), epochs=1, bar=None))
+    assert result is not None
+    requirements = mlflow.pyfunc.get_model_dependencies(f"models:/{result.model}/{result.version}")
+    assert f"onnxruntime=={onnxruntime.__version__}" in Path(requirements).read_text().splitlines()
 
 
 def test_points_are_sent_together(home: object) -> None:

@@ -9,8 +9,13 @@ import onnxruntime as ort
 from zoo.errors import BundleError, ProviderUnavailable
 from zoo.tasks.base import Arrays
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-"""ONNX Runtime's execution provider for each device name."""
+PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
+    "cpu": ("CPUExecutionProvider", {}),
+    # An exhaustive search for every new batch shape costs seconds a shape. TF32 keeps 10 bits of a number's
+    # fraction, where the answers that a bundle was checked with have 23.
+    "cuda": ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}),
+}
+"""ONNX Runtime's execution provider for each device name, and its options."""
 
 
 class Graph:
@@ -21,7 +26,7 @@ class Graph:
 
         Raises `ProviderUnavailable` instead of falling back, `BundleError` where the graph is invalid.
         """
-        provider = PROVIDERS[device]
+        provider, settings = PROVIDERS[device]
         if provider not in ort.get_available_providers():
             raise ProviderUnavailable(
                 f"device {device!r} needs ONNX Runtime's {provider}, which is not installed; "
@@ -36,7 +41,7 @@ class Graph:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             model = source if isinstance(source, bytes) else str(source)
-            self.session = ort.InferenceSession(model, options, providers=[_with_options(provider)])
+            self.session = ort.InferenceSession(model, options, providers=[(provider, settings)])
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
             raise BundleError(f"ONNX Runtime cannot open the graph: {error}") from error
         self.provider: str = self.session.get_providers()[0]
@@ -73,11 +78,3 @@ def open_graphs(
     """One graph or several; errors as of `Graph`."""
     graphs = [Graph(source, device, threads) for source in sources]
     return graphs[0] if len(graphs) == 1 else GraphSet(graphs)
-
-
-def _with_options(provider: str) -> str | tuple[str, dict[str, str]]:
-    if not provider.startswith("CUDA"):
-        return provider
-    # An exhaustive search for every new batch shape costs seconds a shape. TF32 keeps 10 bits of a number's
-    # fraction, where the answers that a bundle was checked with have 23.
-    return provider, {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}

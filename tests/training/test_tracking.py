@@ -258,6 +258,19 @@ print(json.dumps([values.tolist(), loaded]))
 # Runs that are being written
 
 
+def test_onnx_runtime_may_be_the_one_for_gpus(home: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version_of(name: str) -> str:
+        if name == "onnxruntime":  # its distribution is called onnxruntime-gpu
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(tracking, "version", version_of)
+    result = train(replace(recipe_for("perceptron", "iris-setosa"), epochs=1, bar=None))
+    assert result is not None
+    requirements = mlflow.pyfunc.get_model_dependencies(f"models:/{result.model}/{result.version}")
+    assert f"onnxruntime=={onnxruntime.__version__}" in Path(requirements).read_text().splitlines()
+
+
 class CountingClient(MlflowClient):
     """MLflow's client, counting what is sent."""
 
@@ -273,19 +286,6 @@ class CountingClient(MlflowClient):
     ) -> None:
         self.batches.append(len(metrics))
         super().log_batch(run_id, metrics, params, tags, **more)
-
-
-def test_onnx_runtime_may_be_the_one_for_gpus(home: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    def version_of(name: str) -> str:
-        if name == "onnxruntime":  # its distribution is called onnxruntime-gpu
-            raise PackageNotFoundError(name)
-        return version(name)
-
-    monkeypatch.setattr(tracking, "version", version_of)
-    result = train(replace(recipe_for("perceptron", "iris-setosa"), epochs=1, bar=None))
-    assert result is not None
-    requirements = mlflow.pyfunc.get_model_dependencies(f"models:/{result.model}/{result.version}")
-    assert f"onnxruntime=={onnxruntime.__version__}" in Path(requirements).read_text().splitlines()
 
 
 def test_points_are_sent_together(home: object) -> None:

@@ -29,6 +29,19 @@ EXTENSIONS = {
 }
 
 
+class Reader(triton_aio.InferenceServerClient):  # type: ignore[misc]  # untyped
+    """Triton's client that awaits, and reads every answer.
+
+    Its own `is_model_ready` looks at the status alone. A body that comes after its head, as it may, would
+    be left unread then, and its connection open when the client is closed.
+    """
+
+    async def _get(self, *args: Any, **options: Any) -> Any:
+        response = await super()._get(*args, **options)
+        await response.read()
+        return response
+
+
 class Waiting:
     """The client that awaits, with the face of the one that waits."""
 
@@ -36,8 +49,8 @@ class Waiting:
         self._loop = asyncio.new_event_loop()
         self._client = self._loop.run_until_complete(self._open(address))
 
-    async def _open(self, address: str) -> triton_aio.InferenceServerClient:
-        return triton_aio.InferenceServerClient(address)
+    async def _open(self, address: str) -> Reader:
+        return Reader(address)
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)

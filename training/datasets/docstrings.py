@@ -1,8 +1,9 @@
 """Docstrings: the first line of a Python docstring, to be written from the rest of it.
 
-Made of the standard library and of what is installed beside it: public modules, classes and functions, tests
-left out, parsed and never imported. So the pairs, and the digest, are those of an environment: runs compare
-only where the same versions are installed. All docstrings of a package are on one side of the split.
+Made of the standard library and of what is installed beside it: modules, classes and functions, private ones
+too, in which many a package keeps what it makes public elsewhere; tests and copies of other packages are left
+out. Files are parsed and never imported. So the pairs, and the digest, are those of an environment: runs
+compare only where the same versions are installed. All docstrings of a package are on one side of the split.
 """
 
 import ast
@@ -23,41 +24,38 @@ NAME = "docstrings"
 SOURCE = "made here, of installed packages' docstrings"
 TEST_SHARE = 0.1  # of the packages
 MOST_PAIRS = 60_000
-PACKAGE_PAIRS = 1000  # at most, lest a few packages be most of it
-PACKAGE_FILES = 200  # at most: parsing them takes half a minute, all there are several
+PACKAGE_PAIRS = 2000  # at most, lest a few packages be most of it
 SHORTEST, LONGEST = 40, 300  # characters of a source; longer ones are cut: the cost grows as the square
 SHORTEST_TARGET, LONGEST_TARGET = 10, 120
-LEFT_OUT = {"test", "tests", "testing", "site-packages", "dist-packages"}  # folders in a folder of packages
+TESTS = {"test", "tests", "testing"}
+COPIES = {"_vendor", "vendor", "vendored", "externals", "_thirdparty"}
+LEFT_OUT = {*TESTS, *COPIES, "site-packages", "dist-packages"}  # folders in a folder of packages
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def load() -> Data:
-    """A tenth of the packages for testing; parsed once, then kept in `$ZOO_HOME/cache`."""
+    """A tenth of the packages for testing; parsed once, in two minutes, then kept in `$ZOO_HOME/cache`."""
     folders = sysconfig.get_paths()
     files = python_files([Path(folders[key]) for key in ("stdlib", "purelib", "platlib")])
     listed = [file_identity(path, str(path)) for paths in files.values() for path in paths]
-    limits = (MOST_PAIRS, PACKAGE_PAIRS, PACKAGE_FILES, SHORTEST, LONGEST, SHORTEST_TARGET, LONGEST_TARGET)
+    limits = (MOST_PAIRS, PACKAGE_PAIRS, SHORTEST, LONGEST, SHORTEST_TARGET, LONGEST_TARGET)
     pairs = cached(f"{NAME}-{identity([str(limits), *listed])}", lambda: read_packages(files))
     groups = [package.decode() for package in pairs.pop("package").tolist()]
     return split_by_group(NAME, Schema(metric="rouge_l"), SOURCE, pairs, groups, TEST_SHARE)
 
 
 def python_files(roots: list[Path]) -> dict[str, list[Path]]:
-    """Public modules of each package in these folders, at most PACKAGE_FILES, in a random but fixed order."""
+    """The modules of each package in these folders, in a random but fixed order."""
     files: dict[str, dict[PurePath, Path]] = {}
     for root in roots:
         for path in root.rglob("*.py"):
             module = path.relative_to(root)
-            if not LEFT_OUT & set(module.parts) and all(map(_is_public, module.parts)):
+            if LEFT_OUT.isdisjoint(module.parts):
                 files.setdefault(module.parts[0].removesuffix(".py"), {})[module] = path
     return {
-        package: [files[package][module] for module in sorted(files[package], key=_order)[:PACKAGE_FILES]]
+        package: [files[package][module] for module in sorted(files[package], key=_order)]
         for package in sorted(files)
     }
-
-
-def _is_public(name: str) -> bool:
-    return name == "__init__.py" or not name.startswith("_")
 
 
 def _order(module: PurePath) -> bytes:
@@ -110,13 +108,13 @@ def read_docstrings(module: bytes) -> Iterator[Pair]:
 
 
 def _docstrings(node: ast.Module | Definition) -> Iterator[str]:
-    """Those of a module or class and of all that is public in it, or of a function."""
+    """Those of a module or class and of all that is defined in it, or of a function."""
     if docstring := ast.get_docstring(node):
         yield docstring
     if isinstance(node, ast.Module | ast.ClassDef):
         for child in node.body:
-            if isinstance(child, Definition) and _is_public(child.name):
+            if isinstance(child, Definition):
                 yield from _docstrings(child)
 
 
-DATASET = DataSet(NAME, KIND, "about 20,000 docstrings", "each package's own", SOURCE, load)
+DATASET = DataSet(NAME, KIND, "about 40,000 docstrings", "each package's own", SOURCE, load)

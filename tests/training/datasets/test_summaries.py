@@ -34,9 +34,9 @@ class Table:
         """
 
     def _hidden(self):
-        """Private things are left out.
+        """Private things are read, too.
 
-        Nobody is to read this text, since it is not documented.
+        Many a package makes them public under another name.
         """
 
 def long(value):
@@ -71,6 +71,7 @@ def test_docstrings_of_a_module() -> None:
         ("Each file has a header, and as many rows as memory holds.", "Reads and writes files of tables."),
         ("All columns have as many values, and values of one type.", "A table of named columns!"),
         ("The row has to have a value for each column, of its type.", "Adds one row at the end of the table"),
+        ("Many a package makes them public under another name.", "Private things are read, too."),
         (words[:299], "First line of something that is long."),
     ]
 
@@ -94,10 +95,10 @@ def installed(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         (root / f"package{number}").mkdir(parents=True)
         (root / f"package{number}" / "__init__.py").write_text(module(number))
     (root / "package7" / "copied.py").write_text(module(3))
-    for name in ("package7/tests/test_a.py", "package7/_private.py", "_hidden.py", "site-packages/other.py"):
+    for name in ("package7/tests/test_a.py", "package7/_vendor/copy.py", "site-packages/other.py"):
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_text(module(99))
-    (root / "single.py").write_text(module(40))
+    (root / "_single.py").write_text(module(40))
     monkeypatch.setattr(
         "sysconfig.get_paths", lambda: dict.fromkeys(("stdlib", "purelib", "platlib"), str(root))
     )
@@ -118,7 +119,7 @@ def test_docstrings_of_a_package_are_on_one_side(installed: Path, home: Path) ->
     assert len(rows(data.train)) + len(rows(data.test)) == 41 * 6
     assert len(list((home / "cache").iterdir())) == 1
     assert datasets.find("docstrings").load().digest == data.digest
-    (installed / "single.py").unlink()
+    (installed / "_single.py").unlink()
     fewer = datasets.find("docstrings").load()
     assert set(rows(fewer.train)) | set(rows(fewer.test)) < set(rows(data.train)) | set(rows(data.test))
     assert set(rows(fewer.test)) <= set(rows(data.test))

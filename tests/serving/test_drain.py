@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 TOKENS = 300
 TEXT = {"model": "rnn-letters", "prompt": "abc", "temperature": 0, "max_tokens": TOKENS}
 ENOUGH = 30.0  # seconds of patience
+WRITTEN = 120.0  # seconds in which the text is written, however busy the machine
 
 
 @contextmanager
@@ -65,12 +66,12 @@ def ended(process: "subprocess.Popen[bytes]", seconds: float = ENOUGH) -> int:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_a_text_in_flight_is_finished(tmp_path: Path, stream: bool) -> None:
-    with service(tmp_path, ZOO_DRAIN="0") as (url, process):
+    with service(tmp_path, ZOO_DRAIN="0", ZOO_DEADLINE=str(WRITTEN)) as (url, process):
         answers: list[httpx.Response] = []
 
         def write() -> None:
             answers.append(
-                httpx.post(f"{url}/generate_text", json={**TEXT, "stream": stream}, timeout=ENOUGH)
+                httpx.post(f"{url}/generate_text", json={**TEXT, "stream": stream}, timeout=WRITTEN)
             )
 
         writing = threading.Thread(target=write)
@@ -93,7 +94,7 @@ def test_a_text_in_flight_is_finished(tmp_path: Path, stream: bool) -> None:
                 assert ask.get(f"{base}/livez").status_code == 200
                 assert ask.get(f"{base}/metrics").status_code == 200
             assert writing.is_alive()
-        assert ended(process) == 0
+        assert ended(process, WRITTEN) == 0
         writing.join()
         (answer,) = answers
         assert answer.status_code == 200

@@ -370,6 +370,19 @@ def test_graphs_decode_from_nothing(exported: tuple[Transformer, Graph, Graph]) 
         np.testing.assert_allclose(logits[:, 0], expected[:, place], atol=1e-5)
 
 
+class Positions(nn.Module):
+    def forward(self, sequence: Tensor) -> Tensor:
+        return sinusoidal_positions(sequence.shape[1], 0, 128, sequence.device)
+
+
+def test_far_positions_are_those_of_torch() -> None:
+    sequence = tokens(2, 500)
+    axes = ({1: torch.export.Dim("length", min=1, max=1 << 20)},)
+    run = graph(Positions(), {"sequence": tokens(2, 7)}, ["positions"], axes)
+    positions = run({"sequence": sequence.numpy()})["positions"]
+    np.testing.assert_allclose(positions, Positions()(sequence), rtol=0, atol=1e-6)
+
+
 def test_axes_have_names(exported: tuple[Transformer, Graph, Graph]) -> None:
     _, encoder, decoder = exported
     kept = [LAYERS, HEADS, "past_length", WIDTH // HEADS]

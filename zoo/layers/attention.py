@@ -47,8 +47,10 @@ def sinusoidal_positions(places: int, past: int, width: int, device: torch.devic
 
     Nothing is learned, so any length has them.
     """
-    exponents = torch.arange(0, width, 2, device=device) / width
-    frequencies = torch.exp(-math.log(LONGEST_WAVE) * exponents)
+    # Numbers, not operators of a graph: angles of far places would multiply the rounding of its runtime.
+    frequencies = torch.tensor(
+        [LONGEST_WAVE ** (-wave / width) for wave in range(0, width, 2)], device=device
+    )
     angles = torch.arange(past, past + places, device=device)[:, None] * frequencies  # [T, D / 2]
     waves = torch.stack([angles.sin(), angles.cos()], dim=2)  # [T, D / 2, 2]
     return waves.flatten(1)[:, :width]  # the last wave of an odd width has no cosine

@@ -46,8 +46,6 @@ WORDS = [
 ]  # fmt: skip
 # The real command, but with a checkpoint after every epoch.
 OFTEN = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 import sys, training.loop
 training.loop.CHECKPOINT_SECONDS = 0.0
 from zoo.cli import main

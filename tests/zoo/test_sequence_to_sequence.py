@@ -31,9 +31,9 @@ CHAIN = np.array(
 )
 
 
-def search(beams: int, chains: list[np.ndarray], longest: int) -> BeamSearch:
+def search(beams: int, chains: list[np.ndarray], longest: int, ngram: int = 0) -> BeamSearch:
     """Runs a search of one text a chain to its end."""
-    found = BeamSearch(len(chains), beams, end=0, longest=longest)
+    found = BeamSearch(len(chains), beams, end=0, longest=longest, no_repeat_ngram_size=ngram)
     owner, last = np.arange(len(chains)), np.full(len(chains), 3)
     with np.errstate(divide="ignore"):
         tables = np.log(np.array(chains))
@@ -44,27 +44,35 @@ def search(beams: int, chains: list[np.ndarray], longest: int) -> BeamSearch:
     return found
 
 
-def best_of_all(chain: np.ndarray, longest: int) -> tuple[float, list[int]]:
-    """The text of the highest mean log-probability, of all that there are."""
-    scored = []
+def repeats_itself(text: tuple[int, ...], ngram: int) -> bool:
+    ngrams = [text[start : start + ngram] for start in range(len(text) - ngram + 1)]
+    return ngram > 0 and len(set(ngrams)) < len(ngrams)
+
+
+def scores_of_all(chain: np.ndarray, longest: int, ngram: int) -> dict[tuple[int, ...], float]:
+    """The mean log-probabilities of all texts that there are and have no n-gram twice."""
+    scored = {}
     for length in range(longest + 1):
         for text in itertools.product([1, 2], repeat=length):
+            if repeats_itself(text, ngram):
+                continue
             tokens = [*text, 0] if length < longest else [*text]
             steps = [chain[a, b] for a, b in zip([3, *tokens], tokens, strict=False)]
-            scored.append((float(np.mean(np.log(steps))), list(text)))
-    return max(scored)
+            scored[text] = float(np.mean(np.log(steps)))
+    return scored
 
 
-def test_many_beams_find_the_best_text() -> None:
+@pytest.mark.parametrize("ngram", [0, 1, 2, 3])
+def test_many_beams_find_the_best_text(ngram: int) -> None:
     random = np.random.default_rng(0)
     for _ in range(30):
         chain = random.dirichlet([0.5] * 4, 4) + 1e-6
         chain[:, 3] = 1e-12
         chain /= chain.sum(axis=1, keepdims=True)
-        score, text = best_of_all(chain, 5)
-        (found,) = search(64, [chain], longest=5).best()
-        assert found.tokens.tolist() == text
-        assert found.score == pytest.approx(score)
+        scores = scores_of_all(chain, 5, ngram)
+        (found,) = search(64, [chain], 5, ngram).best()
+        assert found.score == pytest.approx(max(scores.values()))
+        assert found.score == pytest.approx(scores[tuple(found.tokens.tolist())])
 
 
 def test_one_beam_is_greedy() -> None:
@@ -89,6 +97,15 @@ def test_a_text_without_end_is_cut_short() -> None:
         (found,) = search(beams, [endless], longest=6).best()
         assert found.tokens.tolist() == [1] * 6
         assert found.score == pytest.approx(0)
+
+
+@pytest.mark.parametrize(("ngram", "text"), [(1, [1]), (2, [1, 1]), (3, [1, 1, 1])])
+def test_what_would_be_written_again_is_not(ngram: int, text: list[int]) -> None:
+    stammer = np.array([[0.001, 0.999, 0, 0]] * 4)
+    for beams in (1, 3):
+        (found,) = search(beams, [stammer], longest=9, ngram=ngram).best()
+        assert found.tokens.tolist() == text
+        assert found.score == pytest.approx(np.log([*[0.999] * ngram, 0.001]).mean()), "as the model has it"
 
 
 def test_early_ends_do_not_crowd_out_a_sure_text() -> None:
@@ -231,6 +248,15 @@ def test_characters_that_the_training_texts_have_not() -> None:
 def test_refused(fields: dict, words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         request(**fields)
+
+
+def test_a_task_that_repeats_nothing() -> None:
+    careful = TASK.model_copy(update={"no_repeat_ngram_size": 2})
+    said = request("one two one two three")
+    for task, text in ((TASK, "one two one two three"), (careful, "one two one")):
+        (answer,) = task.answer(Copier(), said)["texts"]
+        assert answer.startswith(text)
+        assert (answer == said.text) == (task is TASK)
 
 
 def test_evaluate() -> None:

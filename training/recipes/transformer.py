@@ -31,6 +31,8 @@ class TransformerRecipe(Recipe):
     """Probability that training takes from the right token and gives to all alike."""
     clip: float = 1.0
     """Largest norm of the gradient: longer ones are shortened to it."""
+    no_repeat_ngram_size: int = 0
+    """Tokens of an n-gram that no answer may have twice; 0 allows all."""
 
     architecture: ClassVar[str] = "transformer"
     paper: ClassVar[str] = "Vaswani et al. 2017"
@@ -48,7 +50,8 @@ class TransformerRecipe(Recipe):
     def fit_task(self, data: Data) -> Task:
         model = self.model
         cache = model.layers, model.heads, model.width // model.heads
-        return super().fit_task(data).model_copy(update={"cache_shape": cache})
+        update = {"cache_shape": cache, "no_repeat_ngram_size": self.no_repeat_ngram_size}
+        return super().fit_task(data).model_copy(update=update)
 
     def build_model(self, task: Task) -> nn.Module:
         assert isinstance(task, SequenceToSequence)

@@ -6,6 +6,9 @@ penalty). A text is done once as many of its hypotheses have ended as it has bea
 better, as it stands, than all of them: a sure model's first ones to end are all wrong. One beam is greedy
 decoding.
 
+Texts can be kept from saying the same again, by n-grams that no hypothesis may have twice (Paulus, Xiong &
+Socher 2018, "A Deep Reinforced Model for Abstractive Summarization", arXiv:1705.04304, section 2.5).
+
 Shape legend: A texts that are not done, K beams of each, V vocabulary, T tokens so far, C candidates.
 """
 
@@ -31,9 +34,13 @@ class Hypothesis:
 class BeamSearch:
     """The search for several texts at once. It begins with one row for each, in order."""
 
-    def __init__(self, texts: int, beams: int, end: int, longest: int) -> None:
-        """`end` is the token that ends a text; after `longest` tokens a text is cut short."""
+    def __init__(self, texts: int, beams: int, end: int, longest: int, no_repeat_ngram_size: int = 0) -> None:
+        """`end` is the token that ends a text; after `longest` tokens a text is cut short.
+
+        No text has an n-gram of the given size twice; 0 lets them be.
+        """
         self._beams, self._end, self._longest = beams, end, longest
+        self._ngram = no_repeat_ngram_size
         self._ended: list[list[Hypothesis]] = [[] for _ in range(texts)]
         self._texts = np.arange(texts)  # [A]
         self._total = np.zeros((texts, 1))  # [A, K] log-probabilities
@@ -51,7 +58,10 @@ class BeamSearch:
         """
         texts, beams, length = self._tokens.shape
         vocabulary = logits.shape[1]
-        total = (self._total[..., None] + log_softmax(logits).reshape(texts, beams, -1)).reshape(texts, -1)
+        likely = log_softmax(logits)
+        if self._ngram:
+            likely[repeats(self._tokens.reshape(len(logits), length), self._ngram)] = -np.inf
+        total = (self._total[..., None] + likely.reshape(texts, beams, -1)).reshape(texts, -1)
         # Of each row one candidate ends: of twice as many as there are beams, enough go on.
         wanted = min(2 * self._beams, total.shape[1])
         some = np.argpartition(-total, wanted - 1, axis=1)[:, :wanted]
@@ -93,6 +103,16 @@ class BeamSearch:
         """Whether a text's best hypothesis that goes on, of that score so far, may come to be kept."""
         ended = self._ended[text]
         return len(ended) < self._beams or score > ended[-1].score
+
+
+def repeats(tokens: Tokens, size: int) -> tuple[NDArray[np.int64], Tokens]:
+    """Rows of [R, T], and the tokens that would end an n-gram of that size which the row has already."""
+    if tokens.shape[1] < size:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    ngrams = np.lib.stride_tricks.sliding_window_view(tokens, size, axis=1)  # [R, T - size + 1, size]
+    begun = tokens[:, None, tokens.shape[1] - size + 1 :]  # all of the next but its end
+    rows, places = np.nonzero((ngrams[..., :-1] == begun).all(axis=2))
+    return rows, ngrams[rows, places, -1]
 
 
 def log_softmax(logits: Floats) -> Floats:

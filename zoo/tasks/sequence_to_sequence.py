@@ -94,6 +94,8 @@ class SequenceToSequence(Task):
     """Tokens that are written at most, the end included."""
     cache_shape: tuple[int, int, int] = (1, 1, 1)
     """[L, H, K] of the model."""
+    no_repeat_ngram_size: int = 0
+    """Tokens of an n-gram that no answer has twice; 0 allows all."""
 
     endpoint: ClassVar[str] = "/transform_text"
     payload: ClassVar[str | None] = "text"
@@ -312,7 +314,7 @@ class _Batch:
         texts = len(source)
         layers, heads, width = task.cache_shape
         nothing = np.zeros((texts, layers, heads, 0, width), np.float32)
-        self.search = BeamSearch(texts, beams, END, task.max_target)
+        self.search = BeamSearch(texts, beams, END, task.max_target, task.no_repeat_ngram_size)
         self._memory = {"source": source, **run({"source": source})}
         self._past = {"past_keys": nothing, "past_values": nothing}
         self._tokens = np.full(texts, BEGIN)

@@ -1,7 +1,4 @@
-"""Docstrings: the first line of one, to be written from the name of what it documents and the rest of it.
-
-A source is "name: the rest". Without the name the rest often has little to do with the first line: of 37,000
-pairs a Transformer learned to write summaries that were no nearer to the truth than the first words.
+"""Docstrings: the first line of a Python docstring, to be written from the rest of it.
 
 Made of the standard library and of what is installed beside it: modules, classes and functions, private ones
 too, in which many a package keeps what it makes public elsewhere; tests and copies of other packages are left
@@ -28,9 +25,7 @@ SOURCE = "made here, of installed packages' docstrings"
 TEST_SHARE = 0.1  # of the packages
 MOST_PAIRS = 60_000
 PACKAGE_PAIRS = 2000  # at most, lest a few packages be most of it
-SOURCE_FORM = "{name}: {rest}"
-SHORTEST = 40  # characters of the rest
-LONGEST = 300  # characters of a source; longer ones are cut: the cost grows as the square
+SHORTEST, LONGEST = 40, 300  # characters of a source; longer ones are cut: the cost grows as the square
 SHORTEST_TARGET, LONGEST_TARGET = 10, 120
 TESTS = {"test", "tests", "testing"}
 COPIES = {"_vendor", "vendor", "vendored", "externals", "_thirdparty"}
@@ -43,7 +38,7 @@ def load() -> Data:
     folders = sysconfig.get_paths()
     files = python_files([Path(folders[key]) for key in ("stdlib", "purelib", "platlib")])
     listed = [file_identity(path, str(path)) for paths in files.values() for path in paths]
-    limits = (SOURCE_FORM, MOST_PAIRS, PACKAGE_PAIRS, SHORTEST, LONGEST, SHORTEST_TARGET, LONGEST_TARGET)
+    limits = (MOST_PAIRS, PACKAGE_PAIRS, SHORTEST, LONGEST, SHORTEST_TARGET, LONGEST_TARGET)
     pairs = cached(f"{NAME}-{identity([str(limits), *listed])}", lambda: read_packages(files))
     groups = [package.decode() for package in pairs.pop("package").tolist()]
     return split_by_group(NAME, Schema(metric="rouge_l"), SOURCE, pairs, groups, TEST_SHARE)
@@ -74,7 +69,7 @@ def read_packages(files: dict[str, list[Path]]) -> Arrays:
     for package, paths in files.items():
         pairs = packages.setdefault(package, [])
         for path in paths:
-            for source, target in read_docstrings(path.read_bytes(), _module_name(path)):
+            for source, target in read_docstrings(path.read_bytes()):
                 if source not in known and len(pairs) < PACKAGE_PAIRS:
                     known.add(source)
                     pairs.append((source, target))
@@ -88,12 +83,8 @@ def read_packages(files: dict[str, list[Path]]) -> Arrays:
     return {**pair_arrays(pair for pairs in kept.values() for pair in pairs), "package": np.array(names)}
 
 
-def _module_name(path: Path) -> str:
-    return path.parent.name if path.name == "__init__.py" else path.stem
-
-
-def read_docstrings(module: bytes, name: str) -> Iterator[Pair]:
-    """The pairs of the source code of a module of that name; none where Python cannot read it."""
+def read_docstrings(module: bytes) -> Iterator[Pair]:
+    """The pairs of one file's source code; none where Python cannot read it."""
     if b'"""' not in module and b"'''" not in module:  # parsing is what takes time
         return
     try:
@@ -103,27 +94,27 @@ def read_docstrings(module: bytes, name: str) -> Iterator[Pair]:
             tree = ast.parse(module)
     except (SyntaxError, ValueError):  # templates and other versions' Python; text that is not UTF-8
         return
-    for of, docstring in _docstrings(tree, name):
+    for docstring in _docstrings(tree):
         first, _, rest = docstring.partition("\n")
         if not first.rstrip().endswith((".", "!", "?")) and rest.partition("\n")[0].strip():
             continue  # the first line goes on in the second
-        target, rest = " ".join(first.split()), " ".join(rest.split())
+        target, source = " ".join(first.split()), " ".join(rest.split())
         if (
-            len(rest) >= SHORTEST
+            len(source) >= SHORTEST
             and SHORTEST_TARGET <= len(target) <= LONGEST_TARGET
-            and (of + rest + target).isprintable()  # no NUL, nothing that UTF-8 has no bytes for
+            and (source + target).isprintable()  # no NUL, nothing that UTF-8 has no bytes for
         ):
-            yield cut(SOURCE_FORM.format(name=of, rest=rest), LONGEST), target
+            yield cut(source, LONGEST), target
 
 
-def _docstrings(node: ast.Module | Definition, name: str) -> Iterator[tuple[str, str]]:
-    """Names and docstrings: of a module or class and of all that is defined in it, or of a function."""
+def _docstrings(node: ast.Module | Definition) -> Iterator[str]:
+    """Those of a module or class and of all that is defined in it, or of a function."""
     if docstring := ast.get_docstring(node):
-        yield name, docstring
+        yield docstring
     if isinstance(node, ast.Module | ast.ClassDef):
         for child in node.body:
             if isinstance(child, Definition):
-                yield from _docstrings(child, child.name)
+                yield from _docstrings(child)
 
 
 DATASET = DataSet(NAME, KIND, "about 40,000 docstrings", "each package's own", SOURCE, load)

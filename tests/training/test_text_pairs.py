@@ -19,6 +19,7 @@ from training.recipes import recipe_for
 from training.recipes.transformer import TransformerRecipe
 from training.text_metrics import first_words, signatures, summary_metrics, translation_metrics
 from zoo import bundle
+from zoo.errors import ZooError
 from zoo.graph import GraphSet, open_graphs
 from zoo.models.transformer import TransformerConfig
 from zoo.tasks import Arrays
@@ -197,3 +198,17 @@ def test_summary_metrics() -> None:
     assert scores.keys() == {"rouge_1", "rouge_2", "rouge_l"}
     assert scores["rouge_l"] == pytest.approx((2 * 1 * 0.5 / 1.5) / 2)
     assert first_words(["one two three", "four"], 2) == ["one two", "four"]
+
+
+@pytest.mark.parametrize("wrong", [{"no_repeat_ngram_size": -1}, {"clip": 0.0}], ids=str)
+def test_settings_that_mean_nothing_are_refused(wrong: dict[str, float]) -> None:
+    (name,) = wrong
+    with pytest.raises(ZooError, match=f"{name} must be"):
+        replace(recipe_for(*KEY), **wrong)
+
+
+def test_the_task_has_what_may_not_come_twice(pairs: Path) -> None:
+    recipe = replace(recipe_for(*KEY), dataset=f"tsv:{pairs}", no_repeat_ngram_size=2)
+    task = recipe.fit_task(recipe.load_data())
+    assert isinstance(task, SequenceToSequence)
+    assert task.no_repeat_ngram_size == 2

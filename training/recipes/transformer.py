@@ -14,6 +14,7 @@ from training.recipe import Recipe
 from training.report import Report, Trained
 from training.text_metrics import summary_metrics, translation_metrics
 from training.text_report import add_texts
+from zoo.errors import ZooError
 from zoo.models.transformer import Transformer, TransformerConfig
 from zoo.tasks import Run, Task
 from zoo.tasks.sequence_to_sequence import SequenceToSequence
@@ -38,6 +39,13 @@ class TransformerRecipe(Recipe):
     paper: ClassVar[str] = "Vaswani et al. 2017"
     parameters: ClassVar[int] = 418_176
     kinds: ClassVar[tuple[str, ...]] = ("sequence_to_sequence",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.clip <= 0:
+            raise ZooError(f"clip must be above 0, not {self.clip}")
+        if self.no_repeat_ngram_size < 0:
+            raise ZooError(f"no_repeat_ngram_size must be at least 0, not {self.no_repeat_ngram_size}")
 
     @property
     def dataset_name(self) -> str:

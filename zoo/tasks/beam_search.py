@@ -60,7 +60,7 @@ class BeamSearch:
         vocabulary = logits.shape[1]
         likely = log_softmax(logits)
         if self._ngram:
-            likely[repeats(self._tokens.reshape(len(logits), length), self._ngram)] = -np.inf
+            likely[_repeats(self._tokens.reshape(len(logits), length), self._ngram)] = -np.inf
         total = (self._total[..., None] + likely.reshape(texts, beams, -1)).reshape(texts, -1)
         # Of each row one candidate ends: of twice as many as there are beams, enough go on.
         wanted = min(2 * self._beams, total.shape[1])
@@ -105,7 +105,7 @@ class BeamSearch:
         return len(ended) < self._beams or score > ended[-1].score
 
 
-def repeats(tokens: Tokens, size: int) -> tuple[NDArray[np.int64], Tokens]:
+def _repeats(tokens: Tokens, size: int) -> tuple[NDArray[np.int64], Tokens]:
     """Rows of [R, T], and the tokens that would end an n-gram of that size which the row has already."""
     if tokens.shape[1] < size:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)

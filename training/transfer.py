@@ -11,6 +11,7 @@ arXiv:1411.1792.
 
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,9 @@ class Transfer:
     """Part of the model that is not trained, such as features."""
     unfreeze_at: int | None = None
     """Epochs after which the frozen part is trained, too."""
+    unfreeze_from: str | None = None
+    """First layer or block of the frozen part to be trained then, such as features.blocks.8; those before it
+    stay as they are. Edges and textures are the same everywhere, and few images would spoil them."""
     head_learning_rate: float | None = None
     """Learning rate of the classifier; the rest has the optimizer's."""
     compare: bool = True
@@ -44,6 +48,8 @@ class Transfer:
     def __post_init__(self) -> None:
         if self.unfreeze_at is not None and (self.freeze is None or self.unfreeze_at < 1):
             raise ZooError("unfreeze_at is the number of epochs, at least 1, for which freeze holds")
+        if self.unfreeze_from is not None and self.unfreeze_at is None:
+            raise ZooError("unfreeze_from is where training begins at unfreeze_at: give both, or neither")
 
     def rates(self, model: nn.Module) -> tuple[tuple[nn.Module, float], ...]:
         """Parts of the model with a learning rate of their own."""
@@ -55,23 +61,34 @@ class Transfer:
         """The frozen part; `InvalidInput` lists the parts where there is no such one."""
         if self.freeze is None:
             return None
+        frozen = part(model, self.freeze)
         until = None if self.unfreeze_at is None else self.unfreeze_at * steps_an_epoch
-        return Frozen(part(model, self.freeze), until)
+        if self.unfreeze_from is None:
+            return Frozen(frozen, until)
+        first = part(model, self.unfreeze_from)
+        if first not in frozen.modules():
+            raise InvalidInput(f"unfreeze_from must be in {self.freeze}, not {self.unfreeze_from}")
+        return Frozen(frozen, until, first)
 
 
 class Frozen:
     """A part of a network whose weights and running statistics stay, for some steps or for good."""
 
-    def __init__(self, module: nn.Module, until: int | None) -> None:
-        """`until` is the step at which it thaws."""
+    def __init__(self, module: nn.Module, until: int | None, first: nn.Module | None = None) -> None:
+        """`until` is the step at which it thaws, without the layers before `first`."""
         self.module = module
         self.until = until
+        layers = takewhile(lambda layer: layer is not first, module.modules()) if first is not None else ()
+        self.kept = [layer for layer in layers if not any(layer.children())]
 
     def update(self, step: int) -> None:
         """To be called before each step."""
         frozen = self.until is None or step < self.until
         self.module.requires_grad_(not frozen)
         self.module.train(not frozen)
+        for layer in self.kept:
+            layer.requires_grad_(False)
+            layer.eval()
 
 
 def part(model: nn.Module, name: str) -> nn.Module:

@@ -123,6 +123,13 @@ def test_frozen_part_learns_once_it_has_thawed() -> None:
     assert torch.equal(frozen["features.0.weight"], lenet_after(0)["features.0.weight"])
 
 
+def test_first_layers_of_a_thawed_part_can_stay() -> None:
+    start = lenet_after(epochs=0)
+    trained = lenet_after(4, freeze="features", unfreeze_at=2, unfreeze_from="features.3")
+    for name, tensor in start.items():
+        assert torch.equal(tensor, trained[name]) == name.startswith("features.0."), name
+
+
 def test_running_statistics_are_frozen_too() -> None:
     part = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     part.train()
@@ -130,6 +137,13 @@ def test_running_statistics_are_frozen_too() -> None:
     before = part[1].running_mean.clone()
     part(torch.rand(4, 1, 8, 8))
     assert torch.equal(part[1].running_mean, before)
+
+
+def test_running_statistics_before_what_thaws_are_frozen_too() -> None:
+    blocks = [nn.Sequential(nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1)) for _ in range(3)]
+    transfer.Frozen(nn.Sequential(*blocks), until=2, first=blocks[1]).update(2)
+    assert [block[1].training for block in blocks] == [False, True, True]
+    assert [block[0].weight.requires_grad for block in blocks] == [False, True, True]
 
 
 def test_head_has_its_own_learning_rate() -> None:
@@ -146,14 +160,33 @@ def test_unknown_part_is_named_with_those_there_are() -> None:
         pipeline.prepare(replace(LENET, transfer=Transfer(freeze="body")))
 
 
-@pytest.mark.parametrize("wrong", [{"unfreeze_at": 3}, {"freeze": "features", "unfreeze_at": 0}])
+def test_only_a_layer_of_what_is_frozen_can_thaw() -> None:
+    wrong = Transfer(freeze="features", unfreeze_at=1, unfreeze_from="classifier")
+    with pytest.raises(InvalidInput, match="unfreeze_from must be in features, not classifier"):
+        pipeline.prepare(replace(LENET, transfer=wrong))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"unfreeze_at": 3},
+        {"freeze": "features", "unfreeze_at": 0},
+        {"freeze": "features", "unfreeze_from": "features.3"},
+    ],
+)
 def test_thawing_what_is_not_frozen_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ZooError, match="unfreeze_at"):
         Transfer(**wrong)  # type: ignore[arg-type]
 
 
-def lenet_after(epochs: int, freeze: str | None = None, unfreeze_at: int | None = None) -> transfer.Weights:
-    recipe = replace(LENET, transfer=Transfer(freeze=freeze, unfreeze_at=unfreeze_at))
+def lenet_after(
+    epochs: int,
+    freeze: str | None = None,
+    unfreeze_at: int | None = None,
+    unfreeze_from: str | None = None,
+) -> transfer.Weights:
+    chosen = Transfer(freeze=freeze, unfreeze_at=unfreeze_at, unfreeze_from=unfreeze_from)
+    recipe = replace(LENET, transfer=chosen)
     if epochs == 0:
         return pipeline.prepare(recipe).model.state_dict()
     return fitted(replace(recipe, epochs=epochs))[0].model.state_dict()

@@ -418,6 +418,13 @@ def test_copying_gives_a_share_to_where_the_last_layer_looks(copier: Transformer
     torch.testing.assert_close(probabilities.sum(dim=2), torch.ones(3, 4))
 
 
+def test_copying_is_exact_where_the_layers_are_in_half_precision(copier: Transformer) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = copier(padded(3, 5), tokens(3, 4))
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits.logsumexp(dim=2), torch.zeros(3, 4), atol=2e-3, rtol=0)
+
+
 def test_copying_step_by_step(copier: Transformer) -> None:
     source, target = padded(2, 5), tokens(2, 4)
     memory, past = copier.project(copier.read(source)), copier.nothing(source)

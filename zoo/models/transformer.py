@@ -270,8 +270,11 @@ class DecoderStep(nn.Module):
 def _mixed(logits: Tensor, weights: Tensor, source: Tensor, gate: Tensor) -> Tensor:
     """Logits [B, T, V] of a mixture: the share `sigmoid(gate)` [B, T, 1] goes to the source's tokens [B, S].
 
-    Of that share each token has what the attention's weights [B, T, S] give to its places.
+    Of that share each token has what the attention's weights [B, T, S] give to its places. At least in single
+    precision: half of it would round the logarithms of likely tokens to their first two digits.
     """
+    precise = torch.promote_types(logits.dtype, torch.float32)
+    logits, weights, gate = logits.to(precise), weights.to(precise), gate.to(precise)
     places = source[:, None].expand(-1, logits.shape[1], -1)  # [B, T, S]
     copied = torch.zeros_like(logits).scatter_add(2, places, gate.sigmoid() * weights)
     mixture: Tensor = (-gate).sigmoid() * logits.softmax(dim=2) + copied

@@ -78,8 +78,8 @@ class Frozen:
         """`until` is the step at which it thaws, without the layers before `first`."""
         self.module = module
         self.until = until
-        layers = takewhile(lambda layer: layer is not first, module.modules()) if first is not None else ()
-        self.kept = [layer for layer in layers if not any(layer.children())]
+        before = () if first is None else takewhile(lambda layer: layer is not first, module.modules())
+        self.kept = [layer for layer in before if first not in set(layer.modules())]
 
     def update(self, step: int) -> None:
         """To be called before each step."""

@@ -189,8 +189,8 @@ def test_promotion_ends_the_challenge(
 ) -> None:
     challenge(NAME, "3", "--share", "0.5")
     main(["promote", NAME, "3"])
+    wait_for(lambda: NAME not in active(client))
     wait_for(lambda: ask(client)[0] == "3")
-    assert NAME not in active(client)
     main(["rollback", NAME])
     wait_for(lambda: ask(client)[0] == "1")
     tags = registry.client.get_model_version(NAME, "3").tags

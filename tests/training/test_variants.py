@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 Version = tuple[str, str]
 
 NAME = "lenet5-mnist-5k"
-RECIPE: ImageRecipe = replace(recipe_for("lenet5", "mnist-5k"), images_per_class=100, epochs=3, bar=None)
+RECIPE: ImageRecipe = replace(recipe_for("lenet5", "mnist-5k"), images_per_class=100, epochs=6, bar=None)
 
 
 @pytest.fixture
@@ -60,6 +60,13 @@ def test_a_variant_that_lost_too_much_is_not_served(
     assert not (tmp_path / "int8").exists()
     with pytest.raises(PromotionRefused, match="failed its gate"):
         promotion.promote(NAME, "2")
+
+
+def test_half_a_point_may_be_lost_and_no_more(trained: str) -> None:
+    record = promotion.record_of(NAME, trained).model_copy(update={"value": 0.822})
+    task = bundle.load(promotion.download(NAME, trained)).task
+    passed = [variants._judged(task, {"accuracy": value}, record)[0] for value in (0.817, 0.816)]
+    assert passed == [True, False]
 
 
 def test_what_has_no_variants_is_said(zoo: object, tmp_path: Path) -> None:

@@ -418,7 +418,7 @@ def test_copying_gives_a_share_to_where_the_last_layer_looks(copier: Transformer
     torch.testing.assert_close(probabilities.sum(dim=2), torch.ones(3, 4))
 
 
-def test_copying_is_exact_where_the_layers_are_in_half_precision(copier: Transformer) -> None:
+def test_copying_gives_probabilities_where_the_layers_are_in_half_precision(copier: Transformer) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         logits = copier(padded(3, 5), tokens(3, 4))
     assert logits.dtype == torch.float32

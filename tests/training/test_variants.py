@@ -1,6 +1,7 @@
 """int8 variants: made of a version, compared with it, served only where they are as good."""
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,8 +33,13 @@ def trained(home: Path) -> str:
     return result.version
 
 
-def test_variant_is_a_version_beside_its_original(trained: str, tmp_path: Path) -> None:
+def test_variant_is_a_version_beside_its_original(
+    trained: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert bundles.export(NAME, None, tmp_path / "int8", "int8") == f"{NAME} version 2"
+    assert not caplog.records, "onnxruntime's advice"
+    logging.warning("of somebody else")
+    assert caplog.messages == ["of somebody else"]
     rows = {row["version"]: row for row in leaderboard(None)}
     assert (rows["1"]["variant"], rows["2"]["variant"]) == ("fp32", "int8")
     assert (rows["1"]["champion"], rows["2"]["champion"]) == (True, False)

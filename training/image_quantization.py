@@ -7,10 +7,8 @@ Source: Jacob et al. (2018), "Quantization and Training of Neural Networks for E
 Integer-Arithmetic-Only Inference", arXiv:1712.05877.
 """
 
-import logging
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +24,7 @@ QUANTISED = ["Conv", "Gemm", "MatMul", "Relu", "MaxPool", "Add", "GlobalAverageP
 
 def quantise(path: Path, images: NDArray[np.uint8]) -> bytes:
     """The int8 graph of an image classifier's, calibrated on some of the training images [N, H, W, C]."""
-    with tempfile.TemporaryDirectory() as folder, _without_advice():
+    with tempfile.TemporaryDirectory() as folder:
         prepared, quantised = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
         quantize_static(
@@ -40,21 +38,6 @@ def quantise(path: Path, images: NDArray[np.uint8]) -> bytes:
             op_types_to_quantize=QUANTISED,
         )
         return quantised.read_bytes()
-
-
-@contextmanager
-def _without_advice() -> Iterator[None]:
-    """Drops the warnings that onnxruntime logs through the root; a filter there stops no other logger."""
-    root = logging.getLogger()
-    root.addFilter(_is_error)
-    try:
-        yield
-    finally:
-        root.removeFilter(_is_error)
-
-
-def _is_error(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types

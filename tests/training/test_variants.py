@@ -37,7 +37,7 @@ def test_variant_is_a_version_beside_its_original(
     trained: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert bundles.export(NAME, None, tmp_path / "int8", "int8") == f"{NAME} version 2"
-    assert not caplog.records, "onnxruntime's advice"
+    assert not caplog.records, "the quantiser has nothing to advise"
     logging.warning("of somebody else")
     assert caplog.messages == ["of somebody else"]
     rows = {row["version"]: row for row in leaderboard(None)}

@@ -21,8 +21,10 @@ from serving.drain import Drain
 from serving.engine import Engine
 from serving.exchange import Exchange
 from serving.follower import Follower
+from serving.inference import Inference
 from serving.keys import ApiKeys
 from serving.measurements import Measurements
+from serving.memory import MemoryBudget
 from serving.on_demand import OnDemand
 from serving.problem import Problem, draining
 from serving.protocols.openai.protocol import OpenAIProtocol
@@ -64,11 +66,20 @@ class Application:
         )
         self._challenges = Challenges(self._engine, self._catalogue, self._siblings)
         self.measurements.include(self._challenges)
-        self._zoo = ZooProtocol(self._engine, self._catalogue, self.measurements.page, settings.deadline)
+        inference, turns = Inference(self._engine), self._engine.turns
+        self._memory = MemoryBudget(settings.memory, lambda: turns.backlog_seconds)
+        self._zoo = ZooProtocol(inference, turns, self._catalogue, self.measurements.page, settings.deadline)
         self._v2 = V2Protocol(
-            self._engine, self._catalogue, self._on_demand, self.measurements.statistics, settings.deadline
+            inference,
+            turns,
+            self._catalogue,
+            self._on_demand,
+            self.measurements.statistics,
+            settings.deadline,
         )
-        self._openai = OpenAIProtocol(self._engine, self._catalogue, settings.deadline, settings.generations)
+        self._openai = OpenAIProtocol(
+            inference, turns, self._catalogue, settings.deadline, settings.generations
+        )
         self._drain = Drain(settings.drain, settings.deadline + SENDING_SECONDS)
         keys = settings.api_keys
         self._keys = None if keys is None else ApiKeys(keys.get_secret_value().split(","))
@@ -78,7 +89,7 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a connection of any type."""
         if scope["type"] == "http":
-            await self._account(Exchange(scope, receive, send))
+            await self._account(Exchange(scope, receive, send, self._memory))
         elif scope["type"] == "lifespan":
             await self._live(scope, receive, send)
         else:
@@ -95,8 +106,11 @@ class Application:
             self._drain.in_flight -= 1
             total, outcome = time.monotonic_ns() - exchange.begun, exchange.outcome
             self.measurements.record(exchange.dialect, outcome, total, exchange.timing)
-            if exchange.contest is not None:
-                self._challenges.record(exchange.contest, outcome, exchange.timing)
+            context = exchange.context
+            if context.contest is not None:
+                self._challenges.record(context.contest, outcome, context.timing)
+            if context.memory is not None:
+                context.memory.close()
             if outcome >= self._logged_from:
                 access_log.write(exchange, total)
             if self._tracer is not None:

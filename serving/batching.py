@@ -3,14 +3,18 @@
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple, Self
 
 import numpy as np
 
+from serving.context import RequestContext
 from serving.timing import Timing
-from serving.turns import Job
+from serving.turns import Job, Pace
 from zoo.tasks import Arrays
 from zoo.tasks.base import Run
+
+NANOSECONDS = 1e9  # in a second
 
 
 class Part(Job[Arrays]):
@@ -19,35 +23,42 @@ class Part(Job[Arrays]):
     Those may whose inputs are alike in everything but the number of rows, lengths included.
     """
 
-    def __init__(self, run: Run, inputs: Arrays, most: int, deadline: float, timing: Timing) -> None:
-        """All parts of a lane have the same run, and `most` rows at once."""
-        super().__init__(lambda: timing.counted(run)(inputs), deadline, timing)
+    def __init__(self, run: Run, inputs: Arrays, most: int, context: RequestContext, pace: Pace) -> None:
+        """All parts of a lane have the same run, the same `pace` of a row, and `most` rows at once."""
+        self._rows = len(next(iter(inputs.values())))
+        super().__init__(partial(run, inputs), context, pace, self._rows)
         self._run = run
         self._inputs = inputs
-        self._rows = len(next(iter(inputs.values())))
         self._most = most
         self._form = {(name, array.dtype, array.shape[1:]) for name, array in inputs.items()}
 
     def admits(self, job: Self, beside: Sequence[Self]) -> bool:
         return job._form == self._form and job._rows + sum(part._rows for part in beside) <= self._most
 
+    def complete(self, beside: Sequence[Self]) -> bool:
+        return sum(part._rows for part in beside) >= self._most
+
     def execute(self, jobs: Sequence[Self]) -> None:
         """One run, counted once; where it fails, each part alone, so that only the culprit's request does."""
-        begun = time.monotonic_ns()
         try:
-            outputs = self.timing.counted(self._run)(_joined([part._inputs for part in jobs]))
-            shares = list(_split(outputs, [part._rows for part in jobs]))
+            begun = time.monotonic_ns()
+            outputs = self.context.timing.counted(self._run)(_joined([part._inputs for part in jobs]))
+            took = time.monotonic_ns() - begun
+            rows = [part._rows for part in jobs]
+            if self._pace is not None:
+                self._pace.note(took / NANOSECONDS, sum(rows))
+            for part, share in zip(jobs, list(_split(outputs, rows)), strict=True):
+                part.context.timing.compute += took
+                part.future.set_result(share)
         except Exception as error:  # whatever it is, the one who waits is told
             if len(jobs) == 1:
                 self.future.set_exception(error)
                 return
             for part in jobs:
                 part.execute([part])
-            return
-        took = time.monotonic_ns() - begun
-        for part, share in zip(jobs, shares, strict=True):
-            part.timing.compute += took
-            part.future.set_result(share)
+        finally:
+            part = None  # type: ignore[assignment]
+            del self, jobs, part  # see `serving.turns`
 
 
 class Moment:
@@ -99,6 +110,9 @@ class Moment:
                 return
             for small in group:
                 self._compute([small])
+        finally:
+            small = None  # type: ignore[assignment]
+            del group, small  # see `serving.turns`
 
 
 class _Small(NamedTuple):

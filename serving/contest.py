@@ -1,16 +1,12 @@
 """One request in a challenge: who answers it, and what there is to compare afterwards."""
 
-from collections.abc import Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from serving.catalogue import Challenge, Served
 from zoo.tasks import Arrays
 
 if TYPE_CHECKING:
-    from serving.exchange import Exchange
-
-KEY = b"x-request-key"
+    from serving.catalogue import Challenge, Served
 
 
 class Contest:
@@ -18,7 +14,7 @@ class Contest:
 
     __slots__ = ("answering", "challenge", "champion", "inputs", "outputs")
 
-    def __init__(self, champion: Served, challenge: Challenge, key: bytes) -> None:
+    def __init__(self, champion: "Served", challenge: "Challenge", key: bytes) -> None:
         """Requests of one key are always answered by the same of the two, while the share stays as it is."""
         self.champion = champion
         self.challenge = challenge
@@ -31,21 +27,6 @@ class Contest:
     def computed(self, inputs: Arrays, outputs: Arrays) -> None:
         """Keeps what the challenger is to be compared by."""
         self.inputs, self.outputs = inputs, outputs
-
-
-def answering(exchange: "Exchange", champion: Served, body: bytes) -> Served:
-    """The version that answers a request for a model's name: for its share, the champion's challenger."""
-    if champion.challenge is None:
-        return champion
-    contest = Contest(champion, champion.challenge, key_of(exchange.headers, body))
-    exchange.contest = contest
-    exchange.timing.version = contest.answering.version
-    return contest.answering
-
-
-def key_of(headers: Mapping[bytes, bytes], body: bytes) -> bytes:
-    """What a request is known by: its header `X-Request-Key`, or else its body."""
-    return headers.get(KEY) or body
 
 
 def place(key: bytes) -> float:

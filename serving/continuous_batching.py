@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from serving.context import RequestContext, client_left
 from serving.prefixes import Prefixes
 from serving.readers import Reader
-from serving.timing import Timing
-from serving.turns import SLICE_SECONDS, ClientLeft, Job, Overloaded, Turns, too_late
+from serving.turns import SLICE_SECONDS, ClientLeft, Job, Overloaded, Pace, Turns, too_late
 from zoo.decoder import Decoder
 from zoo.errors import InvalidInput
 from zoo.tasks.writing import Writing
@@ -34,12 +34,16 @@ class Text:
     """A text that is being written, and who is told of it."""
 
     writing: Writing
-    timing: Timing
+    context: RequestContext
     loop: asyncio.AbstractEventLoop
     news: asyncio.Queue[str | Exception | None] = field(default_factory=asyncio.Queue)
     """Pieces, or what went wrong; None at the end."""
     joined: int = field(default_factory=time.monotonic_ns)
     slot: int | None = None
+    seated: float = 0.0
+    """When it got its slot, on `time.monotonic()`."""
+    late: bool = False
+    """Whether it is past its deadline, and is to end as it is."""
     gone: bool = False
     """Whether nobody waits for it any more."""
     piece: str = ""
@@ -59,7 +63,7 @@ class Room:
     def __init__(
         self, model: str, reader: Reader, slots: int, queue: int, turns: Turns, lane: Hashable
     ) -> None:
-        """`slots` texts at a time, and a `queue` of more that wait until one ends."""
+        """`slots` texts at a time, and a `queue` of more, at most, that wait until one ends."""
         self.model = model
         self._reader, self._slots, self._queue = reader, slots, queue
         self._turns, self._lane = turns, lane
@@ -68,20 +72,25 @@ class Room:
         self._texts: list[Text] = []
         """In the order in which they came."""
         self._running = False
+        self._pace = Pace(0.0)
+        """Of a text, from its slot to its end."""
 
-    async def pieces(self, writing: Writing, deadline: float, timing: Timing) -> AsyncGenerator[str, None]:
+    async def pieces(self, writing: Writing, context: RequestContext) -> AsyncGenerator[str, None]:
         """What a text adds, piece by piece.
 
-        `Overloaded` where too many wait, `DeadlineExceeded` past the deadline, `ClientLeft` where the client
-        has gone. Nothing more is computed once the iterator is closed.
+        A text that has begun ends at the deadline as it is. `Overloaded` if those that wait would keep it
+        past its deadline, `DeadlineExceeded` past the deadline if nothing was written, `ClientLeft` if the
+        client has gone. Nothing more is computed once the iterator is closed.
         """
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= context.deadline:
             raise too_late()
         loop = asyncio.get_running_loop()
-        text = Text(writing, timing, loop)
+        text = Text(writing, context, loop)
         self._join(text)
-        late = loop.call_later(deadline - time.monotonic(), lambda: text.news.put_nowait(too_late()))
-        left = None if timing.client_left is None else asyncio.ensure_future(timing.client_left())
+        # Without a deadline there is no timer: the longest that the event loop takes is some weeks.
+        wait = context.deadline - time.monotonic()
+        timer = None if math.isinf(wait) else loop.call_later(wait, _expire, text)
+        left = None if context.receive is None else asyncio.ensure_future(client_left(context.receive))
         if left is not None:
             left.add_done_callback(lambda _: text.news.put_nowait(ClientLeft("the client has gone")))
         try:
@@ -91,7 +100,9 @@ class Room:
                 yield news
         finally:
             text.gone = True
-            late.cancel()
+            news = None  # see `serving.turns`
+            if timer is not None:
+                timer.cancel()
             if left is not None:
                 left.cancel()
 
@@ -102,8 +113,13 @@ class Room:
 
     def _join(self, text: Text) -> None:
         with self._lock:
-            if sum(not each.gone for each in self._texts) >= self._slots + self._queue:
-                raise Overloaded("as many texts as may be are being written; try again later")
+            waiting = sum(not each.gone for each in self._texts) - self._slots
+            if waiting >= 0:
+                expected = self._pace.seconds * (waiting + 1) / self._slots
+                late = time.monotonic() + expected - text.context.deadline
+                if late > 0 or waiting >= self._queue:
+                    message = "too many texts wait to be written; try again later"
+                    raise Overloaded(message, max(late, self._pace.seconds / self._slots))
             self._texts.append(text)
             begins, self._running = not self._running, True
         if begins:
@@ -111,7 +127,7 @@ class Room:
             self._submit()
 
     def _submit(self) -> None:
-        job = Job(self._compute, math.inf, Timing())
+        job = Job(self._compute, RequestContext())
         self._turns.submit(self._lane, job, admitted=True)
         job.future.add_done_callback(self._after)
 
@@ -153,17 +169,22 @@ class Room:
     def _seat(self) -> list[Text]:
         """Those that have a slot, after those that have ended gave theirs to others."""
         with self._lock:
+            for text in self._texts:
+                if text.late and not text.ended:
+                    text.piece += text.writing.cut()
             ended = [text for text in self._texts if text.ended]
             self._texts = [text for text in self._texts if not text.ended]
             seated = self._texts[: self._slots]
         for text in ended:
             if text.slot is not None:
                 self._reader.close(text.slot)
+                self._pace.note(time.monotonic() - text.seated)
             _tell(text)
         for text in seated:
             if text.slot is None:
                 text.slot = self._reader.open()
-                text.timing.queue += time.monotonic_ns() - text.joined
+                text.seated = time.monotonic()
+                text.context.timing.queue += time.monotonic_ns() - text.joined
                 if isinstance(self._reader, Decoder):
                     text.writing.skip(self._prefixes.restore(self._reader, text.slot, text.writing.unread))
         return seated
@@ -186,10 +207,11 @@ class Room:
             for text in texts:
                 text.end = error
         took = time.monotonic_ns() - begun
-        batches = texts[0].timing.batches
+        batches = texts[0].context.timing.batches
         batches[len(texts)] = batches.get(len(texts), 0) + 1
         for text in texts:
-            text.timing.compute += took
+            text.context.timing.compute += took
+        texts = text = None  # type: ignore[assignment]  # see `serving.turns`
 
     def _read(self, texts: Sequence[Text]) -> None:
         (text,) = texts
@@ -212,6 +234,15 @@ class Room:
                 text.piece += text.writing.take(logits[slot])
             except InvalidInput as error:  # this one's constraint, and no fault of the others
                 text.end = error
+        texts = text = slots = None  # type: ignore[assignment]  # see `serving.turns`
+
+
+def _expire(text: Text) -> None:
+    """Ends a text at its deadline: as it is if it has begun, and otherwise with an error."""
+    if text.writing.progress.tokens:
+        text.late = True  # the thread that writes it ends it
+    else:
+        text.news.put_nowait(too_late())
 
 
 def _tell(text: Text) -> None:

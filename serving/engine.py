@@ -5,12 +5,11 @@ computation waits for its turn, see `serving.turns`. Either way requests share b
 `serving.batching`.
 """
 
-import asyncio
 import math
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -18,18 +17,18 @@ from functools import cached_property, partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Literal, TypeVar
+from typing import Literal
 from weakref import WeakSet
 
 import numpy as np
 
 from serving.batching import Moment, Part
+from serving.context import RequestContext
 from serving.continuous_batching import Room
 from serving.drift import Window
 from serving.gathering import Gathering
 from serving.readers import reader_for
-from serving.timing import Phase, Timing
-from serving.turns import SLICE_SECONDS, Job, Overloaded, Turns, a_slice, awaited, too_late
+from serving.turns import SLICE_SECONDS, Job, Overloaded, Pace, Turns, a_slice, result_of, too_late
 from zoo import bundle
 from zoo.bundle import Bundle
 from zoo.errors import BundleError, ZooError
@@ -41,13 +40,12 @@ from zoo.tasks.memory import KeyValueCache
 from zoo.tasks.sequence_to_sequence import SequenceToSequence, Transformation
 from zoo.tasks.writing import Writing
 
-T = TypeVar("T")
-
 INLINE_SECONDS = 0.001
 """Longest computation on the event loop; a hop to a thread and back costs about 0.1 ms."""
 BATCH = 64
 """Rows that a thread computes at a time, at most: bounds the memory that a request of many rows takes."""
-TEXTS, REQUESTS = "texts", "requests"  # lanes that are no model's: of generations, and of what is no graph's
+TEXTS = "texts"
+"""First part of the lanes of generations."""
 WARM_UP_RUNS = 7
 WARM_UP_SECONDS = 0.5  # enough of a warm-up where a single run takes long
 
@@ -67,6 +65,10 @@ class LoadedModel:
     card: str
     row_seconds: float
     """Median time of a batch of one; infinite where an answer takes many runs."""
+    pace: Pace
+    """Measured time of a row in a thread's batch."""
+    row_numbers: int
+    """Numbers in the inputs of the row that was timed."""
     asked: Window
     """What it was asked last."""
     room: Room | None
@@ -99,14 +101,14 @@ class Engine:
     """
 
     def __init__(self, device: str, threads: int, queue: int, generations: int, processes: int = 1) -> None:
-        """`threads` CPU threads a computation; at most `queue` of them waiting.
+        """`threads` CPU threads for each computation; at most `queue` of them wait.
 
         Each model writes at most so many `generations` at a time. So many `processes` share the cores.
         """
         self.device = device
         self.threads = threads
         self._cores = max(1, len(os.sched_getaffinity(0)) // processes)
-        self._turns = Turns(max(1, self._cores // threads), queue)
+        self.turns = Turns(max(1, self._cores // threads), queue)
         self._generations = generations
         self._queue = queue
         self._rooms: WeakSet[Room] = WeakSet()
@@ -123,111 +125,79 @@ class Engine:
         try:
             loaded.replay(graph)
             once = loaded.task.generate is None
-            seconds = _warm_up(graph, loaded.task.example_inputs(1)) if once else math.inf
+            example = loaded.task.example_inputs(1)
+            seconds = _warm_up(graph, example) if once else math.inf
         except ZooError:
             raise
         except Exception as error:  # whatever a foreign graph makes ONNX Runtime or numpy raise
             raise BundleError(f"the graph does not run: {error}") from error
         asked = Window(loaded.manifest.model, loaded.task, loaded.baseline)
-        room = self._room(loaded, graph)
-        gathering = self._gathering(loaded, graph)
-        return LoadedModel(loaded, graph, loaded.read_text("card.md"), seconds, asked, room, gathering)
+        return LoadedModel(
+            bundle=loaded,
+            graph=graph,
+            card=loaded.read_text("card.md"),
+            row_seconds=seconds,
+            pace=Pace(seconds),
+            row_numbers=sum(array.size for array in example.values()),
+            asked=asked,
+            room=self._room(loaded, graph),
+            gathering=self._gathering(loaded, graph),
+        )
 
-    async def run(
-        self,
-        model: LoadedModel,
-        inputs: Arrays,
-        deadline: float,
-        timing: Timing | None = None,
-        *,
-        inline: bool = True,
-    ) -> Arrays:
-        """Outputs for inputs of any batch size; see `offload` for errors.
+    async def run(self, model: LoadedModel, inputs: Arrays, context: RequestContext) -> Arrays:
+        """Outputs for inputs of any batch size; errors as of `Turns.offload`.
 
-        `inline` says that rows are no longer than those by which the model was timed. A request of many rows
-        gives way to others between its batches.
+        A request of many rows gives way to others between its batches.
         """
-        timing = Timing() if timing is None else timing
-        rows = len(next(iter(inputs.values())))
-        timing.rows += rows
-        if inline and model.row_seconds * rows <= INLINE_SECONDS:
-            if time.monotonic() >= deadline:
+        rows, numbers = len(next(iter(inputs.values()))), sum(array.size for array in inputs.values())
+        context.timing.rows += rows
+        as_timed = numbers <= rows * model.row_numbers  # longer rows take longer than was measured
+        if as_timed and model.row_seconds * rows <= INLINE_SECONDS:
+            if time.monotonic() >= context.deadline:
                 raise too_late()
-            return await model.moment.run(inputs, timing)
+            return await model.moment.run(inputs, context.timing)
         most = model.batch_rows
         outputs: list[Arrays] = []
         for start in range(0, rows, most):
             batch = {name: array[start : start + most] for name, array in inputs.items()}
-            part = Part(model.graph, batch, most, deadline, timing)
-            self._turns.submit(model, part, admitted=start > 0)
-            outputs.append(await _result(part, deadline))
+            part = Part(model.graph, batch, most, context, model.pace)
+            self.turns.submit(model, part, admitted=start > 0, seconds=rows * model.pace.seconds)
+            outputs.append(await result_of(part))
         if len(outputs) == 1:
             return outputs[0]
         return {name: np.concatenate([part[name] for part in outputs]) for name in outputs[0]}
 
-    async def offload(
-        self,
-        work: Callable[[], T],
-        deadline: float,
-        timing: Timing | None = None,
-        *,
-        admitted: bool = False,
-    ) -> T:
-        """The result of work that would hold up the event loop.
-
-        `Overloaded` where there is no place in the queue, unless the request was `admitted` to it before;
-        `DeadlineExceeded` past the deadline, `ClientLeft` where the timing's client has gone. Work that
-        has begun by then keeps its thread until it is done, so that late answers cannot pile up.
-        """
-        job = Job(work, deadline, Timing() if timing is None else timing)
-        self._turns.submit(REQUESTS, job, admitted=admitted)
-        return await _result(job, deadline)
-
-    async def timed(
-        self, phase: Phase, work: Callable[[], T], small: bool, deadline: float, timing: Timing
-    ) -> T:
-        """The result of work of a phase: done at once where it is small, and as by `offload` where not."""
-        if small:
-            return timing.measured(phase, work)
-        work = partial(timing.measured, phase, work)
-        return await self.offload(work, deadline, timing, admitted=phase == "encode")
-
     async def pieces(
-        self,
-        generation: Generation,
-        deadline: float,
-        timing: Timing | None = None,
-        model: LoadedModel | None = None,
+        self, generation: Generation, context: RequestContext, model: LoadedModel | None = None
     ) -> AsyncGenerator[str, None]:
         """What a generation of a model writes, in slices between which other work has its turn.
 
-        Errors as of `offload`. Nothing more is computed once the iterator is closed.
+        Errors as of `Turns.offload`. Nothing more is computed once the iterator is closed.
         """
         if model is not None and model.room is not None and isinstance(generation, Writing):
-            timing = Timing() if timing is None else timing
-            async with aclosing(model.room.pieces(generation, deadline, timing)) as pieces:
+            async with aclosing(model.room.pieces(generation, context)) as pieces:
                 async for piece in pieces:
                     yield piece
             return
-        timing = Timing() if timing is None else timing
-        name = timing.model
-        if self._writing[name] >= self._generations:
-            raise Overloaded("as many texts as may be are being written; try again later")
+        name = context.timing.model
+        gathering = None if model is None else model.gathering
+        if gathering is None and self._writing[name] >= self._generations:
+            raise Overloaded("too many texts are being written; try again later")
         self._writing[name] += 1
-        self._turns.widen(1)  # it brings its own place: texts have a bound for themselves
+        self.turns.widen(1)  # it brings its own place: texts have a bound for themselves
         try:
-            if model is not None and model.gathering is not None and isinstance(generation, Transformation):
-                await model.gathering.finish(generation, deadline, timing)
+            if gathering is not None and isinstance(generation, Transformation):
+                await gathering.finish(generation, context)
                 return
             ended = False
-            work = partial(timing.measured, "compute", partial(a_slice, generation))
+            work = partial(context.timing.measured, "compute", partial(a_slice, generation))
             while not ended:
-                job = Job(work, deadline, timing)
-                self._turns.submit((TEXTS, name), job, admitted=True)
-                piece, ended = await _result(job, deadline)
+                job = Job(work, context)
+                self.turns.submit((TEXTS, name), job, admitted=True)
+                piece, ended = await result_of(job)
                 yield piece
         finally:
-            self._turns.widen(-1)
+            self.turns.widen(-1)
             self._writing[name] -= 1
 
     def writing(self) -> dict[str, int]:
@@ -247,7 +217,7 @@ class Engine:
         if reader is None:
             return None
         name = model.manifest.model
-        room = Room(name, reader, self._generations, self._queue, self._turns, (TEXTS, name, model.digest))
+        room = Room(name, reader, self._generations, self._queue, self.turns, (TEXTS, name, model.digest))
         self._rooms.add(room)
         return room
 
@@ -255,16 +225,16 @@ class Engine:
         if not isinstance(model.task, SequenceToSequence):
             return None
         lane = TEXTS, model.manifest.model, model.digest
-        return Gathering(graph, self._turns, lane, self._cores // self.threads or 1)
+        return Gathering(graph, self.turns, lane, self._cores // self.threads or 1, self._queue)
 
     @property
     def has_spare_core(self) -> bool:
         """Whether a computation that begins now takes no thread's place."""
-        return self._turns.idle
+        return self.turns.idle
 
     def close(self) -> None:
         """Ends the threads once they are done."""
-        self._turns.close()
+        self.turns.close()
 
 
 def require_device(device: str) -> None:
@@ -276,11 +246,6 @@ def require_device(device: str) -> None:
 
 def _open_on(device: str) -> None:
     Graph(IDENTITY, device)
-
-
-async def _result(job: Job[T], deadline: float) -> T:
-    """What a job comes to; the job is cancelled, unless it has begun, where nobody waits for it any more."""
-    return await awaited(asyncio.wrap_future(job.future), deadline, job.timing)
 
 
 def _warm_up(graph: Graph | GraphSet, inputs: Arrays) -> float:

@@ -11,16 +11,19 @@ from functools import partial
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.contest import Contest
-from serving.engine import Engine
+from serving.context import RequestContext
+from serving.memory import Lease, MemoryBudget
 from serving.problem import Dialect, Problem, problem_json
 from serving.timing import Timing
+from serving.turns import Turns
 
 MAX_BODY = 33_554_432  # bytes, as sent and decompressed
 SMALL_BODY = 16_384
 """Bytes of a request or answer that the event loop works on itself; larger ones go to a thread."""
 COMPRESS_FROM = 1024  # bytes; below, a packet more or less is not saved
 
+KEY = b"x-request-key"
+KEY_BYTES = 4096  # of either end of a body
 NANOSECONDS = 1e9  # of a second
 JSON = b"application/json"
 TENSORS = b"application/octet-stream"
@@ -30,10 +33,16 @@ CODINGS = {b"gzip": GZIP, b"x-gzip": GZIP, b"deflate": ZLIB}
 FASTEST = 1  # compression level: three quarters of the saving at a fifth of the time
 
 
+Body = bytes | bytearray
+
+
 class Exchange:
     """A request that is being answered."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, budget: MemoryBudget | None = None
+    ) -> None:
+        """`budget` bounds the memory of the bodies of all exchanges."""
         self.scope = scope
         self.method: str = scope["method"]
         self.path: str = scope["path"]
@@ -42,9 +51,9 @@ class Exchange:
         given_id = self.headers.get(b"x-request-id", b"")
         self.request_id = given_id if SANE_ID.fullmatch(given_id) else new_request_id()
         self.begun = time.monotonic_ns()
-        self.timing = Timing(client_left=self.client_left)
-        self.contest: Contest | None = None
-        """Where the model that was asked has a challenger."""
+        lease = None if budget is None else Lease(budget)
+        # Not the exchange's own method: what refers to the exchange would keep it, body and all.
+        self.context = RequestContext(receive=receive, memory=lease)
         self.status = 0
         """The answer's, once it has begun."""
         self.complete = False
@@ -54,6 +63,11 @@ class Exchange:
         self.bytes_out = 0
         self.receive = receive
         self._send = send
+
+    @property
+    def timing(self) -> Timing:
+        """What answering took."""
+        return self.context.timing
 
     @property
     def outcome(self) -> int:
@@ -78,43 +92,49 @@ class Exchange:
 
         return max(offered, key=weight)
 
-    def deadline(self, longest: float) -> float:
-        """When the answer is due, on `time.monotonic()`: `longest` seconds after the request began.
+    def limit(self, longest: float) -> RequestContext:
+        """The request's context, whose answer is due `longest` seconds after the request began.
 
         `X-Request-Timeout` (seconds) may ask for less; 400 where it is not a number of seconds.
         """
+        seconds = longest
         asked = self.headers.get(b"x-request-timeout")
-        if asked is None:
-            return self.begun / NANOSECONDS + longest
-        try:
-            seconds = float(asked)
-        except ValueError:
-            seconds = math.nan
-        if not 0 <= seconds < math.inf:
-            raise Problem(400, "bad_header", "X-Request-Timeout: expected a number of seconds")
-        return self.begun / NANOSECONDS + min(longest, seconds)
+        if asked is not None:
+            try:
+                seconds = float(asked)
+            except ValueError:
+                seconds = math.nan
+            if not 0 <= seconds < math.inf:
+                raise Problem(400, "bad_header", "X-Request-Timeout: expected a number of seconds")
+        self.context.deadline = self.begun / NANOSECONDS + min(longest, seconds)
+        return self.context
 
-    async def body(self, engine: Engine, deadline: float) -> bytes:
+    async def body(self, turns: Turns) -> Body:
         """The request's body, decompressed.
 
         Problems: 413 past MAX_BODY, 415 for an unknown coding, 400 where it is cut short or not what
-        its coding says, 504 where it does not arrive by the deadline.
+        its coding says, 503 where there is no memory for it, 504 where it does not arrive by the deadline.
         """
         coding = self.headers.get(b"content-encoding", b"identity").strip().lower()
         if coding not in CODINGS and coding != b"identity":
             raise Problem(415, "unsupported_coding", "Content-Encoding: gzip and deflate are understood")
-        if int(self.headers.get(b"content-length", b"0")) > MAX_BODY:
+        context = self.context
+        length = int(self.headers.get(b"content-length", b"0"))
+        if length > MAX_BODY:
             raise too_large()
+        context.reserve(length)
         try:
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                data = await self._read()
+            async with asyncio.timeout(max(0.0, context.deadline - time.monotonic())):
+                data = await self._read(length)
         except TimeoutError:
             raise Problem(504, "deadline_exceeded", "the body did not arrive within the deadline") from None
         self.bytes_in = len(data)
-        if coding == b"identity" or not data:
-            return data
-        work = partial(self.timing.measured, "decode", partial(decompress, data, coding))
-        return await engine.offload(work, deadline, self.timing)
+        if coding != b"identity" and data:
+            work = partial(context.timing.measured, "decode", partial(decompress, data, coding))
+            data = await turns.offload(work, context)
+            context.reserve(len(data))
+        context.key = self.headers.get(KEY) or digest_key(data)
+        return data
 
     async def answer(
         self,
@@ -149,11 +169,6 @@ class Exchange:
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self.complete = True
 
-    async def client_left(self) -> None:
-        """Returns once the client has gone; to be called after `body`."""
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
-
     async def refuse(self, problem: Problem) -> None:
         """Answers with a problem, in the shape of the path's dialect."""
         body = problem_json(self.dialect, problem, self.request_id)
@@ -169,28 +184,41 @@ class Exchange:
 
         await app(self.scope, self.receive, send)
 
-    async def _read(self) -> bytes:
+    async def _read(self, length: int) -> Body:
+        """The body as it was sent; memory for `length` bytes is reserved already."""
         message = await self.receive()
         if not message.get("more_body", False) and message["type"] == "http.request":
             whole: bytes = message.get("body", b"")  # nearly always: one message has it all
             if len(whole) > MAX_BODY:
                 raise too_large()
             return whole
-        body = bytearray()  # not a list: of a byte a chunk, each would take fifty
+        # One array that grows, and is not copied at its end: copying 32 MB would hold up the event loop.
+        # Not a list: chunks may be single bytes, of which each would take fifty.
+        body = bytearray()
         while True:
             if message["type"] == "http.disconnect":
                 raise Problem(400, "incomplete_body", "the client left before its request was complete")
             body += message.get("body", b"")
             if len(body) > MAX_BODY:
                 raise too_large()
+            if len(body) > length:  # chunked: doubled, so that it is reserved a few times only
+                self.context.reserve(len(body))
+                length += len(body)
             if not message.get("more_body", False):
-                return bytes(body)
+                return body
             message = await self.receive()
 
 
 def new_request_id() -> bytes:
     """An id for a request that brought none."""
     return os.urandom(16).hex().encode()
+
+
+def digest_key(body: Body) -> bytes:
+    """What tells a body from others: its length and its ends, as a whole body would take long to hash."""
+    if len(body) <= 2 * KEY_BYTES:
+        return bytes(body)
+    return len(body).to_bytes(8) + bytes(body[:KEY_BYTES]) + bytes(body[-KEY_BYTES:])
 
 
 def dialect_of(path: str) -> Dialect:
@@ -200,7 +228,7 @@ def dialect_of(path: str) -> Dialect:
     return "openai" if path.startswith("/v1/") else "zoo"
 
 
-def decompress(data: bytes, coding: bytes) -> bytes:
+def decompress(data: Body, coding: bytes) -> bytes:
     """At most MAX_BODY bytes, whatever the data would grow to; see `Exchange.body` for problems."""
     window = CODINGS[coding]
     if window == ZLIB and not _has_zlib_header(data):
@@ -245,7 +273,7 @@ def weighted(header: bytes) -> dict[bytes, float]:
     return weights
 
 
-def _has_zlib_header(data: bytes) -> bool:
+def _has_zlib_header(data: Body) -> bool:
     # RFC 1950: method 8 in the low bits, and the first two bytes divisible by 31.
     return len(data) >= 2 and data[0] & 0x0F == 8 and int.from_bytes(data[:2]) % 31 == 0
 

@@ -1,19 +1,20 @@
 """Texts of several requests that one model answers together: those that came while it was busy."""
 
 import asyncio
-import math
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from serving.context import RequestContext
 from serving.timing import Timing
-from serving.turns import Job, Turns, a_slice, awaited, too_late
+from serving.turns import Job, Overloaded, Pace, Turns, a_slice, awaited, too_late
 from zoo.tasks.base import Run
 from zoo.tasks.sequence_to_sequence import Transformation
 
 TOGETHER = 64
 """Texts that are answered at the same time: none has to wait for many others to the end."""
+NANOSECONDS = 1e9  # in a second
 
 
 @dataclass(eq=False)
@@ -21,7 +22,7 @@ class Request:
     """Texts to answer, and who is told when they are."""
 
     transformation: Transformation
-    timing: Timing
+    context: RequestContext
     answered: "asyncio.Future[None]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -35,23 +36,38 @@ class Gathering:
     that ask alike make up the next group. A group is computed in slices of time, see `serving.turns`.
     """
 
-    def __init__(self, run: Run, turns: Turns, lane: Hashable, groups: int) -> None:
-        self._run, self._turns, self._lane, self._groups = run, turns, lane, groups
+    def __init__(self, run: Run, turns: Turns, lane: Hashable, groups: int, queue: int) -> None:
+        """At most `queue` requests wait."""
+        self._run, self._turns, self._lane, self._groups, self._queue = run, turns, lane, groups, queue
+        self._pace = Pace(0.0)
+        """Of a text."""
         self._waiting: list[Request] = []
         self._answering: set[asyncio.Task[None]] = set()
 
-    async def finish(self, transformation: Transformation, deadline: float, timing: Timing) -> None:
+    async def finish(self, transformation: Transformation, context: RequestContext) -> None:
         """Returns once all texts are answered.
 
-        `DeadlineExceeded` past the deadline, `ClientLeft` where the client has gone. Nothing more is computed
-        for a group of which nobody waits any more.
+        `Overloaded` if those that wait would keep it past its deadline, `DeadlineExceeded` past the deadline,
+        `ClientLeft` if the client has gone. Nothing more is computed for a group of which nobody waits any
+        more.
         """
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= context.deadline:
             raise too_late()
-        request = Request(transformation, timing)
+        self._require_time(transformation, context)
+        request = Request(transformation, context)
         self._waiting.append(request)
         self._begin()
-        await awaited(request.answered, deadline, timing)
+        await awaited(request.answered, context)
+
+    def _require_time(self, transformation: Transformation, context: RequestContext) -> None:
+        if len(self._answering) < self._groups:
+            return
+        waiting = [request for request in self._waiting if not request.answered.done()]
+        texts = transformation.rows + sum(request.transformation.rows for request in waiting)
+        expected = self._pace.seconds * texts / self._groups
+        late = time.monotonic() + expected - context.deadline
+        if late > 0 or len(waiting) >= self._queue:
+            raise Overloaded("too many texts wait to be answered; try again later", max(late, expected))
 
     def _begin(self) -> None:
         self._waiting = [request for request in self._waiting if not request.answered.done()]
@@ -68,36 +84,43 @@ class Gathering:
     def _next_group(self) -> list[Request]:
         """The one that has waited longest, and those that can be answered with it."""
         first, *others = self._waiting
-        group, texts = [first], first.transformation.texts
+        group, texts = [first], first.transformation.rows
         for request in others:
-            more = request.transformation.texts
+            more = request.transformation.rows
             if request.transformation.beams == first.transformation.beams and texts + more <= TOGETHER:
                 group.append(request)
                 texts += more
-        self._waiting = [request for request in self._waiting if request not in group]
+        taken = set(group)
+        self._waiting = [request for request in self._waiting if request not in taken]
         return group
 
     async def _answer(self, group: Sequence[Request]) -> None:
         """Computes for a group; where that fails for each alone, so that only the culprit's request does."""
         begun, shared, ended = time.monotonic_ns(), Timing(), False
+        context = RequestContext(timing=shared)
         parts = [request.transformation for request in group]
         try:
             joint = Transformation.together(parts, shared.counted(self._run))
             while not ended and not all(request.answered.done() for request in group):
-                job = Job(partial(shared.measured, "compute", partial(a_slice, joint)), math.inf, shared)
+                job = Job(partial(shared.measured, "compute", partial(a_slice, joint)), context)
                 self._turns.submit(self._lane, job, admitted=True)
                 _, ended = await asyncio.wrap_future(job.future)
             joint.share(parts)
+            if ended:
+                self._pace.note((time.monotonic_ns() - begun) / NANOSECONDS, joint.rows)
         except Exception as error:  # whatever it is, those who wait are told
             if len(group) > 1:
                 for request in group:
                     await self._answer([request])
             elif not group[0].answered.done():
                 group[0].answered.set_exception(error)
-            return
-        for request in group:
-            if not request.answered.done():
-                request.timing.queue += begun - request.came
-                request.timing.include(shared)
-                shared.batches = {}  # counted once
-                request.answered.set_result(None)
+        else:
+            for request in group:
+                if not request.answered.done():
+                    timing = request.context.timing
+                    timing.queue += begun - request.came
+                    timing.include(shared)
+                    shared.batches = {}  # counted once
+                    request.answered.set_result(None)
+        finally:
+            group = parts = joint = request = None  # type: ignore[assignment]  # see `serving.turns`

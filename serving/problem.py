@@ -73,7 +73,6 @@ DOMAIN: tuple[tuple[type[Exception], int, str, Mapping[str, str]], ...] = (
     (InputTooLarge, 413, "too_large", {}),
     (InvalidInput, 422, "invalid_input", {}),
     (NotFound, 404, "not_found", {}),
-    (Overloaded, 503, "overloaded", RETRY_AFTER),
     (DeadlineExceeded, 504, "deadline_exceeded", {}),
 )
 
@@ -81,15 +80,29 @@ DOMAIN: tuple[tuple[type[Exception], int, str, Mapping[str, str]], ...] = (
 def problem_of(error: Exception) -> Problem:
     """The problem that an exception means; anything unforeseen is logged and says nothing of the inside."""
     problem = _problem_of(error)
-    # What the request held goes now, and not when the collector finds the error in a circle with the
-    # future that it came from: a few refused bodies of the largest size would be gigabytes until then.
-    traceback.clear_frames(error.__traceback__)
+    let_go(error)
     return problem
+
+
+def let_go(error: BaseException | None) -> None:
+    """Frees what an error holds: its traceback's frames, and those of the errors that it came from.
+
+    They hold what the request held, in circles with the future that the error came from: a few refused bodies
+    of the largest size would be gigabytes until the collector found them.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
+        before = error.__cause__ or error.__context__
+        error.__cause__ = error.__context__ = None
+        error = before
 
 
 def _problem_of(error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
+    if isinstance(error, Overloaded):
+        return Problem(503, "overloaded", str(error), {"Retry-After": str(error.retry_after)})
     for kind, status, code, headers in DOMAIN:
         if isinstance(error, kind):
             return Problem(status, code, str(error), headers)

@@ -11,6 +11,7 @@ from zoo.errors import ZooError
 
 COLLECTORS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 EXPORTER = "opentelemetry.exporter.otlp.proto.http"
+LEAST_MEMORY = 512 << 20  # bytes; TODO
 KEY = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
 
 
@@ -33,11 +34,14 @@ class Settings(BaseModel):
     """Processes that answer side by side, each with its share of the cores and with models of its own."""
     meeting_place: DirectoryPath | None = None
     """Where the workers find each other; set by the process that supervises them."""
-    queue: Annotated[int, Field(ge=0)] = 64
-    """Requests that may wait for a core; the next one is answered 503."""
+    queue: Annotated[int, Field(ge=0)] = 4096
+    """Requests that may wait for a core; the next one is answered 503. An upper bound: a request that could
+    not be answered by its deadline is refused long before."""
+    memory: Annotated[int, Field(ge=LEAST_MEMORY)] = 1 << 30
+    """Bytes that the bodies of the requests in flight and what is decoded of them may take together, in each
+    worker; a request for which there is no room is answered 503."""
     generations: Annotated[int, Field(ge=1)] = 16
-    """Texts that a model may write at the same time; the next request is answered 503. Of a language model
-    `queue` more wait until one ends."""
+    """Texts that a model may write at the same time; others wait until one ends."""
     deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
     """Seconds after which a request is answered 504; a request's `X-Request-Timeout` may only shorten it."""
     poll: Annotated[float, Field(gt=0, le=5)] = 1.0

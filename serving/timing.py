@@ -1,9 +1,9 @@
 """What answering one request took: nanoseconds of each phase, and how much was computed."""
 
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from zoo.tasks import Arrays
 from zoo.tasks.base import Run
@@ -29,8 +29,6 @@ class Timing:
     """Examples computed; of a kind that writes, texts."""
     batches: dict[int, int] = field(default_factory=dict)
     """How often a graph was executed, by batch size; of a run that several requests share, at the first."""
-    client_left: Callable[[], Coroutine[Any, Any, None]] | None = None
-    """Returns once nobody waits for the answer any more."""
 
     def measured(self, phase: Phase, work: Callable[[], T]) -> T:
         """The result of work, its time added to a phase."""
@@ -44,6 +42,7 @@ class Timing:
         """Adds what a part of the request took."""
         self.queue += part.queue
         self.compute += part.compute
+        self.rows += part.rows
         for size, count in part.batches.items():
             self.batches[size] = self.batches.get(size, 0) + count
 

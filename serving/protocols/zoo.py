@@ -11,12 +11,13 @@ import orjson
 
 from serving import openapi
 from serving.catalogue import Catalogue, Served
-from serving.contest import answering
-from serving.engine import Engine
+from serving.context import RequestContext
 from serving.event_stream import DONE, EventStream
 from serving.exchange import JSON, SMALL_BODY, Exchange
+from serving.inference import Inference
 from serving.measurements import MEDIA_TYPE
-from serving.problem import Problem, not_ready, problem_of
+from serving.memory import parsed_bytes
+from serving.problem import Problem, let_go, not_ready, problem_of
 from serving.protocols.zoo_request import (
     MULTIPART,
     Parse,
@@ -26,8 +27,8 @@ from serving.protocols.zoo_request import (
     wrong_endpoint,
 )
 from serving.routes import Handler, Routes
-from serving.timing import Timing
-from serving.turns import ClientLeft
+from serving.turns import ClientLeft, Turns
+from zoo.reservation import reserving
 from zoo.tasks import OPERATIONS, Arrays, Operation
 from zoo.tasks.base import Generation, Request
 from zoo.tasks.operation import PNG
@@ -51,13 +52,15 @@ class ZooProtocol:
 
     def __init__(
         self,
-        engine: Engine,
+        inference: Inference,
+        turns: Turns,
         catalogue: Callable[[], Catalogue | None],
         metrics: Callable[[], bytes],
         deadline: float,
     ) -> None:
         """`catalogue` gives the snapshot of the moment, `metrics` a page; `deadline` is the longest, in s."""
-        self._engine = engine
+        self._inference = inference
+        self._turns = turns
         self._catalogue = catalogue
         self._metrics = metrics
         self._deadline = deadline
@@ -77,78 +80,89 @@ class ZooProtocol:
         """Answers, errors included."""
         try:
             await self._routes.handler(exchange)(exchange)
-        except ClientLeft:
-            pass  # there is nobody to tell
+        except ClientLeft as error:  # there is nobody to tell
+            let_go(error)
         except Exception as error:
             await exchange.refuse(problem_of(error))
 
     async def _predict(self, operation: Operation, exchange: Exchange) -> None:
         catalogue = self._snapshot()
-        deadline = exchange.deadline(self._deadline)
+        context = exchange.limit(self._deadline)
         media_type = exchange.media_type
         files = operation.request_type.files
         if media_type != JSON and not (media_type == MULTIPART and files):
             accepted = "application/json" + (" and multipart/form-data" if files else "")
             raise Problem(415, "unsupported_media_type", f"this path takes {accepted}")
-        body = await exchange.body(self._engine, deadline)
+        body = await exchange.body(self._turns)
         parse: Parse
-        timing = exchange.timing
         if media_type == JSON:
+            if len(body) > SMALL_BODY:
+                context.reserve(parsed_bytes(body))
             parse = partial(parse_json, body)
         else:
             begun = time.monotonic_ns()
             parse = partial(parse_fields, await form_fields(exchange.scope["headers"], body, files))
-            timing.decode += time.monotonic_ns() - begun
+            context.timing.decode += time.monotonic_ns() - begun
 
-        prepare = partial(_prepare, parse, operation, catalogue, exchange, body)
+        prepare = partial(self._prepare, parse, operation, catalogue, context)
         # To make tokens of a text takes far longer than to read it: sixteen kilobytes are 25 ms.
         small = len(body) <= SMALL_BODY and operation.generate is None
-        prepared = await self._engine.timed("decode", prepare, small, deadline, timing)
+        prepared = await self._turns.timed("decode", prepare, small, context)
         if isinstance(prepared.begun, Generation):
-            await self._write(operation, prepared, prepared.begun, exchange, deadline)
+            await self._write(operation, prepared, prepared.begun, exchange)
             return
-        inputs = prepared.begun
-        outputs = await self._engine.run(prepared.served.loaded, inputs, deadline, timing)
-        if operation.own:
-            prepared.served.loaded.asked.add(inputs)
-            if exchange.contest is not None:
-                exchange.contest.computed(inputs, outputs)
-        size = sum(array.size for array in (*inputs.values(), *outputs.values()))
+        inputs, served = prepared.begun, prepared.served
+        outputs = await self._inference.predict(context, served, inputs, own=operation.own)
+        small = sum(array.size for array in (*inputs.values(), *outputs.values())) <= SMALL
         draw = operation.picture
         if draw is not None and exchange.preferred(operation.media_types) == PNG:
-            drawing = partial(draw, prepared.served.task, prepared.request, inputs, outputs)
-            picture = await self._engine.timed("encode", drawing, size <= SMALL, deadline, timing)
-            await exchange.answer(200, picture, PNG.encode(), prepared.served.lineage_headers)
+            drawing = partial(draw, served.task, prepared.request, inputs, outputs)
+            picture = await self._turns.timed("encode", drawing, small, context)
+            await exchange.answer(200, picture, PNG.encode(), served.lineage_headers)
         else:
             rendering = partial(_answer, operation, prepared, outputs)
-            answer = await self._engine.timed("encode", rendering, size <= SMALL, deadline, timing)
-            await exchange.answer(200, answer)
+            await exchange.answer(200, await self._turns.timed("encode", rendering, small, context))
+
+    def _prepare(
+        self, parse: Parse, operation: Operation, catalogue: Catalogue, context: RequestContext
+    ) -> Prepared:
+        def find(name: str) -> Served:
+            served = catalogue.find(name)
+            context.timing.model, context.timing.version = served.manifest.model, served.version
+            return served
+
+        with reserving(context.reserve):
+            request = parse(operation, find)
+            served = find(request.model)
+            if type(served.task) is not operation.task_type:
+                raise wrong_endpoint(request.model, served.task)
+            served = self._inference.assign(context, served)
+            begun: Arrays | Generation
+            if operation.generate is not None:
+                run = context.timing.counted(served.loaded.graph)
+                begun = operation.generate(served.task, run, request)
+            else:
+                begun = operation.encode(served.task, request)
+        return Prepared(request, served, begun)
 
     async def _write(
-        self,
-        operation: Operation,
-        prepared: Prepared,
-        generation: Generation,
-        exchange: Exchange,
-        deadline: float,
+        self, operation: Operation, prepared: Prepared, generation: Generation, exchange: Exchange
     ) -> None:
         """Answers with what a generation writes, in events or as a whole; ends it where the client leaves."""
-        loaded = prepared.served.loaded
-        loaded.asked.add(generation.inputs)
-        streamed, timing = prepared.request.streamed, exchange.timing
-        events = EventStream(exchange, prepared.served.lineage_headers)
+        context, served, streamed = exchange.context, prepared.served, prepared.request.streamed
+        events = EventStream(exchange, served.lineage_headers)
         try:
-            async with aclosing(self._engine.pieces(generation, deadline, timing, loaded)) as pieces:
+            async with aclosing(self._inference.generate(context, served, generation)) as pieces:
                 async for piece in pieces:
                     if streamed and piece:
                         await events.send(orjson.dumps({"text": piece}))
-            decode = partial(operation.decode, prepared.served.task, prepared.request)
-            answer = timing.measured("encode", partial(decode, generation.outputs))
+            decode = partial(operation.decode, served.task, prepared.request)
+            answer = context.timing.measured("encode", partial(decode, generation.outputs))
             if streamed:  # the text is sent, but for how it ended
                 await events.send(orjson.dumps({**answer, "text": ""}))
                 await events.send(DONE, more=False)
             else:
-                await exchange.answer(200, orjson.dumps(answer | {"lineage": prepared.served.lineage_json}))
+                await exchange.answer(200, orjson.dumps(answer | {"lineage": served.lineage_json}))
         except Exception as error:
             if not events.begun or isinstance(error, ClientLeft):
                 raise
@@ -188,32 +202,6 @@ class ZooProtocol:
         if catalogue is None:
             raise not_ready()
         return catalogue
-
-
-def _prepare(
-    parse: Parse, operation: Operation, catalogue: Catalogue, exchange: Exchange, body: bytes
-) -> Prepared:
-    timing = exchange.timing
-    find = partial(_find, catalogue, timing)
-    request = parse(operation, find)
-    served = find(request.model)
-    if type(served.task) is not operation.task_type:
-        raise wrong_endpoint(request.model, served.task)
-    served = answering(exchange, served, body)
-    if operation.generate is not None:
-        texts = getattr(request, served.task.payload) if served.task.payload else None
-        timing.rows = len(texts) if isinstance(texts, list) else 1
-        run = timing.counted(served.loaded.graph)
-        begun: Arrays | Generation = operation.generate(served.task, run, request)
-    else:
-        begun = operation.encode(served.task, request)
-    return Prepared(request, served, begun)
-
-
-def _find(catalogue: Catalogue, timing: Timing, name: str) -> Served:
-    served = catalogue.find(name)
-    timing.model, timing.version = served.manifest.model, served.version
-    return served
 
 
 def _answer(operation: Operation, prepared: Prepared, outputs: Arrays) -> bytes:

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from serving.catalogue import Served
-from serving.exchange import MAX_BODY
+from serving.exchange import MAX_BODY, Body
 from serving.problem import Problem
 from zoo.tasks import Operation, Task
 from zoo.tasks.base import MAX_BATCH, Request
@@ -28,7 +28,7 @@ Find = Callable[[str], Served]
 Parse = Callable[[Operation, Find], Request]
 
 
-def parse_json(body: bytes, operation: Operation, find: Find) -> Request:
+def parse_json(body: Body, operation: Operation, find: Find) -> Request:
     """The request of a JSON body.
 
     Problems: 400 malformed, 404 where it names no model, 422 against the schema, another kind's among them.
@@ -60,14 +60,14 @@ def parse_fields(fields: dict[str, Any], operation: Operation, find: Find) -> Re
 
 
 async def form_fields(
-    headers: list[tuple[bytes, bytes]], body: bytes, files: tuple[str, ...]
+    headers: list[tuple[bytes, bytes]], body: Body, files: tuple[str, ...]
 ) -> dict[str, Any]:
     """The fields of a multipart form, as the JSON body would have them; `files` become base64.
 
     Problems: 400 malformed, 415 where a part is a pickle, 422 where a field is given twice.
     """
 
-    async def stream() -> AsyncIterator[bytes]:
+    async def stream() -> AsyncIterator[Body]:
         yield body
 
     parser = MultiPartParser(

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from contexts import due_in, leaving
 from server import wait_for
 from tiny_zoo import write_regression
 
+from serving.context import Receive
 from serving.engine import INLINE_SECONDS, Engine, LoadedModel
 from serving.timing import Timing
 from serving.turns import ClientLeft, DeadlineExceeded, Overloaded
@@ -63,7 +64,7 @@ async def busy(engine: Engine) -> AsyncIterator[None]:
         begun.set()
         release.wait(SOON)
 
-    occupied = asyncio.create_task(engine.offload(occupy, time.monotonic() + SOON))
+    occupied = asyncio.create_task(engine.turns.offload(occupy, due_in(SOON)))
     while not begun.is_set():
         await asyncio.sleep(0.001)
     yield
@@ -75,8 +76,14 @@ def rows(*values: float) -> Arrays:
     return {"features": np.array([[value, 1] for value in values], np.float32)}
 
 
-def ask(engine: Engine, model: LoadedModel, inputs: Arrays, timing: Timing | None = None) -> Coroutine:
-    return engine.run(model, inputs, time.monotonic() + SOON, timing)
+def ask(
+    engine: Engine,
+    model: LoadedModel,
+    inputs: Arrays,
+    timing: Timing | None = None,
+    receive: Receive | None = None,
+) -> Coroutine:
+    return engine.run(model, inputs, due_in(SOON, timing, receive))
 
 
 async def gathered(engine: Engine, *asked: Coroutine) -> list:
@@ -144,8 +151,8 @@ def test_the_late_and_the_gone_are_not_computed(engine: Engine, watched: tuple[L
     async def leave() -> None:
         await asyncio.sleep(0.02)
 
-    late = engine.run(model, rows(1), time.monotonic() + 0.02)
-    gone = ask(engine, model, rows(2), Timing(client_left=leave))
+    late = engine.run(model, rows(1), due_in(0.02))
+    gone = ask(engine, model, rows(2), receive=leaving(leave))
 
     async def scenario() -> list:
         async with busy(engine):
@@ -167,7 +174,7 @@ def test_the_place_of_one_who_left_is_free(engine: Engine, watched: tuple[Loaded
         async with busy(engine):
             for _ in range(3 * QUEUE):
                 with pytest.raises(DeadlineExceeded):
-                    await engine.run(model, rows(1), time.monotonic() + 0.001)
+                    await engine.run(model, rows(1), due_in(0.001))
 
     asyncio.run(scenario())
 
@@ -192,16 +199,12 @@ def test_models_take_turns_and_many_rows_give_way(
 
 
 def test_what_was_computed_is_answered_although_the_queue_is_full(engine: Engine) -> None:
-    deadline = time.monotonic() + SOON
-
     async def scenario() -> list:
         async with busy(engine):
-            waiting = [asyncio.create_task(engine.offload(lambda: 1, deadline)) for _ in range(4 * QUEUE)]
+            waiting = [asyncio.create_task(engine.turns.offload(int, due_in(SOON))) for _ in range(4 * QUEUE)]
             await asyncio.sleep(0)
-            timed: Callable = partial(engine.timed, work=lambda: 2, small=False, deadline=deadline)
-            encode, decode = (
-                asyncio.create_task(timed(phase, timing=Timing())) for phase in ("encode", "decode")
-            )
+            timed: Callable = partial(engine.turns.timed, work=lambda: 2, small=False, context=due_in(SOON))
+            encode, decode = (asyncio.create_task(timed(phase)) for phase in ("encode", "decode"))
             await asyncio.sleep(0)
         await asyncio.gather(*waiting, return_exceptions=True)
         return await asyncio.gather(encode, decode, return_exceptions=True)
@@ -216,7 +219,7 @@ def test_what_waits_at_the_end_is_cancelled(engine: Engine) -> None:
 
     async def scenario() -> None:
         async with busy(engine):
-            waiting = asyncio.create_task(engine.offload(lambda: 1, time.monotonic() + SOON))
+            waiting = asyncio.create_task(engine.turns.offload(lambda: 1, due_in(SOON)))
             await asyncio.sleep(0)
             engine.close()
             await asyncio.wait([waiting])
@@ -224,7 +227,7 @@ def test_what_waits_at_the_end_is_cancelled(engine: Engine) -> None:
 
     asyncio.run(scenario())
     assert cancelled == [True]
-    wait_for(lambda: engine._turns._busy == 0)
+    wait_for(lambda: engine.turns._busy == 0)
 
 
 @pytest.fixture
@@ -258,9 +261,9 @@ def test_of_a_moment_only_the_one_that_is_wrong_fails(
     engine: Engine, quick: tuple[LoadedModel, Watched]
 ) -> None:
     model, graph = quick
-    longer = {"features": np.ones((1, 3), np.float32)}
+    shorter = {"features": np.ones((1, 1), np.float32)}
     first, wrong, other, last = asyncio.run(
-        at_once(*(ask(engine, model, inputs) for inputs in (rows(1), rows(POISON), longer, rows(3))))
+        at_once(*(ask(engine, model, inputs) for inputs in (rows(1), rows(POISON), shorter, rows(3))))
     )
     assert isinstance(wrong, RuntimeError)
     assert isinstance(other, Exception)
@@ -276,7 +279,7 @@ def test_of_a_moment_nobody_waits_for_some(engine: Engine, quick: tuple[LoadedMo
         gone = asyncio.create_task(ask(engine, model, rows(1)))
         stays = asyncio.create_task(ask(engine, model, rows(2)))
         with pytest.raises(DeadlineExceeded):
-            await engine.run(model, rows(3), time.monotonic() - 1)
+            await engine.run(model, rows(3), due_in(-1))
         await asyncio.sleep(0)
         gone.cancel()
         assert (await stays)["value"] == graph.graph(rows(2))["value"]

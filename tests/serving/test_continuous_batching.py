@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 import torch
+from contexts import due_in, leaving
 
+from serving.context import Receive
 from serving.continuous_batching import READ_AT_ONCE, Room
 from serving.readers import Reader, reader_for
 from serving.timing import Timing
@@ -96,9 +98,15 @@ def writing(prompt: str, tokens: int, graph: Graph, seed: int | None = None) -> 
     return TASK.writing(graph, Instructions(TASK.tokens(prompt), tokens, sampling, seed))
 
 
-async def whole(room: Room, text: Writing, seconds: float = SOON, timing: Timing | None = None) -> str:
-    deadline = time.monotonic() + seconds
-    return "".join([piece async for piece in room.pieces(text, deadline, timing or Timing())])
+async def whole(
+    room: Room,
+    text: Writing,
+    seconds: float = SOON,
+    timing: Timing | None = None,
+    receive: Receive | None = None,
+) -> str:
+    context = due_in(seconds, timing, receive)
+    return "".join([piece async for piece in room.pieces(text, context)])
 
 
 def prompts(count: int) -> list[str]:
@@ -136,7 +144,7 @@ def test_a_text_joins_while_another_is_written(room: Room, reader: Watched, grap
 
 def test_who_leaves_frees_the_slot_within_a_step(room: Room, reader: Watched, graph: Graph) -> None:
     async def leave() -> int:
-        pieces = room.pieces(writing("a", 500, graph), time.monotonic() + SOON, Timing())
+        pieces = room.pieces(writing("a", 500, graph), due_in(SOON))
         await anext(pieces)
         await pieces.aclose()
         steps = len(reader.steps)
@@ -154,17 +162,34 @@ def test_a_client_that_goes_is_noticed(room: Room, reader: Watched, graph: Graph
 
     reader.seconds = 0.005
     with pytest.raises(ClientLeft):
-        asyncio.run(whole(room, writing("a", 500, graph), timing=Timing(client_left=gone)))
+        asyncio.run(whole(room, writing("a", 500, graph), receive=leaving(gone)))
 
 
-def test_a_deadline_ends_a_text_and_late_ones_never_begin(room: Room, reader: Watched, graph: Graph) -> None:
+def test_a_text_that_has_begun_ends_at_its_deadline_and_late_ones_never_begin(
+    room: Room, reader: Watched, graph: Graph
+) -> None:
     with pytest.raises(DeadlineExceeded):
         asyncio.run(whole(room, writing("a", 5, graph), seconds=-1))
     assert not reader.steps
     reader.seconds = 0.01
-    with pytest.raises(DeadlineExceeded):
-        asyncio.run(whole(room, writing("a", 500, graph), seconds=0.2))
-    assert 1 <= len(reader.steps) < 60
+    text = writing("a", 500, graph)
+    told = asyncio.run(whole(room, text, seconds=0.2))
+    written = text.progress.tokens
+    assert 1 < len(written) < 25
+    assert text.progress.ended
+    assert not text.progress.stopped
+    assert told == TASK.text(np.array(written)) == "".join(writing("a", len(written), graph))
+
+    async def wait_for_a_slot() -> None:
+        writers = [asyncio.create_task(whole(room, writing("a", 500, graph))) for _ in range(SLOTS)]
+        while len(reader.open_slots) < SLOTS:
+            await asyncio.sleep(0.001)
+        with pytest.raises(DeadlineExceeded):
+            await whole(room, writing("b", 5, graph), seconds=0.1)
+        for writer in writers:
+            writer.cancel()
+
+    asyncio.run(wait_for_a_slot())
 
 
 def test_the_queue_is_bounded(room: Room, reader: Watched, graph: Graph) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from contexts import due_in
 from tiny_zoo import image_graph, write_images, write_regression
 
 from serving.engine import BATCH, IDENTITY, SLICE_SECONDS, Engine
@@ -47,7 +48,7 @@ def test_a_fast_model_runs_in_place_and_a_slow_one_in_a_thread(engine: Engine, t
     watched = replace(model, graph=Watched())
     rows = {"features": np.zeros((2, 2), np.float32)}
     for seconds in (0.0001, 0.1):
-        asyncio.run(engine.run(replace(watched, row_seconds=seconds), rows, time.monotonic() + SOON))
+        asyncio.run(engine.run(replace(watched, row_seconds=seconds), rows, due_in(SOON)))
     assert seen[0] == threading.main_thread().name
     assert seen[1].startswith("engine")
 
@@ -61,7 +62,7 @@ def test_many_rows_are_computed_a_batch_at_a_time(engine: Engine, tmp_path: Path
         return model.graph(inputs)
 
     rows = {"features": np.arange(2 * 150, dtype=np.float32).reshape(150, 2)}
-    outputs = asyncio.run(engine.run(replace(model, graph=watched), rows, time.monotonic() + SOON))
+    outputs = asyncio.run(engine.run(replace(model, graph=watched), rows, due_in(SOON)))
     assert sizes == [BATCH, BATCH, 150 - 2 * BATCH]
     np.testing.assert_array_equal(outputs["value"], model.graph(rows)["value"])
 
@@ -77,17 +78,17 @@ def test_batches_end_at_the_deadline(engine: Engine, tmp_path: Path) -> None:
 
     rows = {"features": np.zeros((100 * BATCH, 2), np.float32)}
     with pytest.raises(DeadlineExceeded):
-        asyncio.run(engine.run(replace(model, graph=slow), rows, time.monotonic() + 0.12))
-    engine._turns._pool.shutdown(wait=True)
+        asyncio.run(engine.run(replace(model, graph=slow), rows, due_in(0.12)))
+    engine.turns._pool.shutdown(wait=True)
     assert 1 <= len(computed) <= 3
 
 
 def test_a_full_queue_is_an_error_and_frees_itself(engine: Engine) -> None:
     async def scenario() -> None:
         release = threading.Event()
-        deadline = time.monotonic() + SOON
         asked = [
-            asyncio.create_task(engine.offload(partial(release.wait, SOON), deadline)) for _ in range(50)
+            asyncio.create_task(engine.turns.offload(partial(release.wait, SOON), due_in(SOON)))
+            for _ in range(50)
         ]
         await asyncio.sleep(0.05)
         refused = [task for task in asked if task.done()]
@@ -96,7 +97,7 @@ def test_a_full_queue_is_an_error_and_frees_itself(engine: Engine) -> None:
         assert refused
         assert all(isinstance(task.exception(), Overloaded) for task in refused)
         assert results.count(True) == len(asked) - len(refused) == len(os.sched_getaffinity(0)) + 1
-        assert await engine.offload(lambda: 7, deadline) == 7
+        assert await engine.turns.offload(lambda: 7, due_in(SOON)) == 7
 
     asyncio.run(scenario())
 
@@ -104,7 +105,7 @@ def test_a_full_queue_is_an_error_and_frees_itself(engine: Engine) -> None:
 def test_past_the_deadline_work_does_not_begin(engine: Engine) -> None:
     begun: list[int] = []
     with pytest.raises(DeadlineExceeded):
-        asyncio.run(engine.offload(lambda: begun.append(1), time.monotonic() - 1))
+        asyncio.run(engine.turns.offload(lambda: begun.append(1), due_in(-1)))
     assert not begun
 
 
@@ -114,12 +115,12 @@ def test_late_work_keeps_its_place_until_it_is_done() -> None:
     async def scenario() -> None:
         release = threading.Event()
         with pytest.raises(DeadlineExceeded):
-            await engine.offload(partial(release.wait, SOON), time.monotonic() + 0.05)
+            await engine.turns.offload(partial(release.wait, SOON), due_in(0.05))
         with pytest.raises(Overloaded):
-            await engine.offload(lambda: 7, time.monotonic() + SOON)
+            await engine.turns.offload(lambda: 7, due_in(SOON))
         release.set()
         await asyncio.sleep(0.1)
-        assert await engine.offload(lambda: 7, time.monotonic() + SOON) == 7
+        assert await engine.turns.offload(lambda: 7, due_in(SOON)) == 7
 
     asyncio.run(scenario())
     engine.close()
@@ -183,7 +184,7 @@ class Counting(Generation):
 
 
 async def written(engine: Engine, generation: Generation, seconds: float = SOON) -> list[str]:
-    return [piece async for piece in engine.pieces(generation, time.monotonic() + seconds)]
+    return [piece async for piece in engine.pieces(generation, due_in(seconds))]
 
 
 def test_a_generation_is_computed_in_slices(engine: Engine) -> None:
@@ -197,10 +198,10 @@ def test_generations_and_other_work_take_turns(tmp_path: Path) -> None:
 
     async def both() -> int:
         long = Counting(500, 0.01)
-        pieces = engine.pieces(long, time.monotonic() + 2 * SOON)
+        pieces = engine.pieces(long, due_in(2 * SOON))
         await anext(pieces)
         following = asyncio.ensure_future(anext(pieces))
-        await engine.offload(lambda: None, time.monotonic() + SOON)
+        await engine.turns.offload(lambda: None, due_in(SOON))
         await following
         await pieces.aclose()
         return long.steps
@@ -212,7 +213,7 @@ def test_generations_and_other_work_take_turns(tmp_path: Path) -> None:
 def test_a_generation_that_nobody_waits_for_is_not_computed_on(engine: Engine) -> None:
     async def leave() -> int:
         generation = Counting(1000, 0.005)
-        pieces = engine.pieces(generation, time.monotonic() + SOON)
+        pieces = engine.pieces(generation, due_in(SOON))
         await anext(pieces)
         await pieces.aclose()
         steps = generation.steps
@@ -225,7 +226,7 @@ def test_a_generation_that_nobody_waits_for_is_not_computed_on(engine: Engine) -
 
 def test_so_many_generations_at_a_time(engine: Engine) -> None:
     async def three() -> None:
-        begun = [engine.pieces(Counting(100, 0.01), time.monotonic() + SOON) for _ in range(3)]
+        begun = [engine.pieces(Counting(100, 0.01), due_in(SOON)) for _ in range(3)]
         for pieces in begun[:2]:
             await anext(pieces)
         with pytest.raises(Overloaded):

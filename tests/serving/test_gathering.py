@@ -3,11 +3,11 @@
 import asyncio
 import os
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from contexts import due_in, leaving
 from tiny_zoo import write_copier
 
 from serving.engine import Engine, LoadedModel
@@ -55,7 +55,7 @@ def watched(model: LoadedModel) -> Watched:
 @pytest.fixture
 def gathering(watched: Watched) -> Iterator[Gathering]:
     turns = Turns(threads=1, places=1)
-    yield Gathering(watched, turns, LANE, groups=1)
+    yield Gathering(watched, turns, LANE, groups=1, queue=16)
     turns.close()
 
 
@@ -76,7 +76,7 @@ async def begun(
 ) -> "asyncio.Task[None]":
     """The first request, whose texts are being read, and go on being so until `watched.goes_on`."""
     watched.goes_on.clear()
-    task = asyncio.create_task(gathering.finish(first, time.monotonic() + SOON, timing or Timing()))
+    task = asyncio.create_task(gathering.finish(first, due_in(SOON, timing)))
     while not watched.read:
         await asyncio.sleep(0.001)
     return task
@@ -98,7 +98,7 @@ def test_what_waits_is_answered_together_and_as_alone(
     async def scenario() -> None:
         first = await begun(gathering, watched, parts[0], timings[0])
         others = [
-            asyncio.create_task(gathering.finish(part, time.monotonic() + SOON, timing))
+            asyncio.create_task(gathering.finish(part, due_in(SOON, timing)))
             for part, timing in zip(parts[1:], timings[1:], strict=True)
         ]
         await asyncio.sleep(0)
@@ -122,10 +122,7 @@ def test_many_texts_are_no_one_elses_wait(model: LoadedModel, watched: Watched, 
     async def scenario() -> None:
         parts = [asked(model, "one"), asked(model, *["six"] * TOGETHER), asked(model, "one")]
         first = await begun(gathering, watched, parts[0])
-        others = [
-            asyncio.create_task(gathering.finish(part, time.monotonic() + SOON, Timing()))
-            for part in parts[1:]
-        ]
+        others = [asyncio.create_task(gathering.finish(part, due_in(SOON))) for part in parts[1:]]
         await asyncio.sleep(0)
         watched.goes_on.set()
         await asyncio.gather(first, *others)
@@ -140,10 +137,7 @@ def test_one_that_fails_fails_alone(model: LoadedModel, watched: Watched, gather
 
     async def scenario() -> list[BaseException | None]:
         first = await begun(gathering, watched, asked(model, "one"))
-        others = [
-            asyncio.create_task(gathering.finish(part, time.monotonic() + SOON, Timing()))
-            for part in (good, bad)
-        ]
+        others = [asyncio.create_task(gathering.finish(part, due_in(SOON))) for part in (good, bad)]
         await asyncio.sleep(0)
         watched.goes_on.set()
         return await asyncio.gather(first, *others, return_exceptions=True)
@@ -163,13 +157,13 @@ def test_nobody_waits(model: LoadedModel, watched: Watched, gathering: Gathering
     async def scenario() -> None:
         first = await begun(gathering, watched, asked(model, "one"))
         with pytest.raises(DeadlineExceeded):
-            await gathering.finish(asked(model, "six"), time.monotonic() + 0.05, Timing())
+            await gathering.finish(asked(model, "six"), due_in(0.05))
         with pytest.raises(ClientLeft):
-            await gathering.finish(asked(model, "six"), time.monotonic() + SOON, Timing(client_left=leaves))
+            await gathering.finish(asked(model, "six"), due_in(SOON, receive=leaving(leaves)))
         first.cancel()
         watched.goes_on.set()
         last = asked(model, "two")
-        await gathering.finish(last, time.monotonic() + SOON, Timing())
+        await gathering.finish(last, due_in(SOON))
         assert answers(model, last) == ["two"]
 
     asyncio.run(scenario())
@@ -185,7 +179,7 @@ def test_the_engine_gathers(tmp_path: Path) -> None:
     timings = [Timing(model="m") for _ in parts]
 
     async def answer(part: Transformation, timing: Timing) -> None:
-        async for _ in engine.pieces(part, time.monotonic() + SOON, timing, model):
+        async for _ in engine.pieces(part, due_in(SOON, timing), model):
             pass
 
     async def scenario() -> None:

@@ -4,12 +4,12 @@ import asyncio
 import json
 import os
 import threading
-import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 import uvicorn
+from contexts import due_in
 from starlette.types import Receive, Scope, Send
 from tiny_zoo import write_regression
 
@@ -53,15 +53,15 @@ def test_nothing_is_computed(tmp_path: Path, dialect: str, path: str, body: obje
         port = server.servers[0].sockets[0].getsockname()[1]
         engine, release = application._engine, threading.Event()
         busy = [
-            asyncio.create_task(engine.offload(partial(release.wait, SOON), time.monotonic() + SOON))
+            asyncio.create_task(engine.turns.offload(partial(release.wait, SOON), due_in(SOON)))
             for _ in os.sched_getaffinity(0)
         ]
-        await until(lambda: engine._turns._busy == len(busy))
+        await until(lambda: engine.turns._busy == len(busy))
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(post(path, json.dumps(body).encode(), "application/json"))
-        await until(lambda: loaded in engine._turns._lanes)
+        await until(lambda: loaded in engine.turns._lanes)
         writer.close()
-        await until(lambda: loaded not in engine._turns._lanes)
+        await until(lambda: loaded not in engine.turns._lanes)
         release.set()
         await asyncio.gather(*busy)
         await until(lambda: application._drain.in_flight == 0)

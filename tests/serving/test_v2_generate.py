@@ -136,9 +136,9 @@ def test_a_client_that_leaves_ends_the_writing(slow_server: Server, path: str) -
         assert again.status_code == 200
 
 
-def test_a_deadline_in_the_midst_of_a_stream(slow_server: Server) -> None:
+def test_a_stream_that_has_begun_ends_at_its_deadline(slow_server: Server) -> None:
     body = {"text_input": "a", "parameters": {**GREEDY, "max_tokens": 4096, "timeout": 500_000}}
     with httpx.Client(base_url=slow_server.url, timeout=30) as client:
         *pieces, last = events(client.post(f"{WRITER}/generate_stream", json=body))
         assert pieces
-        assert last.keys() == {"error"}
+        assert all("text_output" in piece for piece in (*pieces, last))

@@ -10,6 +10,7 @@ from serving.bundles_folder import BundlesFolder
 from serving.engine import Engine
 from serving.exchange import Exchange
 from serving.follower import Follower
+from serving.inference import Inference
 from serving.measurements import Duration, Statistics
 from serving.on_demand import OnDemand
 from serving.protocols.v2.protocol import V2Protocol
@@ -62,7 +63,9 @@ def test_the_protocol_shows_what_it_is_told(tmp_path: Path) -> None:
         return [COUNTS] * len(versions)
 
     on_demand = OnDemand(follower.load, 1)
-    protocol = V2Protocol(engine, lambda: follower.catalogue, on_demand, statistics, 30.0)
+    protocol = V2Protocol(
+        Inference(engine), engine.turns, lambda: follower.catalogue, on_demand, statistics, 30.0
+    )
 
     async def application(scope: dict, receive: object, send: object) -> None:
         await protocol(Exchange(scope, receive, send))

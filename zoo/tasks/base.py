@@ -112,6 +112,9 @@ class Response(BaseModel):
 class Generation(Iterator[str], ABC):
     """An answer that takes many runs: each item is the text that the next few of them added, maybe none."""
 
+    rows: int = 1
+    """Texts that are answered."""
+
     @property
     @abstractmethod
     def inputs(self) -> Arrays:

@@ -250,6 +250,7 @@ class Transformation(Generation):
         """`source` [N, S], filled up."""
         self._task, self._run, self._source = task, run, source
         self.beams = beams
+        self.rows = len(source)
         self._best = [Hypothesis(np.zeros(0, np.int64), 0.0)] * len(source)
         lengths = (source != PADDING).sum(axis=1)
         order = np.argsort(lengths, kind="stable")
@@ -268,13 +269,8 @@ class Transformation(Generation):
         """Gives each of those that it is made of the answers to its texts."""
         end = 0
         for part in parts:
-            start, end = end, end + part.texts
+            start, end = end, end + part.rows
             part._best = self._best[start:end]
-
-    @property
-    def texts(self) -> int:
-        """N."""
-        return len(self._source)
 
     @property
     def inputs(self) -> Arrays:

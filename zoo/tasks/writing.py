@@ -139,6 +139,11 @@ class Writing(Generation):
         """So many of the `unread` tokens were read."""
         self.unread = self.unread[tokens:]
 
+    def cut(self) -> str:
+        """Ends the text as it is, for want of time; returns the piece that was held back."""
+        self.progress.ended = True
+        return self._search.add(self._rest()) + self._last()
+
     def take(self, logits: Logits) -> str:
         """The piece of text that comes with the next token, chosen by its logits [V]; maybe empty.
 

@@ -1,18 +1,18 @@
 """One of the texts that a request asks for, while it is being written."""
 
-from serving.timing import Timing
+from serving.context import RequestContext
 from zoo.tasks.writing import Noted, Writing
 
 
 class Choice:
     """A text, and how much of it was told."""
 
-    def __init__(self, index: int, writing: Writing, echo: str, timing: Timing) -> None:
-        """`echo` stands before what is written; `timing` is this text's alone."""
+    def __init__(self, index: int, writing: Writing, echo: str, context: RequestContext) -> None:
+        """`echo` stands before what is written; `context` is this text's alone."""
         self.index = index
         self.writing = writing
         self.echo = echo
-        self.timing = timing
+        self.context = context
         self._letters = 0
         self._told = 0  # tokens
 

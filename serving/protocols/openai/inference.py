@@ -6,30 +6,37 @@ from contextlib import aclosing
 from functools import partial
 
 from serving.catalogue import Catalogue
-from serving.engine import Engine
 from serving.event_stream import DONE, EventStream
-from serving.exchange import JSON, Exchange
-from serving.problem import Problem, problem_json
+from serving.exchange import JSON, SMALL_BODY, Exchange
+from serving.inference import Inference
+from serving.memory import parsed_bytes
+from serving.problem import Problem, let_go, problem_json
 from serving.protocols.openai.answer import Answer, ChatAnswer, CompletionAnswer, Json
 from serving.protocols.openai.choice import Choice
 from serving.protocols.openai.preparation import Prepared, prepare
 from serving.protocols.openai.problem import openai_problem_of
 from serving.protocols.openai.request import ChatRequest, CompletionRequest, parse
-from serving.turns import ClientLeft
+from serving.turns import ClientLeft, Turns
 from zoo.tasks.writing import Noted
 
 Tell = Callable[[Choice, str, bool], Awaitable[None]]
 """Of a piece of a choice's text, and whether it is the last."""
 
 
-class Inference:
+class OpenAIInference:
     """Answers `/v1/completions` and `/v1/chat/completions`."""
 
     def __init__(
-        self, engine: Engine, catalogue: Callable[[], Catalogue], deadline: float, generations: int
+        self,
+        inference: Inference,
+        turns: Turns,
+        catalogue: Callable[[], Catalogue],
+        deadline: float,
+        generations: int,
     ) -> None:
         """`deadline` is the longest in seconds; so many `generations` are written at a time."""
-        self._engine = engine
+        self._inference = inference
+        self._turns = turns
         self._catalogue = catalogue
         self._deadline = deadline
         self._generations = generations
@@ -51,21 +58,21 @@ class Inference:
         if exchange.media_type != JSON:
             raise Problem(415, "unsupported_media_type", "this path takes application/json")
         catalogue = self._catalogue()
-        deadline = exchange.deadline(self._deadline)
-        body = await exchange.body(self._engine, deadline)
+        context = exchange.limit(self._deadline)
+        body = await exchange.body(self._turns)
+        if len(body) > SMALL_BODY:
+            context.reserve(parsed_bytes(body))
         read: Callable[[], CompletionRequest | ChatRequest] = partial(parse, body, kind)
-        work = partial(prepare, read, catalogue, exchange, body, self._generations)
+        work = partial(prepare, read, catalogue, self._inference, context, self._generations)
         # To make tokens of a text takes far longer than to read it: sixteen kilobytes are 25 ms.
-        prepared = await self._engine.timed("decode", work, False, deadline, exchange.timing)
+        prepared = await self._turns.timed("decode", work, False, context)
         answer = form(prepared.request.model, prepared.served, prepared.words)
         if prepared.request.stream:
-            await self._stream(exchange, prepared, answer, deadline)
+            await self._stream(exchange, prepared, answer)
         else:
-            await self._tell_whole(exchange, prepared, answer, deadline)
+            await self._tell_whole(exchange, prepared, answer)
 
-    async def _tell_whole(
-        self, exchange: Exchange, prepared: Prepared, answer: Answer, deadline: float
-    ) -> None:
+    async def _tell_whole(self, exchange: Exchange, prepared: Prepared, answer: Answer) -> None:
         texts = [""] * len(prepared.choices)
         noted: list[list[Noted]] = [[] for _ in prepared.choices]
 
@@ -73,12 +80,12 @@ class Inference:
             texts[choice.index] += piece
             noted[choice.index] += choice.tell(piece)
 
-        await self._write(exchange, prepared, deadline, tell)
+        await self._write(exchange, prepared, tell)
         told = list(zip(prepared.choices, texts, noted, strict=True))
         render = partial(answer.entire, told, _usage(prepared))
         await exchange.answer(200, exchange.timing.measured("encode", render))
 
-    async def _stream(self, exchange: Exchange, prepared: Prepared, answer: Answer, deadline: float) -> None:
+    async def _stream(self, exchange: Exchange, prepared: Prepared, answer: Answer) -> None:
         events = EventStream(exchange, prepared.served.lineage_headers)
         options = prepared.request.stream_options
         counted = options is not None and options.include_usage
@@ -102,7 +109,7 @@ class Inference:
                 await send(answer.ended(choice))
 
         try:
-            await self._write(exchange, prepared, deadline, tell)
+            await self._write(exchange, prepared, tell)
             if counted:
                 await events.send(answer.event([], usage=_usage(prepared)))
             await events.send(DONE, more=False)
@@ -113,26 +120,32 @@ class Inference:
             exchange.status = problem.status  # which the client learns from the event alone
             await events.send(problem_json("openai", problem, exchange.request_id), more=False)
 
-    async def _write(self, exchange: Exchange, prepared: Prepared, deadline: float, tell: Tell) -> None:
+    async def _write(self, exchange: Exchange, prepared: Prepared, tell: Tell) -> None:
         """Writes the texts to their ends, side by side; where one cannot be written, none is any more."""
+        failed: Exception | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for choice in prepared.choices:
-                    group.create_task(self._write_one(choice, prepared, deadline, tell))
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+                    group.create_task(self._write_one(choice, prepared, tell))
+        except ExceptionGroup as errors:
+            failed, *others = errors.exceptions
+            for error in (errors, *others):
+                let_go(error)
         finally:
             for choice in prepared.choices:
-                exchange.timing.include(choice.timing)
+                exchange.timing.include(choice.context.timing)
+        if failed is not None:  # raised outside its group, which would refer to it and be referred to
+            raise failed
 
-    async def _write_one(self, choice: Choice, prepared: Prepared, deadline: float, tell: Tell) -> None:
-        async with aclosing(self._pieces(choice, prepared, deadline)) as pieces:
+    async def _write_one(self, choice: Choice, prepared: Prepared, tell: Tell) -> None:
+        async with aclosing(self._pieces(choice, prepared)) as pieces:
             async for piece in pieces:
                 await tell(choice, piece, False)
         await tell(choice, "", True)
 
-    def _pieces(self, choice: Choice, prepared: Prepared, deadline: float) -> AsyncGenerator[str, None]:
-        return self._engine.pieces(choice.writing, deadline, choice.timing, prepared.served.loaded)
+    def _pieces(self, choice: Choice, prepared: Prepared) -> AsyncGenerator[str, None]:
+        first = choice.index % prepared.request.n == 0
+        return self._inference.generate(choice.context, prepared.served, choice.writing, first=first)
 
 
 def _usage(prepared: Prepared) -> Json:

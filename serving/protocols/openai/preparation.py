@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from serving.catalogue import Catalogue, Served
-from serving.contest import answering
-from serving.exchange import Exchange
+from serving.context import RequestContext
+from serving.inference import Inference
 from serving.problem import Problem
 from serving.protocols.openai.choice import Choice
 from serving.protocols.openai.grammar import JsonGrammar
@@ -38,27 +38,29 @@ class Prepared:
 
 
 def prepare(
-    parse: Callable[[], WritingRequest], catalogue: Catalogue, exchange: Exchange, body: bytes, most: int
+    parse: Callable[[], WritingRequest],
+    catalogue: Catalogue,
+    inference: Inference,
+    context: RequestContext,
+    most: int,
 ) -> Prepared:
     """Begins the texts, `most` of them at most; each is admitted when it is written."""
     request = parse()
-    task, served = language_model(catalogue, request.model)
-    served = answering(exchange, served, body)
+    task, champion = language_model(catalogue, request.model)
+    served = inference.assign(context, champion)
     task = served.task if isinstance(served.task, LanguageModelling) else task
-    timing = exchange.timing
-    timing.model, timing.version = served.manifest.model, served.version
+    timing = context.timing
     prompts = _prompts(request, task)
-    timing.rows = len(prompts) * request.n
-    if timing.rows > most:
+    texts = len(prompts) * request.n
+    if texts > most:
         field = "n" if request.n > 1 else request.text_field
-        raise refusal(f"{timing.rows} texts asked for; at most {most} are written at a time", field)
+        raise refusal(f"{texts} texts asked for; at most {most} are written at a time", field)
     asked = _instructions(request, task)
     grammar = _grammar(request, task)
     choices: list[Choice] = []
     for prompt in prompts:
-        served.loaded.asked.add({"tokens": prompt[None]})
         for number in range(request.n):
-            part = Timing(timing.model, timing.version, client_left=timing.client_left)
+            part = replace(context, timing=Timing(timing.model, timing.version))
             one = replace(
                 asked,
                 prompt=prompt,
@@ -67,7 +69,7 @@ def prepare(
                 constraint=None if grammar is None else grammar.begin(),
             )
             with blaming(request.text_field):
-                writing = task.writing(part.counted(served.loaded.graph), one)
+                writing = task.writing(part.timing.counted(served.loaded.graph), one)
             echo = task.text(prompt) if isinstance(request, CompletionRequest) and request.echo else ""
             choices.append(Choice(len(choices), writing, echo, part))
     words = None if request.noted is None else task.token_bytes

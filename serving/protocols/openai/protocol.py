@@ -10,14 +10,14 @@ from typing import Any
 import orjson
 
 from serving.catalogue import Catalogue
-from serving.engine import Engine
 from serving.exchange import Exchange
-from serving.problem import not_ready
-from serving.protocols.openai.inference import Inference
+from serving.inference import Inference
+from serving.problem import let_go, not_ready
+from serving.protocols.openai.inference import OpenAIInference
 from serving.protocols.openai.preparation import language_model
 from serving.protocols.openai.problem import openai_problem_of
 from serving.routes import Handler, Routes
-from serving.turns import ClientLeft
+from serving.turns import ClientLeft, Turns
 from zoo.tasks.language_modelling import LanguageModelling
 
 ONE_MODEL = "/v1/models/"  # and the model's name
@@ -30,19 +30,20 @@ class OpenAIProtocol:
 
     def __init__(
         self,
-        engine: Engine,
+        inference: Inference,
+        turns: Turns,
         catalogue: Callable[[], Catalogue | None],
         deadline: float,
         generations: int,
     ) -> None:
-        """See `Inference`; `catalogue` gives the snapshot of the moment."""
+        """See `OpenAIInference`; `catalogue` gives the snapshot of the moment."""
         self._catalogue = catalogue
         self._begun = int(time.time())
-        inference = Inference(engine, self._snapshot, deadline, generations)
+        openai = OpenAIInference(inference, turns, self._snapshot, deadline, generations)
         paths: dict[str, tuple[str, Handler]] = {
             "/v1/models": ("GET", self._list_models),
-            "/v1/completions": ("POST", inference.complete),
-            "/v1/chat/completions": ("POST", inference.chat),
+            "/v1/completions": ("POST", openai.complete),
+            "/v1/chat/completions": ("POST", openai.chat),
         }
         self._routes = Routes(paths, ONE_MODEL, self._show_model)
 
@@ -50,8 +51,8 @@ class OpenAIProtocol:
         """Answers, errors included."""
         try:
             await self._routes.handler(exchange)(exchange)
-        except ClientLeft:
-            pass  # there is nobody to tell
+        except ClientLeft as error:  # there is nobody to tell
+            let_go(error)
         except Exception as error:
             await exchange.refuse(openai_problem_of(error))
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from serving.exchange import Body
 from serving.protocols.openai.problem import refusal
 from serving.protocols.v2.request import json_object
 from serving.protocols.zoo_request import COUNTLESS, reported
@@ -231,7 +232,7 @@ class ChatRequest(WritingRequest):
             require_supported(message, f"messages[{number}].", closed=False)
 
 
-def parse(body: bytes, kind: type[T]) -> T:
+def parse(body: Body, kind: type[T]) -> T:
     """The request of a JSON body; problems are 400 and name the field."""
     fields = {name: value for name, value in json_object(body).items() if value is not None}
     try:

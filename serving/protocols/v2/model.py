@@ -4,7 +4,6 @@ https://github.com/kserve/open-inference-protocol/blob/main/specification/protoc
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_model_configuration.md
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +38,6 @@ class Interface:
     max_batch: int
     labels: tuple[str, ...]
     """Of the classes that SCORES has a column for each; empty where there is no such output."""
-    usual_row: float
-    """Numbers in a row of inputs whose axes are as long as those by which the version was timed."""
     writes: bool
     """Whether it takes texts and writes others, in many runs."""
 
@@ -53,14 +50,13 @@ class Interface:
                 Tensor(name=name, datatype="BYTES", shape=[-1]) for name in (TEXT_INPUT, TEXT_OUTPUT)
             )
             inputs = {TEXT_INPUT: Input(text_input, None, None)}
-            return cls(inputs, {TEXT_OUTPUT: text_output}, task.max_batch, (), math.inf, True)
+            return cls(inputs, {TEXT_OUTPUT: text_output}, task.max_batch, (), True)
         axes, choices = task.varying_axes(), task.choices()
         graph = served.loaded.graph
         outputs = {output[0]: tensor(*output) for output in graph.outputs}
         labels = getattr(task, "labels", ()) if SCORES in outputs else ()
         inputs = {i[0]: Input(tensor(*i), axes.get(i[0]), choices.get(i[0])) for i in graph.inputs}
-        usual_row = sum(array.size for array in task.example_inputs(1).values())
-        return cls(inputs, outputs, task.max_batch, labels, usual_row, False)
+        return cls(inputs, outputs, task.max_batch, labels, False)
 
     def metadata(self, name: str, versions: list[str]) -> dict[str, Any]:
         """The model's metadata, under the name that was asked for."""

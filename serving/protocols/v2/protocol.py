@@ -16,17 +16,17 @@ from typing import Any
 import orjson
 
 from serving.catalogue import Catalogue, Served
-from serving.engine import Engine
 from serving.exchange import Exchange
+from serving.inference import Inference
 from serving.measurements import Statistics
 from serving.on_demand import OnDemand
-from serving.problem import Problem
-from serving.protocols.v2.inference import Inference
+from serving.problem import Problem, let_go
+from serving.protocols.v2.inference import V2Inference
 from serving.protocols.v2.problem import v2_problem_of
 from serving.protocols.v2.request import json_object, member
 from serving.protocols.v2.statistics import rendered
 from serving.protocols.v2.versions import Versions
-from serving.turns import ClientLeft
+from serving.turns import ClientLeft, Turns
 
 Handler = Callable[[Exchange], Awaitable[None]]
 Handlers = dict[str, Handler]
@@ -75,7 +75,8 @@ class V2Protocol:
 
     def __init__(
         self,
-        engine: Engine,
+        inference: Inference,
+        turns: Turns,
         catalogue: Callable[[], Catalogue | None],
         on_demand: OnDemand,
         statistics: Callable[..., list[Statistics]],
@@ -85,11 +86,11 @@ class V2Protocol:
 
         `deadline` is the longest, in seconds.
         """
-        self._engine = engine
+        self._turns = turns
         self._deadline = deadline
         self._statistics = statistics
         self._versions = Versions(catalogue, on_demand)
-        inference = Inference(engine, self._versions, deadline)
+        v2 = V2Inference(inference, turns, self._versions, deadline)
         self._routes: dict[str, Handlers] = {
             "": {"GET": partial(_show, SERVER)},
             "health/live": {"GET": partial(_show, {"live": True})},
@@ -104,9 +105,9 @@ class V2Protocol:
             "ready": ("GET", self._model_ready),
             "config": ("GET", self._config),
             "stats": ("GET", self._model_statistics),
-            "infer": ("POST", inference.infer),
-            "generate": ("POST", inference.generate),
-            "generate_stream": ("POST", inference.generate_stream),
+            "infer": ("POST", v2.infer),
+            "generate": ("POST", v2.generate),
+            "generate_stream": ("POST", v2.generate_stream),
         }
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -119,8 +120,8 @@ class V2Protocol:
                 message = "this path does not take this method"
                 raise Problem(405, "method_not_allowed", message, {"Allow": allow})
             await handlers[method](exchange)
-        except ClientLeft:
-            pass  # there is nobody to tell
+        except ClientLeft as error:  # there is nobody to tell
+            let_go(error)
         except Exception as error:
             await exchange.refuse(v2_problem_of(error))
 
@@ -152,20 +153,21 @@ class V2Protocol:
         await _show({"ready": True}, exchange)
 
     async def _model_ready(self, exchange: Exchange, name: str, version: str) -> None:
-        await self._versions.find(name, version, exchange.deadline(self._deadline))
+        await self._versions.find(name, version, exchange.limit(self._deadline).deadline)
         await _show({"name": name, "ready": True}, exchange)
 
     async def _metadata(self, exchange: Exchange, name: str, version: str) -> None:
-        served = await self._versions.find(name, version, exchange.deadline(self._deadline))
+        served = await self._versions.find(name, version, exchange.limit(self._deadline).deadline)
         versions = self._versions.catalogue().answering(name)
         await _show(self._versions.interface(served).metadata(name, versions), exchange)
 
     async def _config(self, exchange: Exchange, name: str, version: str) -> None:
-        served = await self._versions.find(name, version, exchange.deadline(self._deadline))
+        served = await self._versions.find(name, version, exchange.limit(self._deadline).deadline)
         await _show(self._versions.interface(served).config(name, served), exchange)
 
     async def _index(self, exchange: Exchange) -> None:
-        body = await exchange.body(self._engine, exchange.deadline(self._deadline))
+        exchange.limit(self._deadline)
+        body = await exchange.body(self._turns)
         only_ready = member(json_object(body), "ready", bool, False) if body else False
         catalogue = self._versions.catalogue()
         entries = [

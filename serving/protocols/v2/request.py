@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from serving.exchange import Body
 from serving.problem import Problem
 from serving.protocols.v2.model import LONGEST_AXIS, SCORES, Input, Interface
 from zoo.errors import InvalidInput
@@ -88,7 +89,7 @@ class Binary:
             raise InvalidInput(f"{surplus} bytes behind the JSON belong to no input")
 
 
-def json_length(body: bytes, header: bytes | None) -> int:
+def json_length(body: Body, header: bytes | None) -> int:
     """Bytes of a body that are JSON, by its `Inference-Header-Content-Length`; all of them without one."""
     if header is None:
         return len(body)
@@ -98,7 +99,7 @@ def json_length(body: bytes, header: bytes | None) -> int:
     return int(header)
 
 
-def parse(body: bytes, length: int, interface: Interface) -> InferenceRequest:
+def parse(body: Body, length: int, interface: Interface) -> InferenceRequest:
     """The request of a body whose first `length` bytes are JSON; malformed JSON is a `Problem` 400."""
     data = memoryview(body)
     fields = json_object(data[:length])
@@ -111,7 +112,7 @@ def parse(body: bytes, length: int, interface: Interface) -> InferenceRequest:
     return InferenceRequest(inputs, outputs, member(fields, "id", str, ""), parameters)
 
 
-def json_object(text: bytes | memoryview) -> dict[str, Any]:
+def json_object(text: Body | memoryview) -> dict[str, Any]:
     """The object of a JSON text; NaN, Infinity and numbers beyond float64 are no JSON."""
     try:
         value = orjson.loads(text)

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from serving.exchange import Body
 from serving.protocols.v2.model import TEXT_INPUT
 from serving.protocols.v2.request import json_object, member
 from zoo.errors import InvalidInput
@@ -47,7 +48,7 @@ def texts_of(answer: dict[str, Any]) -> list[str]:
     return texts
 
 
-def parse_generate(body: bytes, streamed: bool) -> tuple[str, dict[str, Any]]:
+def parse_generate(body: Body, streamed: bool) -> tuple[str, dict[str, Any]]:
     """Text and parameters of a body whose parameters lie beside the text, or under `parameters`.
 
     Triton's clients say there once more whether the answer is to be streamed.

@@ -1,0 +1,67 @@
+"""Inference for every dialect: a dialect parses a request, calls this, and renders what comes back.
+
+This file alone decides whether champion or challenger answers, counts rows, notes inputs for drift and keeps
+outputs for the comparison of the two.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from serving.catalogue import Served
+from serving.contest import Contest
+from serving.context import RequestContext
+from serving.engine import Engine
+from zoo.tasks import Arrays
+from zoo.tasks.base import Generation
+
+
+class Inference:
+    """Runs served versions for requests, whatever dialect they came in."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def assign(self, context: RequestContext, served: Served, *, exact: bool = False) -> Served:
+        """The version that answers: for its share of the requests, the champion's challenger.
+
+        `exact` if the request named a version: that one answers.
+        """
+        if served.challenge is not None and not exact:
+            context.contest = Contest(served, served.challenge, context.key)
+            served = context.contest.answering
+        context.timing.model, context.timing.version = served.manifest.model, served.version
+        return served
+
+    async def predict(
+        self, context: RequestContext, served: Served, inputs: Arrays, *, own: bool = True
+    ) -> Arrays:
+        """Outputs of a version's graph for inputs; errors as of `Engine.run`.
+
+        `own` if this is the question that the model's kind answers: what other questions ask is not compared
+        with the training data or a challenger.
+        """
+        outputs = await self._engine.run(served.loaded, inputs, context)
+        if own:
+            served.loaded.asked.add(inputs)
+            if context.contest is not None:
+                context.contest.computed(inputs, outputs)
+        return outputs
+
+    async def generate(
+        self, context: RequestContext, served: Served, generation: Generation, *, first: bool = True
+    ) -> AsyncGenerator[str, None]:
+        """Pieces of what a version writes; errors as of `Engine.pieces`.
+
+        A language model's text that has begun ends at the deadline as it is. Nothing more is computed once
+        the iterator is closed. `first` unless another text for the same prompt was begun before.
+        """
+        context.timing.rows += generation.rows
+        noted = not first
+        async with aclosing(self._engine.pieces(generation, context, served.loaded)) as pieces:
+            async for piece in pieces:
+                if not noted:
+                    noted = True
+                    served.loaded.asked.add(generation.inputs)
+                yield piece
+        if not noted:  # of some kinds there are no pieces
+            served.loaded.asked.add(generation.inputs)

@@ -14,6 +14,7 @@ from typing import Any
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from serving import http_1_0
 from serving.exchange import JSON, MAX_BODY, new_request_id, too_large
 from serving.problem import Problem, problem_json
 
@@ -46,6 +47,8 @@ class BoundedConnection(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
         super().on_headers_complete()
+        if self.scope["http_version"] in http_1_0.VERSIONS:
+            self._answer_in_http_1_0()
         self.headers = NO_TRAILERS
 
     def on_message_complete(self) -> None:
@@ -97,6 +100,13 @@ class BoundedConnection(HttpToolsProtocol):
         version = self.parser.get_http_version().encode()
         fields = [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
         return b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, b"".join(fields))
+
+    def _answer_in_http_1_0(self) -> None:
+        cycle = self.cycle
+        framed = all(name != b"transfer-encoding" for name, _ in self.headers)  # else not by HTTP/1.0's rules
+        cycle.keep_alive = framed and self.parser.should_keep_alive()
+        cycle.waiting_for_100_continue = False
+        cycle.send = http_1_0.OldAnswer(cycle).send  # type: ignore[method-assign]
 
     def _in_head(self) -> bool:
         return self.cycle is None or not self.cycle.more_body

@@ -130,3 +130,69 @@ def test_curl_that_offers_http2(server: Server) -> None:
         command = ["curl", "-sS", "--max-time", "5", "--http2", *sent, *more, f"{server.url}/regress"]
         answer = subprocess.run(command, capture_output=True, check=True).stdout
         assert json.loads(answer)["predictions"] == [{"value": 6.0, "unit": "points"}]
+
+
+def old(path: bytes, body: bytes = b"", *headers: bytes, version: bytes = b"1.0") -> bytes:
+    """A request in HTTP/1.0."""
+    lines = [b"Content-Type: application/json", length(body), *headers]
+    return b"POST %b HTTP/%b\r\n%b\r\n\r\n%b" % (path, version, b"\r\n".join(lines), body)
+
+
+STREAMS = {
+    b"/generate_text": b'{"model": "rnn-letters", "prompt": "a", "max_tokens": 9, "stream": true}',
+    b"/v1/completions": b'{"model": "rnn-letters", "prompt": "a", "max_tokens": 9, "stream": true}',
+    b"/v2/models/rnn-letters/generate_stream": b'{"text_input": "a", "max_tokens": 9}',
+}
+EVENT = re.compile(rb"(data: [^\n]+\n\n)+")
+
+
+@pytest.mark.parametrize("path", STREAMS)
+@pytest.mark.parametrize("headers", [(), (b"Connection: keep-alive",), (b"Expect: 100-continue",)])
+def test_a_stream_in_http_1_0_ends_where_the_connection_closes(
+    server: Server, path: bytes, headers: tuple[bytes, ...]
+) -> None:
+    head, _, events = told(server, old(path, STREAMS[path], *headers)).partition(b"\r\n\r\n")
+    assert status(head) == 200
+    fields = {line.partition(b":")[0].strip().lower() for line in head.splitlines()[1:]}
+    assert not fields & {b"transfer-encoding", b"content-length"}
+    assert head.endswith(b"connection: close")
+    assert EVENT.fullmatch(events)
+    assert events.count(b"data: ") >= 2
+
+
+def test_answers_in_http_1_0_keep_the_connection_where_they_are_asked_to(server: Server) -> None:
+    kept = old(b"/regress", ROWS, b"Connection: keep-alive")
+    answers = told(server, kept, kept + kept, b"GET /livez HTTP/1.0\r\n\r\n" + kept)
+    assert statuses(answers) == [200] * 4
+    assert answers.count(b"connection: keep-alive") == 3
+    assert answers.count(b"connection: close") == 1
+    assert answers.count(b"content-length: ") == 4
+    refused = told(server, old(b"/nothing", b"", b"Connection: keep-alive") + old(b"/regress", ROWS))
+    assert statuses(refused) == [404, 200]
+
+
+def test_in_http_1_0_other_answers_close(server: Server) -> None:
+    for headers in ((), (b"Connection: close",)):
+        answers = told(server, old(b"/regress", ROWS, *headers) + LAST)
+        assert statuses(answers) == [200]
+        assert b"connection: close" in answers
+    page = told(server, b"GET / HTTP/1.0\r\n\r\n")
+    assert status(page) == 200
+    assert b"transfer-encoding" not in page
+    assert page.rstrip().endswith(b">")
+    head = told(server, b"HEAD /models HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" + old(b"/regress", ROWS))
+    assert statuses(head) == [200, 200]
+
+
+def test_chunks_in_http_1_0_are_read_and_the_connection_closed(server: Server) -> None:
+    head = b"POST /regress HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answers = told(server, head + CHUNKED_ROWS + LAST)
+    assert statuses(answers) == [200]
+    assert b"connection: close" in answers
+
+
+def test_a_stream_in_http_1_1_comes_in_chunks(server: Server) -> None:
+    path = b"/generate_text"
+    answer = told(server, old(path, STREAMS[path], b"Host: x", version=b"1.1") + LAST)
+    assert statuses(answer) == [200, 200]
+    assert b"transfer-encoding: chunked" in answer

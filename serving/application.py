@@ -87,13 +87,13 @@ class Application:
         self._logged_from = LOGGED_FROM[settings.access_log]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a connection of any type."""
+        """Answers a request, runs the lifespan, and refuses a WebSocket."""
         if scope["type"] == "http":
             await self._account(Exchange(scope, receive, send, self._memory))
         elif scope["type"] == "lifespan":
             await self._live(scope, receive, send)
-        else:
-            await self._page(scope, receive, send)
+        else:  # a WebSocket, which nothing here speaks
+            await send({"type": "websocket.close"})
 
     def _catalogue(self) -> Catalogue | None:
         return self._follower.catalogue

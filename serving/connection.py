@@ -3,14 +3,18 @@
 uvicorn waits for the head of a request as long as it takes, keeps whatever comes of it, and reads on where
 a request was refused before its end. How long a body may take is the request's deadline, which
 `serving.exchange` keeps.
+
+The connection speaks HTTP/1.1 and no other protocol: it ignores an offer to upgrade (RFC 9110, section 7.8).
 """
 
 from asyncio import BaseTransport, TimerHandle
 from collections import deque
 from typing import Any
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from serving import http_1_0
 from serving.exchange import JSON, MAX_BODY, new_request_id, too_large
 from serving.problem import Problem, problem_json
 
@@ -37,20 +41,30 @@ class BoundedConnection(HttpToolsProtocol):
         self._await_head()
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # `_parse` declines
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         super().on_headers_complete()
-        if not self.parser.should_upgrade():  # which looks at the headers once more
-            self.headers = NO_TRAILERS
+        if self.scope["http_version"] in http_1_0.VERSIONS:
+            self._answer_in_http_1_0()
+        self.headers = NO_TRAILERS
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         super().on_message_complete()
         self._received = 0
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except HttpParserError:
+            self._end(Problem(400, "malformed_http", "this is no HTTP request"))
+            return
         cycle = self.cycle
         working = cycle is not None and not cycle.response_complete
         if working and self._received <= MAX_HEAD:
@@ -62,9 +76,37 @@ class BoundedConnection(HttpToolsProtocol):
         elif not working and self._timer is None:
             self._await_head()
 
-    def send_400_response(self, msg: str) -> None:
-        """What uvicorn calls where it cannot read what came."""
-        self._end(Problem(400, "malformed_http", "this is no HTTP request"))
+    def _parse(self, data: bytes) -> None:
+        """Parses data, with every offer to upgrade declined.
+
+        A parser takes an offer for the end of HTTP: it ends the message behind the head and stops there. A
+        new parser then gets the same head without the offer, and goes on with the data behind it.
+        """
+        rest = memoryview(data)
+        while rest:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except HttpParserUpgrade as offer:
+                if self.parser.get_method() == b"CONNECT":  # there is no way to ignore this one
+                    raise HttpParserError("CONNECT is for proxies") from None
+                rest = rest[offer.args[0] :]
+                head = self._head_without_offer()
+                self.parser = HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+                self.parser.feed_data(head)
+
+    def _head_without_offer(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        fields = [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, b"".join(fields))
+
+    def _answer_in_http_1_0(self) -> None:
+        cycle = self.cycle
+        framed = all(name != b"transfer-encoding" for name, _ in self.headers)  # else not by HTTP/1.0's rules
+        cycle.keep_alive = framed and self.parser.should_keep_alive()
+        cycle.waiting_for_100_continue = False
+        cycle.send = http_1_0.OldAnswer(cycle).send  # type: ignore[method-assign]
 
     def _in_head(self) -> bool:
         return self.cycle is None or not self.cycle.more_body

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from serving.exchange import Exchange
 
-EVENTS = b"text/event-stream"
+EVENTS = b"text/event-stream; charset=utf-8"
+"""Without a charset, some clients read any text/* as Latin-1."""
 DONE = b"[DONE]"
 
 
@@ -16,6 +17,7 @@ class EventStream:
         self._fields = [
             (b"content-type", EVENTS),
             (b"cache-control", b"no-store"),
+            (b"x-accel-buffering", b"no"),  # nginx would send events on only when it has many
             (b"x-request-id", exchange.request_id),
             *((name.lower().encode(), value.encode()) for name, value in headers.items()),
         ]

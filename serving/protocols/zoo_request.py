@@ -1,18 +1,18 @@
 """Bodies of the zoo's own endpoints: JSON objects and multipart forms to valid requests."""
 
 import base64
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 from pydantic import ValidationError
 from pydantic_core import from_json
-from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.datastructures import UploadFile
 
 from serving.catalogue import Served
-from serving.exchange import MAX_BODY, Body
+from serving.exchange import Body
 from serving.problem import Problem
+from serving.protocols.multipart_form import MultipartForm
 from zoo.tasks import Operation, Task
 from zoo.tasks.base import MAX_BATCH, Request
 
@@ -66,29 +66,18 @@ async def form_fields(
 
     Problems: 400 malformed, 415 where a part is a pickle, 422 where a field is given twice.
     """
-
-    async def stream() -> AsyncIterator[Body]:
-        yield body
-
-    parser = MultiPartParser(
-        Headers(raw=headers),
-        stream(),  # type: ignore[arg-type]  # any asynchronous iterator will do
-        max_files=MAX_BATCH,
-        max_fields=MAX_FIELDS + MAX_BATCH,  # images may come as text, too
-        max_part_size=MAX_BODY,
-    )
+    # Images may come as text, too.
+    form = await MultipartForm(headers, body, files, MAX_BATCH, MAX_FIELDS + MAX_BATCH).fields()
     try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise Problem(400, "malformed_form", f"not a readable multipart form: {error.message}") from None
-    fields: dict[str, Any] = {}
-    for name in form:
-        values = [await _value(name, part, name in files) for part in form.getlist(name)]
-        if len(values) > 1 and name not in files:
-            raise Problem(422, "invalid_request", f"{_short(name)}: given {len(values)} times")
-        fields[name] = values if len(values) > 1 else values[0]
-    await form.close()
-    return fields
+        fields: dict[str, Any] = {}
+        for name in form:
+            values = [await _value(name, part, name in files) for part in form.getlist(name)]
+            if len(values) > 1 and name not in files:
+                raise Problem(422, "invalid_request", f"{_short(name)}: given {len(values)} times")
+            fields[name] = values if len(values) > 1 else values[0]
+        return fields
+    finally:
+        await form.close()
 
 
 async def _value(name: str, part: UploadFile | str, is_file: bool) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from tiny_zoo import write_generator, write_regression
 
 from serving.application import Application
@@ -41,6 +41,20 @@ def test_before_the_first_models_are_loaded(tmp_path: Path, method: str, path: s
     assert response.json()["code"] == "not_ready"
     assert request(application, "GET", "/livez").status_code == 200
     assert request(application, "GET", "/docs.json").status_code == 200
+
+
+def test_a_websocket_is_refused(tmp_path: Path) -> None:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "path": "/regress", "headers": []}
+    asyncio.run(Application(no_page, Settings(bundles=tmp_path))(scope, receive, send))
+    assert sent == [{"type": "websocket.close"}]
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,8 @@ def test_completion_stream(client: OpenAI) -> None:
 def test_a_stream_as_it_is_sent(writers: Server) -> None:
     body = {"model": TALK, "messages": ASKED, "stream": True}
     response = httpx.post(f"{writers.url}/v1/chat/completions", json=body)
-    assert response.headers["content-type"] == "text/event-stream"
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert response.headers["x-accel-buffering"] == "no"
     assert response.headers["x-zoo-model"] == TALK
     *events, done, rest = response.text.split("\n\n")
     assert (done, rest) == ("data: [DONE]", "")

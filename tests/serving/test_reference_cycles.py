@@ -126,6 +126,16 @@ ASKED: dict[str, tuple[bytes, int]] = {
     "metrics": (get("/metrics"), 200),
     "docs": (get("/docs.json"), 200),
     "V2 statistics": (get("/v2/models/stats"), 200),
+    "HTTP/1.0": (get("/models").replace(b"HTTP/1.1", b"HTTP/1.0"), 200),
+    "events in HTTP/1.0": (
+        post("/generate_text", {**WRITE, "stream": True}).replace(b"HTTP/1.1", b"HTTP/1.0"),
+        200,
+    ),
+    "an offer to upgrade": (
+        post("/classify_image", json_image(BIG), JSON, "Upgrade: h2c").replace(b"close", b"Upgrade, close"),
+        200,
+    ),
+    "a form cut short": (post("/classify_image", form(BIG)[:-4], FORM), 400),
     "no such path": (post("/nothing", json_image(BIG)), 404),
     "wrong method": (post("/models", json_image(BIG)), 405),
     "rows": (post("/regress", {"model": "diabetes", "rows": [[1, 2]]}), 200),

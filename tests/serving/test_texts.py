@@ -26,7 +26,8 @@ def ask(client: httpx.Client, **fields: object) -> httpx.Response:
 def events(client: httpx.Client, **fields: object) -> list[str]:
     with client.stream("POST", "/generate_text", json={**GREEDY, "stream": True, **fields}) as response:
         assert response.status_code == 200
-        assert response.headers["content-type"] == "text/event-stream"
+        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert response.headers["x-accel-buffering"] == "no"
         assert response.headers["x-request-id"]
         assert response.headers[HEADERS[0]] == MODEL
         text = response.read().decode()

@@ -16,7 +16,8 @@ LINEAGE = {"model", "version", "run_id", "digest", "provider"}
 
 def events(response: httpx.Response) -> list[dict]:
     assert response.status_code == 200, response.text
-    assert response.headers["content-type"] == "text/event-stream"
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert response.headers["x-accel-buffering"] == "no"
     assert response.headers["x-zoo-model"]
     assert response.headers["x-zoo-version"] == "1"
     parts = response.text.split("\n\n")

@@ -1,0 +1,82 @@
+"""Multipart forms (RFC 7578) as starlette reads them, but strictly: whole, and each part with one meaning.
+
+starlette takes a form that is cut short for a whole one, and a part for a file only where it has a plain
+`filename`. Programs that are no browsers also send `filename*` (RFC 5987) or a Content-Type alone.
+"""
+
+import re
+from collections.abc import AsyncIterator
+
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, Headers
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from serving.exchange import Body
+from serving.problem import Problem
+
+QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
+PARAMETER = re.compile(rb";\s*([^=;\s]+)\s*=")
+TYPES_OF_TEXT = (b"text/", b"application/json")  # a JSON string may hold a file in base64
+
+
+class MultipartForm(MultiPartParser):
+    """The parser of one form, which is there as a whole."""
+
+    def __init__(
+        self,
+        headers: list[tuple[bytes, bytes]],
+        body: Body,
+        files: tuple[str, ...],
+        max_files: int,
+        max_fields: int,
+    ) -> None:
+        """`files` are the names of the parts that may be files."""
+
+        async def stream() -> AsyncIterator[Body]:
+            yield body
+            if not self._closed:
+                raise MultiPartException("The closing boundary is missing.")
+
+        super().__init__(
+            Headers(raw=headers),
+            stream(),  # type: ignore[arg-type]  # any asynchronous iterator will do
+            max_files=max_files,
+            max_fields=max_fields,
+            max_part_size=len(body),
+        )
+        self._files = tuple(name.encode() for name in files)
+        self._closed = False
+
+    async def fields(self) -> FormData:
+        """The parts in order; `Problem` 400 where the form is malformed or cut short."""
+        try:
+            return await self.parse()
+        except MultiPartException as error:
+            raise Problem(400, "malformed_form", f"not a readable multipart form: {error.message}") from None
+
+    def on_headers_finished(self) -> None:
+        part = self._current_part
+        if any(b"\n" in text for header in part.item_headers for text in header):
+            raise MultiPartException("Lines of a part's head must end with CRLF.")
+        if sum(name == b"content-disposition" for name, _ in part.item_headers) > 1:
+            raise MultiPartException("A part has two Content-Disposition headers.")
+        disposition = part.content_disposition or b""
+        names = PARAMETER.findall(QUOTED.sub(b"", disposition.lower()))
+        if len(names) > len(set(names)):
+            raise MultiPartException("A part's Content-Disposition has a parameter twice.")
+        extended = any(name.startswith(b"filename*") for name in names)
+        if b"filename" not in names and (extended or self._is_typed_as_file()):
+            part.content_disposition = disposition + b'; filename=""'
+        super().on_headers_finished()
+
+    def on_end(self) -> None:
+        self._closed = True
+
+    def _is_typed_as_file(self) -> bool:
+        """Whether the part has a Content-Type that only a file has, which text and JSON are not."""
+        part = self._current_part
+        media_type = dict(part.item_headers).get(b"content-type", b"text/plain").strip().lower()
+        if b"pickle" in media_type:
+            return True
+        name = parse_options_header(part.content_disposition)[1].get(b"name")
+        return name in self._files and not media_type.startswith(TYPES_OF_TEXT)

@@ -61,13 +61,14 @@ class Application:
         self._follower = _follower(settings, self._engine)
         self._on_demand = OnDemand(self._follower.load, settings.on_demand)
         self._siblings = Siblings(settings.meeting_place)
+        turns = self._engine.turns
+        self._memory = MemoryBudget(settings.memory, lambda: turns.backlog_seconds)
         self.measurements = Measurements(
-            self._engine, self._catalogue, self._follower, self._siblings, settings
+            self._engine, self._catalogue, self._follower, self._siblings, self._memory, settings
         )
         self._challenges = Challenges(self._engine, self._catalogue, self._siblings)
         self.measurements.include(self._challenges)
-        inference, turns = Inference(self._engine), self._engine.turns
-        self._memory = MemoryBudget(settings.memory, lambda: turns.backlog_seconds)
+        inference = Inference(self._engine)
         self._zoo = ZooProtocol(inference, turns, self._catalogue, self.measurements.page, settings.deadline)
         self._v2 = V2Protocol(
             inference,

@@ -12,7 +12,7 @@ from functools import partial
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.context import RequestContext
-from serving.memory import Lease, MemoryBudget
+from serving.memory import Body, Lease, MemoryBudget
 from serving.problem import Dialect, Problem, problem_json
 from serving.timing import Timing
 from serving.turns import Turns
@@ -31,9 +31,6 @@ SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 GZIP, ZLIB, RAW_DEFLATE = 31, 15, -15  # window bits of zlib
 CODINGS = {b"gzip": GZIP, b"x-gzip": GZIP, b"deflate": ZLIB}
 FASTEST = 1  # compression level: three quarters of the saving at a fifth of the time
-
-
-Body = bytes | bytearray
 
 
 class Exchange:

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from serving.catalogue import Catalogue
 from serving.engine import Engine
 from serving.follower import Follower
+from serving.memory import MemoryBudget
 from serving.settings import Settings
 from serving.siblings import Siblings
 from serving.timing import Phase, Timing
@@ -180,9 +181,11 @@ class Measurements(Collector):
         catalogue: Callable[[], Catalogue | None],
         follower: Follower,
         siblings: Siblings,
+        memory: MemoryBudget,
         settings: Settings,
     ) -> None:
         self._siblings = siblings
+        siblings.share("memory", lambda: [memory.reserved, memory.refused])
         siblings.share("versions", self._tallied)
         siblings.share("writing", engine.writing)
         self._places = settings.generations * settings.workers
@@ -224,6 +227,7 @@ class Measurements(Collector):
         yield from self._counted(self._together())
         yield from self._served(self._writing())
         yield from self._drifted()
+        yield from self._remembered()
         yield GaugeMetricFamily(
             "zoo_serving_from_cache",
             "1 where the registry could not be read since the start.",
@@ -251,6 +255,15 @@ class Measurements(Collector):
         for state in self._siblings.states("writing"):
             writing.update(state)
         return writing
+
+    def _remembered(self) -> Iterator[Metric]:
+        reserved, refused = map(sum, zip(*self._siblings.states("memory"), strict=True))
+        yield GaugeMetricFamily(
+            "zoo_memory_bytes",
+            "Reserved for bodies of requests in flight and what is decoded of them.",
+            reserved,
+        )
+        yield CounterMetricFamily("zoo_memory_refused", "Requests refused for want of memory.", refused)
 
     def _counted(self, tallies: Tallies) -> Iterator[Metric]:
         requests = CounterMetricFamily(

@@ -11,7 +11,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from serving.exchange import Body
+from serving.memory import Body
 from serving.problem import Problem
 
 QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')

@@ -16,10 +16,11 @@ from serving.event_stream import DONE, EventStream
 from serving.exchange import JSON, SMALL_BODY, Exchange
 from serving.inference import Inference
 from serving.measurements import MEDIA_TYPE
-from serving.memory import parsed_bytes
+from serving.memory import Body, reserve_parsed
 from serving.problem import Problem, let_go, not_ready, problem_of
 from serving.protocols.zoo_request import (
     MULTIPART,
+    Find,
     Parse,
     form_fields,
     parse_fields,
@@ -96,9 +97,7 @@ class ZooProtocol:
         body = await exchange.body(self._turns)
         parse: Parse
         if media_type == JSON:
-            if len(body) > SMALL_BODY:
-                context.reserve(parsed_bytes(body))
-            parse = partial(parse_json, body)
+            parse = partial(_parse_json, context, body)
         else:
             begun = time.monotonic_ns()
             parse = partial(parse_fields, await form_fields(exchange.scope["headers"], body, files))
@@ -202,6 +201,11 @@ class ZooProtocol:
         if catalogue is None:
             raise not_ready()
         return catalogue
+
+
+def _parse_json(context: RequestContext, body: Body, operation: Operation, find: Find) -> Request:
+    reserve_parsed(context, body)
+    return parse_json(body, operation, find)
 
 
 def _answer(operation: Operation, prepared: Prepared, outputs: Arrays) -> bytes:

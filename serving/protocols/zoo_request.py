@@ -10,7 +10,7 @@ from pydantic_core import from_json
 from starlette.datastructures import UploadFile
 
 from serving.catalogue import Served
-from serving.exchange import Body
+from serving.memory import Body
 from serving.problem import Problem
 from serving.protocols.multipart_form import MultipartForm
 from zoo.tasks import Operation, Task

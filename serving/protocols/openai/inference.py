@@ -6,10 +6,11 @@ from contextlib import aclosing
 from functools import partial
 
 from serving.catalogue import Catalogue
+from serving.context import RequestContext
 from serving.event_stream import DONE, EventStream
-from serving.exchange import JSON, SMALL_BODY, Exchange
+from serving.exchange import JSON, Exchange
 from serving.inference import Inference
-from serving.memory import parsed_bytes
+from serving.memory import Body, reserve_parsed
 from serving.problem import Problem, let_go, problem_json
 from serving.protocols.openai.answer import Answer, ChatAnswer, CompletionAnswer, Json
 from serving.protocols.openai.choice import Choice
@@ -60,9 +61,7 @@ class OpenAIInference:
         catalogue = self._catalogue()
         context = exchange.limit(self._deadline)
         body = await exchange.body(self._turns)
-        if len(body) > SMALL_BODY:
-            context.reserve(parsed_bytes(body))
-        read: Callable[[], CompletionRequest | ChatRequest] = partial(parse, body, kind)
+        read: Callable[[], CompletionRequest | ChatRequest] = partial(_parse, context, body, kind)
         work = partial(prepare, read, catalogue, self._inference, context, self._generations)
         # To make tokens of a text takes far longer than to read it: sixteen kilobytes are 25 ms.
         prepared = await self._turns.timed("decode", work, False, context)
@@ -146,6 +145,13 @@ class OpenAIInference:
     def _pieces(self, choice: Choice, prepared: Prepared) -> AsyncGenerator[str, None]:
         first = choice.index % prepared.request.n == 0
         return self._inference.generate(choice.context, prepared.served, choice.writing, first=first)
+
+
+def _parse(
+    context: RequestContext, body: Body, kind: type[CompletionRequest] | type[ChatRequest]
+) -> CompletionRequest | ChatRequest:
+    reserve_parsed(context, body)
+    return parse(body, kind)
 
 
 def _usage(prepared: Prepared) -> Json:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from serving.exchange import Body
+from serving.memory import Body
 from serving.protocols.openai.problem import refusal
 from serving.protocols.v2.request import json_object
 from serving.protocols.zoo_request import COUNTLESS, reported

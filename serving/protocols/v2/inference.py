@@ -11,12 +11,12 @@ import orjson
 from serving.catalogue import Served
 from serving.context import RequestContext
 from serving.event_stream import EventStream
-from serving.exchange import JSON, SMALL_BODY, TENSORS, Body, Exchange
+from serving.exchange import JSON, SMALL_BODY, TENSORS, Exchange
 from serving.inference import Inference
-from serving.memory import parsed_bytes
+from serving.memory import Body, reserve_parsed
 from serving.problem import Problem
 from serving.protocols.v2.answer import answer, head
-from serving.protocols.v2.model import TEXT_INPUT, TEXT_OUTPUT
+from serving.protocols.v2.model import TEXT_INPUT, TEXT_OUTPUT, Interface
 from serving.protocols.v2.problem import v2_problem_of
 from serving.protocols.v2.request import InferenceRequest, json_length, member, parse
 from serving.protocols.v2.text import parse_generate, requests_for, texts_of
@@ -49,10 +49,10 @@ class V2Inference:
         served, body = await self._found(exchange, name, version)
         interface, context = self._versions.interface(served), exchange.context
         length = json_length(body, exchange.headers.get(b"inference-header-content-length"))
-        if length > SMALL_BODY:
-            context.reserve(parsed_bytes(body[:length]))
         small = length <= SMALL_BODY and len(body) <= SMALL_BINARY
-        request = await self._turns.timed("decode", partial(parse, body, length, interface), small, context)
+        request = await self._turns.timed(
+            "decode", partial(_parse, context, body, length, interface), small, context
+        )
         self._shorten(exchange, request.parameters)
         if interface.writes:
             arrays = await self._written(context, served, request)
@@ -154,6 +154,12 @@ def _writing(served: Served) -> Callable[[Run, Request], Generation]:
     if generate is None:
         raise InvalidInput("this model writes no texts: POST its tensors to infer")
     return generate
+
+
+def _parse(context: RequestContext, body: Body, length: int, interface: Interface) -> InferenceRequest:
+    if length > SMALL_BODY:
+        reserve_parsed(context, body[:length])
+    return parse(body, length, interface)
 
 
 async def _tell_nobody(piece: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from serving.exchange import Body
+from serving.memory import Body
 from serving.problem import Problem
 from serving.protocols.v2.model import LONGEST_AXIS, SCORES, Input, Interface
 from zoo.errors import InvalidInput

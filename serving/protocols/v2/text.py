@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from serving.exchange import Body
+from serving.memory import Body
 from serving.protocols.v2.model import TEXT_INPUT
 from serving.protocols.v2.request import json_object, member
 from zoo.errors import InvalidInput

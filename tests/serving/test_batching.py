@@ -17,8 +17,9 @@ from tiny_zoo import write_regression
 
 from serving.context import Receive
 from serving.engine import INLINE_SECONDS, Engine, LoadedModel
+from serving.settings import Settings
 from serving.timing import Timing
-from serving.turns import ClientLeft, DeadlineExceeded, Overloaded
+from serving.turns import ClientLeft, DeadlineExceeded, Overloaded, Pace
 from zoo.tasks import Arrays
 
 SOON = 5.0
@@ -286,3 +287,45 @@ def test_of_a_moment_nobody_waits_for_some(engine: Engine, quick: tuple[LoadedMo
 
     asyncio.run(scenario())
     assert graph.batches in ([[2]], [[1, 2]])
+
+
+def test_two_hundred_at_once_are_all_answered(tmp_path: Path) -> None:
+    engine = Engine("cpu", threads=1, queue=Settings().queue, generations=1)
+    model = engine.load(write_regression(tmp_path / "made").directory)
+    graph = Watched(model)
+    model = replace(model, graph=graph, row_seconds=ROW_SECONDS, pace=Pace(ROW_SECONDS))
+    outputs = asyncio.run(at_once(*(ask(engine, model, rows(value)) for value in range(200))))
+    engine.close()
+    assert [output["value"].tolist() for output in outputs] == [
+        graph.graph(rows(value))["value"].tolist() for value in range(200)
+    ]
+
+
+def test_what_could_not_be_answered_in_time_is_refused_at_once(
+    engine: Engine, watched: tuple[LoadedModel, Watched]
+) -> None:
+    """Half a second for each row, as measured, and two seconds for the answer."""
+    model, _ = watched
+    slow, other = replace(model, pace=Pace(0.5)), replace(model, pace=Pace(0.001))
+    coming = [engine.run(slow, rows(1), due_in(2)) for _ in range(10)]
+
+    async def scenario() -> list:
+        async with busy(engine):
+            tasks = [asyncio.create_task(one) for one in (*coming, ask(engine, other, rows(2)))]
+            await asyncio.sleep(0.05)
+            refused = [task.exception() for task in tasks if task.done()]
+        return [refused, await asyncio.gather(*tasks, return_exceptions=True)]
+
+    refused, (*_, spared) = asyncio.run(scenario())
+    assert [type(error) for error in refused] == [Overloaded] * 7
+    assert all(error.retry_after >= 1 for error in refused)
+    assert len(spared["value"]) == 1, "another model has turns of its own"
+
+
+def test_a_wrong_expectation_does_not_last(engine: Engine, watched: tuple[LoadedModel, Watched]) -> None:
+    """Nothing waits, so the request is tried, however long it was expected to take."""
+    model, _ = watched
+    model = replace(model, pace=Pace(1000.0))
+    for _ in range(300):
+        asyncio.run(engine.run(model, rows(1), due_in(1)))
+    assert model.pace.seconds < 0.1

@@ -81,7 +81,8 @@ class Application:
         self._openai = OpenAIProtocol(
             inference, turns, self._catalogue, settings.deadline, settings.generations
         )
-        self._drain = Drain(settings.drain, settings.deadline + SENDING_SECONDS)
+        drain = self._drain = Drain(settings.drain, settings.deadline + SENDING_SECONDS)
+        turns.alone = lambda: drain.in_flight == 1
         keys = settings.api_keys
         self._keys = None if keys is None else ApiKeys(keys.get_secret_value().split(","))
         self._tracer = tracer
@@ -110,8 +111,7 @@ class Application:
             context = exchange.context
             if context.contest is not None:
                 self._challenges.record(context.contest, outcome, context.timing)
-            if context.memory is not None:
-                context.memory.close()
+            context.free()
             if outcome >= self._logged_from:
                 access_log.write(exchange, total)
             if self._tracer is not None:

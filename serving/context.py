@@ -9,9 +9,17 @@ from serving.timing import Timing
 
 if TYPE_CHECKING:
     from serving.contest import Contest
-    from serving.memory import Lease
+    from serving.memory import MemoryBudget
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+INLINE_BYTES = 1 << 20
+"""Memory that the event loop fills in a few milliseconds, such as with the pixels of an image."""
+
+
+class HoldsUp(Exception):
+    """The work would hold up the event loop."""
 
 
 @dataclass(slots=True)
@@ -25,15 +33,31 @@ class RequestContext:
     """The connection's ASGI channel, which tells when the client has left; None where nobody can leave."""
     key: bytes = b""
     """Identifies the request in an A/B split: the header `X-Request-Key`, or else the body."""
-    memory: "Lease | None" = None
-    """Reserved for the request; None where memory is not bounded."""
+    budget: "MemoryBudget | None" = None
+    """Where memory is reserved for the request; None where it is not bounded."""
+    reserved: int = 0
+    """Bytes."""
+    inline: bool = False
+    """Whether the event loop is computing for it."""
     contest: "Contest | None" = None
     """The A/B assignment, where the model has a challenger."""
 
     def reserve(self, size: int) -> None:
-        """Reserves so many bytes more; `Overloaded` if that exceeds the budget."""
-        if self.memory is not None:
-            self.memory.extend(size)
+        """Reserves so many bytes more; errors as of `MemoryBudget.reserve`.
+
+        `HoldsUp` on the event loop if it takes long to fill them.
+        """
+        if self.inline and size > INLINE_BYTES:
+            raise HoldsUp
+        if self.budget is not None:
+            self.budget.reserve(size)
+            self.reserved += size
+
+    def free(self) -> None:
+        """Returns all memory that is reserved; again changes nothing."""
+        if self.budget is not None and self.reserved:
+            self.budget.free(self.reserved)
+            self.reserved = 0
 
 
 async def client_left(receive: Receive) -> None:

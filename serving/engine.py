@@ -42,6 +42,8 @@ from zoo.tasks.writing import Writing
 
 INLINE_SECONDS = 0.001
 """Longest computation on the event loop; a hop to a thread and back costs about 0.1 ms."""
+ALONE_SECONDS = 0.004
+"""The same while no other request is being answered."""
 BATCH = 64
 """Rows that a thread computes at a time, at most: bounds the memory that a request of many rows takes."""
 TEXTS = "texts"
@@ -152,9 +154,11 @@ class Engine:
         rows, numbers = len(next(iter(inputs.values()))), sum(array.size for array in inputs.values())
         context.timing.rows += rows
         as_timed = numbers <= rows * model.row_numbers  # longer rows take longer than was measured
-        if as_timed and model.row_seconds * rows <= INLINE_SECONDS:
+        if as_timed and model.row_seconds * rows <= (ALONE_SECONDS if self.turns.alone() else INLINE_SECONDS):
             if time.monotonic() >= context.deadline:
                 raise too_late()
+            if self.turns.alone():
+                return model.moment.run_alone(inputs, context.timing)
             return await model.moment.run(inputs, context.timing)
         most = model.batch_rows
         outputs: list[Arrays] = []

@@ -5,17 +5,21 @@ import math
 import os
 import re
 import time
+import types
 import zlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Coroutine, Generator, Mapping
 from functools import partial
+from typing import Any, TypeVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.context import RequestContext
-from serving.memory import Body, Lease, MemoryBudget
+from serving.memory import Body, MemoryBudget
 from serving.problem import Dialect, Problem, problem_json
 from serving.timing import Timing
 from serving.turns import Turns
+
+T = TypeVar("T")
 
 MAX_BODY = 33_554_432  # bytes, as sent and decompressed
 SMALL_BODY = 16_384
@@ -48,9 +52,8 @@ class Exchange:
         given_id = self.headers.get(b"x-request-id", b"")
         self.request_id = given_id if SANE_ID.fullmatch(given_id) else new_request_id()
         self.begun = time.monotonic_ns()
-        lease = None if budget is None else Lease(budget)
         # Not the exchange's own method: what refers to the exchange would keep it, body and all.
-        self.context = RequestContext(receive=receive, memory=lease)
+        self.context = RequestContext(receive=receive, budget=budget)
         self.status = 0
         """The answer's, once it has begun."""
         self.complete = False
@@ -120,11 +123,13 @@ class Exchange:
         if length > MAX_BODY:
             raise too_large()
         context.reserve(length)
+        reading = self._read(length)
         try:
-            async with asyncio.timeout(max(0.0, context.deadline - time.monotonic())):
-                data = await self._read(length)
-        except TimeoutError:
-            raise Problem(504, "deadline_exceeded", "the body did not arrive within the deadline") from None
+            waiting = reading.send(None)
+        except StopIteration as read:  # nearly always: what is there already needs no timer
+            data: Body = read.value
+        else:
+            data = await self._in_time(started(reading, waiting))
         self.bytes_in = len(data)
         if coding != b"identity" and data:
             work = partial(context.timing.measured, "decode", partial(decompress, data, coding))
@@ -153,8 +158,11 @@ class Exchange:
                 shrink = partial(compress, body, coding)
                 body = shrink() if len(body) <= SMALL_BODY else await asyncio.to_thread(shrink)
         fields.append((b"content-length", str(len(body)).encode()))
-        await self.send({"type": "http.response.start", "status": status, "headers": fields})
-        await self.send({"type": "http.response.body", "body": body})
+        self.status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": fields})
+        self.bytes_out = len(body)
+        await self._send({"type": "http.response.body", "body": body})
+        self.complete = True
 
     async def send(self, message: Message) -> None:
         """Sends a message of the answer."""
@@ -181,6 +189,13 @@ class Exchange:
 
         await app(self.scope, self.receive, send)
 
+    async def _in_time(self, reading: Awaitable[Body]) -> Body:
+        try:
+            async with asyncio.timeout(max(0.0, self.context.deadline - time.monotonic())):
+                return await reading
+        except TimeoutError:
+            raise Problem(504, "deadline_exceeded", "the body did not arrive within the deadline") from None
+
     async def _read(self, length: int) -> Body:
         """The body as it was sent; memory for `length` bytes is reserved already."""
         message = await self.receive()
@@ -204,6 +219,22 @@ class Exchange:
             if not message.get("more_body", False):
                 return body
             message = await self.receive()
+
+
+@types.coroutine
+def started(coroutine: Coroutine[Any, Any, T], waiting: Any) -> Generator[Any, Any, T]:
+    """Awaits the rest of a coroutine that was begun by hand, and now waits for a future."""
+    while True:
+        try:
+            try:
+                sent = yield waiting
+            except BaseException as error:  # such as a cancellation
+                waiting = coroutine.throw(error)
+            else:
+                waiting = coroutine.send(sent)
+        except StopIteration as ended:
+            result: T = ended.value
+            return result
 
 
 def new_request_id() -> bytes:

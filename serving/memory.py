@@ -50,27 +50,6 @@ class MemoryBudget:
             self.reserved -= size
 
 
-class Lease:
-    """The bytes that one request has reserved."""
-
-    __slots__ = ("_budget", "size")
-
-    def __init__(self, budget: MemoryBudget) -> None:
-        self._budget = budget
-        self.size = 0
-
-    def extend(self, size: int) -> None:
-        """Reserves so many bytes more; errors as of `MemoryBudget.reserve`."""
-        self._budget.reserve(size)
-        self.size += size
-
-    def close(self) -> None:
-        """Returns everything; again changes nothing."""
-        if self.size:
-            self._budget.free(self.size)
-            self.size = 0
-
-
 def reserve_parsed(context: RequestContext, text: Body) -> None:
     """Reserves the memory that a request's JSON text takes once it is parsed; nothing for a small one."""
     if len(text) > SMALL_TEXT:

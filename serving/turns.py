@@ -23,7 +23,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Generic, Self, TypeVar
 
-from serving.context import RequestContext, client_left
+from serving.context import HoldsUp, RequestContext, client_left
 from serving.timing import Phase
 from zoo.errors import ZooError
 from zoo.tasks.base import Generation
@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 SLICE_SECONDS = 0.02
 """How long a batch or a generation computes until other work has its turn, one row at least."""
+ALONE_SIZE = 16
+"""Size of work that is done at once while a single request is being answered."""
 REQUESTS = "requests"
 """Lane of work that is not a graph's, such as decoding images."""
 NEWEST = 0.1
@@ -146,6 +148,8 @@ class Turns:
         self.places = places
         """Jobs that may wait for a thread."""
         self._threads = threads
+        self.alone: Callable[[], bool] = bool
+        """Tells whether a single request is being answered, so that no other can be held up."""
         self._busy = 0
         self._waiting = 0
         self._lanes: OrderedDict[Hashable, Lane] = OrderedDict()
@@ -189,10 +193,19 @@ class Turns:
         self.submit(REQUESTS, job, admitted=admitted)
         return await result_of(job)
 
-    async def timed(self, phase: Phase, work: Callable[[], T], small: bool, context: RequestContext) -> T:
-        """The result of work of a phase: done at once if it is small, and otherwise as by `offload`."""
-        if small:
-            return context.timing.measured(phase, work)
+    async def timed(self, phase: Phase, work: Callable[[], T], size: float, context: RequestContext) -> T:
+        """The result of work of a phase: done at once if it is small, and otherwise as by `offload`.
+
+        `size` is the expected duration in milliseconds, roughly.
+        """
+        if size <= (ALONE_SIZE if self.alone() else 1):
+            context.inline = True
+            try:
+                return context.timing.measured(phase, work)
+            except HoldsUp:
+                pass  # it is larger than it seemed
+            finally:
+                context.inline = False
         work = partial(context.timing.measured, phase, work)
         return await self.offload(work, context, phase, admitted=phase == "encode")
 

@@ -1,6 +1,7 @@
 """The zoo's own dialect: typed endpoints, one an operation, over flat JSON objects or forms."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from contextlib import aclosing
@@ -29,7 +30,7 @@ from serving.protocols.zoo_request import (
 )
 from serving.routes import Handler, Routes
 from serving.turns import ClientLeft, Turns
-from zoo.reservation import reserving
+from zoo.reservation import Reserving
 from zoo.tasks import OPERATIONS, Arrays, Operation
 from zoo.tasks.base import Generation, Request
 from zoo.tasks.operation import PNG
@@ -105,22 +106,22 @@ class ZooProtocol:
 
         prepare = partial(self._prepare, parse, operation, catalogue, context)
         # To make tokens of a text takes far longer than to read it: sixteen kilobytes are 25 ms.
-        small = len(body) <= SMALL_BODY and operation.generate is None
-        prepared = await self._turns.timed("decode", prepare, small, context)
+        size = len(body) / SMALL_BODY if operation.generate is None else math.inf
+        prepared = await self._turns.timed("decode", prepare, size, context)
         if isinstance(prepared.begun, Generation):
             await self._write(operation, prepared, prepared.begun, exchange)
             return
         inputs, served = prepared.begun, prepared.served
         outputs = await self._inference.predict(context, served, inputs, own=operation.own)
-        small = sum(array.size for array in (*inputs.values(), *outputs.values())) <= SMALL
+        size = sum(array.size for array in (*inputs.values(), *outputs.values())) / SMALL
         draw = operation.picture
         if draw is not None and exchange.preferred(operation.media_types) == PNG:
             drawing = partial(draw, served.task, prepared.request, inputs, outputs)
-            picture = await self._turns.timed("encode", drawing, small, context)
+            picture = await self._turns.timed("encode", drawing, size, context)
             await exchange.answer(200, picture, PNG.encode(), served.lineage_headers)
         else:
             rendering = partial(_answer, operation, prepared, outputs)
-            await exchange.answer(200, await self._turns.timed("encode", rendering, small, context))
+            await exchange.answer(200, await self._turns.timed("encode", rendering, size, context))
 
     def _prepare(
         self, parse: Parse, operation: Operation, catalogue: Catalogue, context: RequestContext
@@ -130,7 +131,7 @@ class ZooProtocol:
             context.timing.model, context.timing.version = served.manifest.model, served.version
             return served
 
-        with reserving(context.reserve):
+        with Reserving(context.reserve):
             request = parse(operation, find)
             served = find(request.model)
             if type(served.task) is not operation.task_type:

@@ -204,7 +204,7 @@ def test_what_was_computed_is_answered_although_the_queue_is_full(engine: Engine
         async with busy(engine):
             waiting = [asyncio.create_task(engine.turns.offload(int, due_in(SOON))) for _ in range(4 * QUEUE)]
             await asyncio.sleep(0)
-            timed: Callable = partial(engine.turns.timed, work=lambda: 2, small=False, context=due_in(SOON))
+            timed: Callable = partial(engine.turns.timed, work=lambda: 2, size=2, context=due_in(SOON))
             encode, decode = (asyncio.create_task(timed(phase)) for phase in ("encode", "decode"))
             await asyncio.sleep(0)
         await asyncio.gather(*waiting, return_exceptions=True)

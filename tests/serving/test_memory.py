@@ -19,7 +19,8 @@ from PIL import Image
 from server import Server, running
 from tiny_zoo import write_images
 
-from serving.memory import Lease, MemoryBudget, parsed_bytes
+from serving.context import RequestContext
+from serving.memory import MemoryBudget, parsed_bytes
 from serving.settings import LEAST_MEMORY
 from serving.turns import Overloaded
 from zoo.errors import InputTooLarge
@@ -33,19 +34,19 @@ BESIDE = 200_000_000
 
 def test_a_budget() -> None:
     budget = MemoryBudget(100, lambda: 2.5)
-    first, second = Lease(budget), Lease(budget)
-    first.extend(60)
-    second.extend(40)
+    first, second = RequestContext(budget=budget), RequestContext(budget=budget)
+    first.reserve(60)
+    second.reserve(40)
     with pytest.raises(Overloaded) as refused:
-        second.extend(1)
+        second.reserve(1)
     assert refused.value.retry_after == 3
     assert (budget.reserved, budget.refused) == (100, 1)
     with pytest.raises(InputTooLarge):
-        second.extend(101)
-    first.close()
-    first.close()
-    second.extend(60)
-    second.close()
+        second.reserve(101)
+    first.free()
+    first.free()
+    second.reserve(60)
+    second.free()
     assert budget.reserved == 0
 
 

@@ -1,6 +1,7 @@
 """Completions: texts written side by side, and told as a whole or in events."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
@@ -64,7 +65,7 @@ class OpenAIInference:
         read: Callable[[], CompletionRequest | ChatRequest] = partial(_parse, context, body, kind)
         work = partial(prepare, read, catalogue, self._inference, context, self._generations)
         # To make tokens of a text takes far longer than to read it: sixteen kilobytes are 25 ms.
-        prepared = await self._turns.timed("decode", work, False, context)
+        prepared = await self._turns.timed("decode", work, math.inf, context)
         answer = form(prepared.request.model, prepared.served, prepared.words)
         if prepared.request.stream:
             await self._stream(exchange, prepared, answer)

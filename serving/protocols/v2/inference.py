@@ -1,5 +1,6 @@
 """Inference by the Open Inference Protocol: a graph's own tensors, or texts of the kinds that write them."""
 
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
@@ -49,19 +50,18 @@ class V2Inference:
         served, body = await self._found(exchange, name, version)
         interface, context = self._versions.interface(served), exchange.context
         length = json_length(body, exchange.headers.get(b"inference-header-content-length"))
-        small = length <= SMALL_BODY and len(body) <= SMALL_BINARY
-        request = await self._turns.timed(
-            "decode", partial(_parse, context, body, length, interface), small, context
-        )
+        size = max(length / SMALL_BODY, len(body) / SMALL_BINARY)
+        work = partial(_parse, context, body, length, interface)
+        request = await self._turns.timed("decode", work, size, context)
         self._shorten(exchange, request.parameters)
         if interface.writes:
             arrays = await self._written(context, served, request)
         else:
             arrays = await self._inference.predict(context, served, request.inputs)
         copied = all(output.binary and not output.classes for output in request.outputs)
-        small = copied or sum(array.size for array in arrays.values()) <= SMALL
+        size = 0 if copied else sum(array.size for array in arrays.values()) / SMALL
         render = partial(answer, name, served, interface, request, arrays)
-        await exchange.answer(200, *await self._turns.timed("encode", render, small, context))
+        await exchange.answer(200, *await self._turns.timed("encode", render, size, context))
 
     async def generate(self, exchange: Exchange, name: str, version: str) -> None:
         """A text to a text."""
@@ -121,8 +121,8 @@ class V2Inference:
             raise _not_understood("application/json")
         served, body = await self._found(exchange, name, version)
         _writing(served)
-        read, small = partial(parse_generate, body, streamed), len(body) <= SMALL_BODY
-        text, parameters = await self._turns.timed("decode", read, small, exchange.context)
+        read, size = partial(parse_generate, body, streamed), len(body) / SMALL_BODY
+        text, parameters = await self._turns.timed("decode", read, size, exchange.context)
         (request,) = requests_for(served.task, [text], parameters)
         self._shorten(exchange, parameters)
         return served, request
@@ -130,7 +130,7 @@ class V2Inference:
     async def _begun(self, context: RequestContext, served: Served, request: Request) -> Generation:
         """The answer at its beginning; to make tokens of a text takes longer than the event loop has."""
         begin = partial(_writing(served), context.timing.counted(served.loaded.graph), request)
-        return await self._turns.timed("decode", begin, False, context)
+        return await self._turns.timed("decode", begin, math.inf, context)
 
     async def _write(
         self, context: RequestContext, served: Served, generation: Generation, tell: Tell

@@ -64,7 +64,13 @@ class Application:
         )
         self._challenges = Challenges(self._engine, self._catalogue, self._siblings)
         self.measurements.include(self._challenges)
-        self._zoo = ZooProtocol(self._engine, self._catalogue, self.measurements.page, settings.deadline)
+        self._zoo = ZooProtocol(
+            self._engine,
+            self._catalogue,
+            self.measurements.page,
+            settings.deadline,
+            settings.api_keys is not None,
+        )
         self._v2 = V2Protocol(
             self._engine, self._catalogue, self._on_demand, self.measurements.statistics, settings.deadline
         )

@@ -1,7 +1,7 @@
-"""The ASGI application in front of BentoML's: every path of ours is answered before BentoML's layers.
+"""The ASGI application in front of BentoML's: every path is answered before BentoML's layers.
 
 Behind metrics, tracing and timeouts of its own, BentoML would take as long again as an answer takes. It
-keeps its page, `/`, and the files of the page.
+keeps the lifespan: it starts and stops with the server.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from serving.follower import Follower
 from serving.keys import ApiKeys
 from serving.measurements import Measurements
 from serving.on_demand import OnDemand
+from serving.pages.pages import Pages
 from serving.problem import Problem, draining
 from serving.protocols.openai.protocol import OpenAIProtocol
 from serving.protocols.v2.protocol import V2Protocol
@@ -36,8 +37,6 @@ from zoo.home import serving_cache, tracking_uri
 if TYPE_CHECKING:
     from serving.tracing import Tracer
 
-PAGE = "/"
-PAGE_FILES = "/static_content/"
 UNTIL_THE_END = frozenset({"/livez", "/v2/health/live", "/metrics"})
 """Paths that answer as ever while the service drains."""
 SENDING_SECONDS = 1.0  # that an answer may be sent after its deadline, when the service drains
@@ -50,9 +49,9 @@ COLLECT_AFTER = 50_000  # new objects; the default of 700 runs the collector eve
 class Application:
     """The service as one ASGI application; its lifespan is the lifespan of engine and follower."""
 
-    def __init__(self, page: ASGIApp, settings: Settings, tracer: "Tracer | None" = None) -> None:
-        """`page` answers what is BentoML's; `tracer` is told of every request."""
-        self._page = page
+    def __init__(self, bentoml: ASGIApp, settings: Settings, tracer: "Tracer | None" = None) -> None:
+        """`bentoml` is told of the server's start and stop; `tracer` is told of every request."""
+        self._bentoml = bentoml
         self._engine = Engine(
             settings.device, settings.threads, settings.queue, settings.generations, settings.workers
         )
@@ -75,6 +74,7 @@ class Application:
             self._engine, self._catalogue, self._on_demand, self.measurements.statistics, settings.deadline
         )
         self._openai = OpenAIProtocol(self._engine, self._catalogue, settings.deadline, settings.generations)
+        self._pages = Pages(self._catalogue, settings)
         self._drain = Drain(settings.drain, settings.deadline + SENDING_SECONDS)
         keys = settings.api_keys
         self._keys = None if keys is None else ApiKeys(keys.get_secret_value().split(","))
@@ -88,7 +88,7 @@ class Application:
         elif scope["type"] == "lifespan":
             await self._live(scope, receive, send)
         else:
-            await self._page(scope, receive, send)
+            await self._bentoml(scope, receive, send)
 
     def _catalogue(self) -> Catalogue | None:
         return self._follower.catalogue
@@ -118,12 +118,12 @@ class Application:
         except Problem as problem:
             await exchange.refuse(problem)
             return
-        if path == PAGE or path.startswith(PAGE_FILES):
-            await exchange.pass_on(self._page)
-        elif exchange.dialect == "v2":
+        if exchange.dialect == "v2":
             await self._v2(exchange)
         elif exchange.dialect == "openai":
             await self._openai(exchange)
+        elif path in self._pages.paths:
+            await self._pages(exchange)
         else:
             await self._zoo(exchange)
 
@@ -134,7 +134,7 @@ class Application:
         await self._siblings.start()
         watching = asyncio.create_task(self._watch_drift())
         try:
-            await self._page(scope, receive, send)  # returns when the server stops
+            await self._bentoml(scope, receive, send)  # returns when the server stops
         finally:
             watching.cancel()
             self._siblings.close()

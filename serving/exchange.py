@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Mapping
 from functools import partial
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from serving.contest import Contest
 from serving.engine import Engine
@@ -24,6 +24,10 @@ COMPRESS_FROM = 1024  # bytes; below, a packet more or less is not saved
 NANOSECONDS = 1e9  # of a second
 JSON = b"application/json"
 TENSORS = b"application/octet-stream"
+HTML, CSS = b"text/html; charset=utf-8", b"text/css; charset=utf-8"
+JAVASCRIPT = b"text/javascript; charset=utf-8"
+COMPRESSED = frozenset({JSON, TENSORS, HTML, CSS, JAVASCRIPT})
+"""Media types of answers that compression makes much smaller, unlike pictures."""
 SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 GZIP, ZLIB, RAW_DEFLATE = 31, 15, -15  # window bits of zlib
 CODINGS = {b"gzip": GZIP, b"x-gzip": GZIP, b"deflate": ZLIB}
@@ -128,7 +132,7 @@ class Exchange:
         fields = [(b"content-type", media_type), (b"x-request-id", self.request_id)]
         if headers:
             fields += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        if may_shrink and len(body) >= COMPRESS_FROM and media_type in (JSON, TENSORS):  # not pictures
+        if may_shrink and len(body) >= COMPRESS_FROM and media_type in COMPRESSED:
             fields.append((b"vary", b"accept-encoding"))
             coding = accepted_coding(self.headers.get(b"accept-encoding", b""))
             if coding is not None:
@@ -158,16 +162,6 @@ class Exchange:
         """Answers with a problem, in the shape of the path's dialect."""
         body = problem_json(self.dialect, problem, self.request_id)
         await self.answer(problem.status, body, headers=problem.headers, may_shrink=False)
-
-    async def pass_on(self, app: ASGIApp) -> None:
-        """Lets another application answer; the answer still carries the request id."""
-
-        async def send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id)]
-            await self.send(message)
-
-        await app(self.scope, self.receive, send)
 
     async def _read(self) -> bytes:
         message = await self.receive()

@@ -1,7 +1,7 @@
-"""The ASGI application in front of BentoML's: every path of ours is answered before BentoML's layers.
+"""The ASGI application in front of BentoML's: every path is answered before BentoML's layers.
 
 Behind metrics, tracing and timeouts of its own, BentoML would take as long again as an answer takes. It
-keeps its page, `/`, and the files of the page.
+keeps the lifespan: it starts and stops with the server.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from serving.keys import ApiKeys
 from serving.measurements import Measurements
 from serving.memory import MemoryBudget
 from serving.on_demand import OnDemand
+from serving.pages.pages import Pages
 from serving.problem import Problem, draining
 from serving.protocols.openai.protocol import OpenAIProtocol
 from serving.protocols.v2.protocol import V2Protocol
@@ -38,8 +39,6 @@ from zoo.home import serving_cache, tracking_uri
 if TYPE_CHECKING:
     from serving.tracing import Tracer
 
-PAGE = "/"
-PAGE_FILES = "/static_content/"
 UNTIL_THE_END = frozenset({"/livez", "/v2/health/live", "/metrics"})
 """Paths that answer as ever while the service drains."""
 SENDING_SECONDS = 1.0  # that an answer may be sent after its deadline, when the service drains
@@ -52,9 +51,9 @@ COLLECT_AFTER = 50_000  # new objects; the default of 700 runs the collector eve
 class Application:
     """The service as one ASGI application; its lifespan is the lifespan of engine and follower."""
 
-    def __init__(self, page: ASGIApp, settings: Settings, tracer: "Tracer | None" = None) -> None:
-        """`page` answers what is BentoML's; `tracer` is told of every request."""
-        self._page = page
+    def __init__(self, bentoml: ASGIApp, settings: Settings, tracer: "Tracer | None" = None) -> None:
+        """`bentoml` is told of the server's start and stop; `tracer` is told of every request."""
+        self._bentoml = bentoml
         self._engine = Engine(
             settings.device, settings.threads, settings.queue, settings.generations, settings.workers
         )
@@ -69,7 +68,14 @@ class Application:
         self._challenges = Challenges(self._engine, self._catalogue, self._siblings)
         self.measurements.include(self._challenges)
         inference = Inference(self._engine)
-        self._zoo = ZooProtocol(inference, turns, self._catalogue, self.measurements.page, settings.deadline)
+        self._zoo = ZooProtocol(
+            inference,
+            turns,
+            self._catalogue,
+            self.measurements.page,
+            settings.deadline,
+            settings.api_keys is not None,
+        )
         self._v2 = V2Protocol(
             inference,
             turns,
@@ -81,6 +87,7 @@ class Application:
         self._openai = OpenAIProtocol(
             inference, turns, self._catalogue, settings.deadline, settings.generations
         )
+        self._pages = Pages(self._catalogue, settings)
         drain = self._drain = Drain(settings.drain, settings.deadline + SENDING_SECONDS)
         turns.alone = lambda: drain.in_flight == 1
         keys = settings.api_keys
@@ -127,12 +134,12 @@ class Application:
         except Problem as problem:
             await exchange.refuse(problem)
             return
-        if path == PAGE or path.startswith(PAGE_FILES):
-            await exchange.pass_on(self._page)
-        elif exchange.dialect == "v2":
+        if exchange.dialect == "v2":
             await self._v2(exchange)
         elif exchange.dialect == "openai":
             await self._openai(exchange)
+        elif path in self._pages.paths:
+            await self._pages(exchange)
         else:
             await self._zoo(exchange)
 
@@ -143,7 +150,7 @@ class Application:
         await self._siblings.start()
         watching = asyncio.create_task(self._watch_drift())
         try:
-            await self._page(scope, receive, send)  # returns when the server stops
+            await self._bentoml(scope, receive, send)  # returns when the server stops
         finally:
             watching.cancel()
             self._siblings.close()

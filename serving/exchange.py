@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Coroutine, Generator, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from serving.context import RequestContext
 from serving.memory import Body, MemoryBudget
@@ -31,6 +31,10 @@ KEY_BYTES = 4096  # of either end of a body
 NANOSECONDS = 1e9  # of a second
 JSON = b"application/json"
 TENSORS = b"application/octet-stream"
+HTML, CSS = b"text/html; charset=utf-8", b"text/css; charset=utf-8"
+JAVASCRIPT = b"text/javascript; charset=utf-8"
+COMPRESSED = frozenset({JSON, TENSORS, HTML, CSS, JAVASCRIPT})
+"""Media types of answers that compression makes much smaller, unlike pictures."""
 SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 GZIP, ZLIB, RAW_DEFLATE = 31, 15, -15  # window bits of zlib
 CODINGS = {b"gzip": GZIP, b"x-gzip": GZIP, b"deflate": ZLIB}
@@ -150,7 +154,7 @@ class Exchange:
         fields = [(b"content-type", media_type), (b"x-request-id", self.request_id)]
         if headers:
             fields += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        if may_shrink and len(body) >= COMPRESS_FROM and media_type in (JSON, TENSORS):  # not pictures
+        if may_shrink and len(body) >= COMPRESS_FROM and media_type in COMPRESSED:
             fields.append((b"vary", b"accept-encoding"))
             coding = accepted_coding(self.headers.get(b"accept-encoding", b""))
             if coding is not None:
@@ -178,16 +182,6 @@ class Exchange:
         """Answers with a problem, in the shape of the path's dialect."""
         body = problem_json(self.dialect, problem, self.request_id)
         await self.answer(problem.status, body, headers=problem.headers, may_shrink=False)
-
-    async def pass_on(self, app: ASGIApp) -> None:
-        """Lets another application answer; the answer still carries the request id."""
-
-        async def send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id)]
-            await self.send(message)
-
-        await app(self.scope, self.receive, send)
 
     async def _in_time(self, reading: Awaitable[Body]) -> Body:
         try:

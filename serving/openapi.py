@@ -4,6 +4,7 @@ Both are made of the operations' own request and response types.
 """
 
 from functools import lru_cache, partial
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import orjson
@@ -36,10 +37,27 @@ STATUSES = {
 }
 ALWAYS = (400, 405, 408, 431, 503)
 POSTED = (401, 403, 404, 413, 415, 422, 504)
-KEYS = {"bearer": {"type": "http", "scheme": "bearer", "description": "Where the service has keys."}}
+SCHEME = "bearer"
+KEYS = {SCHEME: {"type": "http", "scheme": "bearer", "description": "One of the service's API keys."}}
+TAGS = {
+    "predictions": "One path for each question, over JSON objects",
+    "models": "The models that answer",
+    "operations": "Health, metrics and descriptions of the interface",
+    "v2": "Open Inference Protocol, version 2, with Triton's extensions",
+    "openai": "OpenAI's API, for language models",
+}
+FORM = "multipart/form-data"
+PROJECT = "model-zoo-service"
 LINEAGE_HEADERS = {
     lineage_header(name): {"description": f"{field.description} Not in JSON.", "schema": {"type": "string"}}
     for name, field in Lineage.model_fields.items()
+}
+FILES = {
+    "type": "array",
+    "description": "One file, or several in parts of the same name.",
+    "minItems": 1,
+    # `format` is OpenAPI 3.0's word, by which Swagger UI and generators know a file; 3.1's is the other.
+    "items": {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"},
 }
 PILLOW_IMAGE = {"type": "file", "pil": True}  # BentoML's client opens such an answer with Pillow
 
@@ -61,8 +79,11 @@ class ErrorAnswer(BaseModel):
 
 
 @lru_cache(maxsize=1)
-def document(catalogue: Catalogue | None) -> bytes:
-    """OpenAPI 3.1 as JSON, with an example for each model in the catalogue."""
+def document(catalogue: Catalogue | None, locked: bool = False) -> bytes:
+    """OpenAPI 3.1 as JSON, with an example for each model in the catalogue.
+
+    `locked`: the service has API keys, one of which every POST needs.
+    """
     served: list[tuple[ModelEntry, Task]] = []
     if catalogue is not None:
         served = [(entry, catalogue.find(entry.name).task) for entry in catalogue.entries]
@@ -71,32 +92,51 @@ def document(catalogue: Catalogue | None) -> bytes:
         name["example"] = served[0][0].name
     paths: Json = {o.endpoint: {"post": _prediction(o, served)} for o in OPERATIONS}
     paths |= {
-        "/models": {"get": _reading("models", "Every name that answers", ModelList, ())},
+        "/models": {"get": _reading("models", "list_models", "List the names that answer", ModelList, ())},
         "/models/{name}": {
-            "get": {**_reading("models", "All about one name", ModelDetails, (404,)), "parameters": [name]}
+            "get": {
+                **_reading("models", "get_model", "Describe a model", ModelDetails, (404,)),
+                "parameters": [name],
+            }
         },
-        "/livez": {"get": _reading("operations", "Whether the process runs", Status, ())},
-        "/readyz": {"get": _reading("operations", "Whether models are loaded", Status, ())},
-        "/metrics": {"get": _plain("Counts and times, for Prometheus", "text/plain")},
-        "/docs.json": {"get": _plain("This document", JSON)},
-        "/schema.json": {"get": _plain("What BentoML's client asks for", JSON)},
+        "/livez": {"get": _reading("operations", "get_live", "Check that the process runs", Status, ())},
+        "/readyz": {"get": _reading("operations", "get_ready", "Check that models are loaded", Status, ())},
+        "/metrics": {"get": _plain("get_metrics", "Read counts and times for Prometheus", "text/plain")},
+        "/docs.json": {"get": _plain("get_openapi_document", "Read this document", JSON)},
+        "/schema.json": {"get": _plain("get_bentoml_schema", "Read the schema for BentoML's client", JSON)},
         **v2_paths(partial(_responses, error=V2_ERROR)),
         **openai_paths(partial(_responses, error=OPENAI_ERROR), served),
     }
+    forms = {_form_name(o): _form(o, served) for o in OPERATIONS if o.request_type.files}
+    components: Json = {"schemas": _schemas() | forms}
+    if locked:
+        components["securitySchemes"] = KEYS
+        for item in paths.values():
+            if "post" in item:
+                item["post"]["security"] = [{SCHEME: []}]
     return orjson.dumps(
         {
             "openapi": "3.1.0",
             "info": {
                 "title": "Model zoo",
-                "version": "1",
+                "version": project_version(),
                 "description": "Every model of the zoo, by its registered name or by its data set's. "
                 "Each answer says which version gave it.",
             },
             "servers": [{"url": "."}],
+            "tags": [{"name": name, "description": described} for name, described in TAGS.items()],
             "paths": paths,
-            "components": {"schemas": _schemas(), "securitySchemes": KEYS},
+            "components": components,
         }
     )
+
+
+def project_version() -> str:
+    """The installed project's version; 0.0.0 in a Bento, which has the sources without the package."""
+    try:
+        return version(PROJECT)
+    except PackageNotFoundError:
+        return "0.0.0"
 
 
 @lru_cache(maxsize=1)
@@ -116,32 +156,60 @@ def bentoml_schema() -> bytes:
 
 
 def _prediction(operation: Operation, served: list[tuple[ModelEntry, Task]]) -> Json:
-    reference = _reference(operation.request_type)
-    examples: Json = {}
-    for entry, task in served:
-        if type(task) is operation.task_type and (example := operation.example(task, entry.example_request)):
-            examples[entry.name] = {"value": example}
-    content: Json = {JSON: {"schema": reference, "examples": examples}}
+    examples = _examples(operation, served)
+    content: Json = {JSON: {"schema": _reference(operation.request_type), "examples": examples}}
     if operation.request_type.files:
-        form = operation.request_type.model_json_schema(ref_template=REFERENCES)
-        binary = {"type": "array", "items": {"type": "string", "contentMediaType": "image/*"}}
-        content["multipart/form-data"] = {"schema": _with_files(form, operation, binary)}
+        content[FORM] = {"schema": {"$ref": REFERENCES.format(model=_form_name(operation))}}
     return {
         "tags": ["predictions"],
         "operationId": operation.name,
-        "summary": operation.request_type.__doc__,
-        "security": [{}, {"bearer": []}],
+        "summary": (operation.request_type.__doc__ or "").replace(
+            "`", ""
+        ),  # plain text, by the specification
         "requestBody": {"required": True, "content": content},
         "responses": _responses(_answer(operation.response_type, operation.media_types), POSTED),
     }
 
 
-def _reading(tag: str, summary: str, answer: type[BaseModel], errors: tuple[int, ...]) -> Json:
-    return {"tags": [tag], "summary": summary, "responses": _responses(_answer(answer), errors)}
+def _examples(operation: Operation, served: list[tuple[ModelEntry, Task]]) -> Json:
+    """A request for each model that the operation is for, by its name."""
+    return {
+        entry.name: {"value": example}
+        for entry, task in served
+        if type(task) is operation.task_type and (example := operation.example(task, entry.example_request))
+    }
 
 
-def _plain(summary: str, media_type: str) -> Json:
-    return {"tags": ["operations"], "summary": summary, "responses": _responses({media_type: {}}, ())}
+def _form(operation: Operation, served: list[tuple[ModelEntry, Task]]) -> Json:
+    """The schema of a multipart form: the request's files and single values, without its other lists."""
+    files = operation.request_type.files
+    schema = _with_files(operation.request_type.model_json_schema(ref_template=REFERENCES), operation, FILES)
+    fields = {
+        name: field for name, field in schema["properties"].items() if name in files or not _is_list(field)
+    }
+    fields["model"] = {**fields["model"], "examples": list(_examples(operation, served))}
+    about = {"title": _form_name(operation), "description": "The request as a form with files."}
+    return {**schema, **about, "required": [*schema["required"], *files], "properties": fields}
+
+
+def _form_name(operation: Operation) -> str:
+    return f"{operation.request_type.__name__.removesuffix('Request')}Form"
+
+
+def _is_list(field: Json) -> bool:
+    return any(choice.get("type") == "array" for choice in (field, *field.get("anyOf", ())))
+
+
+def _reading(
+    tag: str, operation_id: str, summary: str, answer: type[BaseModel], errors: tuple[int, ...]
+) -> Json:
+    responses = _responses(_answer(answer), errors)
+    return {"tags": [tag], "operationId": operation_id, "summary": summary, "responses": responses}
+
+
+def _plain(operation_id: str, summary: str, media_type: str) -> Json:
+    responses = _responses({media_type: {}}, ())
+    return {"tags": ["operations"], "operationId": operation_id, "summary": summary, "responses": responses}
 
 
 def _answer(answer: type[BaseModel], media_types: tuple[str, ...] = (JSON,)) -> Json:
@@ -158,6 +226,7 @@ def _responses(content: Json, errors: tuple[int, ...], error: Json | None = None
     }
 
 
+@lru_cache(maxsize=1)
 def _schemas() -> Json:
     requests = [*(operation.request_type for operation in OPERATIONS), *REQUESTS]
     predictions = list(dict.fromkeys(operation.response_type for operation in OPERATIONS))
@@ -178,7 +247,7 @@ def _reference(model: type[BaseModel]) -> Json:
 def _with_files(schema: Json, operation: Operation, as_file: Json) -> Json:
     """The schema with its file fields described as files."""
     described = {
-        name: {**as_file, "description": field.get("description", "")}
+        name: {"description": field.get("description", ""), **as_file}
         if name in operation.request_type.files
         else field
         for name, field in schema["properties"].items()

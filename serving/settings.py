@@ -5,7 +5,16 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, DirectoryPath, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    DirectoryPath,
+    Field,
+    HttpUrl,
+    SecretStr,
+    ValidationError,
+)
 
 from zoo.errors import ZooError
 
@@ -56,6 +65,8 @@ class Settings(BaseModel):
     """Comma-separated keys, one of which every POST needs, and so every prediction; without it none does."""
     bundles: DirectoryPath | None = None
     """Serve the exported bundles under this directory instead of a registry."""
+    mlflow_url: HttpUrl | None = None
+    """Where a browser finds MLflow; the page at `/` links to it."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:

@@ -1,6 +1,7 @@
 """`make run`: something of everything, trained once, then looked at and queried."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -34,18 +35,23 @@ def quickstart(ui_port: int, serve_port: int) -> None:
         if not outcome.champion:
             raise ZooError(f"{name} was not promoted: {outcome.reason}")
     show_leaderboard(leaderboard(None))
-    service = f"http://127.0.0.1:{serve_port}"
+    service, ui = f"http://127.0.0.1:{serve_port}", f"http://127.0.0.1:{ui_port}"
+    environment = {"ZOO_MLFLOW_URL": ui, **os.environ}  # the service's page links to it
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the servers end with this process
     servers = [
         subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            command,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         for command in (mlflow_ui_command("127.0.0.1", ui_port), service_command("127.0.0.1", serve_port))
     ]
     try:
         _wait_until_ready(f"{service}/readyz", servers)
-        _wait_until_ready(f"http://127.0.0.1:{ui_port}/health", servers)
-        _say_what_to_try(service, ui_port)
+        _wait_until_ready(f"{ui}/health", servers)
+        _say_what_to_try(service, ui)
         while all(server.poll() is None for server in servers):
             time.sleep(0.5)
         raise ZooError("a server stopped by itself; see what zoo serve or zoo ui says")
@@ -71,8 +77,9 @@ def _wait_until_ready(url: str, servers: list[subprocess.Popen[bytes]]) -> None:
     raise ZooError(f"{url} did not answer within {READY_SECONDS} s")
 
 
-def _say_what_to_try(service: str, ui_port: int) -> None:
-    print(f"\nRuns, figures and models   http://127.0.0.1:{ui_port}\nPrediction API             {service}\n")
+def _say_what_to_try(service: str, ui: str) -> None:
+    print(f"\nRuns, figures and models   {ui}\nServed models              {service}")
+    print(f"Forms to try the API       {service}/docs\n")
     print("Try:\n")
     print(f"  curl {service}/models\n")
     with urllib.request.urlopen(f"{service}/models") as response:

@@ -76,9 +76,11 @@ def test_it_answers(bento: Path, variables: dict[str, str], tmp_path: Path) -> N
     try:
         wait_for(lambda: is_ready(f"{url}/readyz"), READY_SECONDS)
         answer = httpx.post(f"{url}/regress", json={"model": "diabetes", "rows": [[1, 2]]}).json()
+        pages = [httpx.get(url + path).status_code for path in ("/", "/docs")]
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     assert answer["predictions"] == [{"value": 6.0, "unit": "points"}]
+    assert pages == [200, 200]
     assert not Path(variables["ZOO_HOME"]).exists()
     assert list(tmp_path.iterdir()) == []

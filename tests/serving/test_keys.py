@@ -79,7 +79,17 @@ def test_without_one(locked: Server, path: str, headers: dict[str, str], status:
 
 @pytest.mark.parametrize(
     "path",
-    ["/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/models", "/metrics", "/docs.json", "/"],
+    [
+        "/livez",
+        "/readyz",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/models",
+        "/metrics",
+        "/docs.json",
+        "/docs",
+        "/",
+    ],
 )
 def test_what_is_only_read_needs_none(locked: Server, path: str) -> None:
     assert httpx.get(locked.url + path).status_code == 200

@@ -35,6 +35,8 @@ def test_sigterm_stops_both_servers(zoo: QuickZoo) -> None:
             said += line
         with urllib.request.urlopen(f"http://127.0.0.1:{ports[1]}/models") as answer:
             assert answer.status == 200
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports[1]}/") as page:
+            assert f'href="http://127.0.0.1:{ports[0]}/"'.encode() in page.read(), "the page links to MLflow"
         running.send_signal(signal.SIGTERM)
         rest, _ = running.communicate(timeout=60)
         assert "stopping both servers" in rest

@@ -69,15 +69,20 @@ def _answer(name: str, **choice: Json) -> Json:
 def openai_paths(responses: Responses, served: Iterable[tuple[ModelEntry, Task]]) -> Json:
     """Every path under `/v1`, its errors in the dialect's shape, with an example for each model."""
 
-    def read(summary: str, answer: Json, errors: tuple[int, ...] = ()) -> Json:
-        content = {JSON: {"schema": answer}}
-        return {"get": {"tags": ["openai"], "summary": summary, "responses": responses(content, errors)}}
+    def read(operation_id: str, summary: str, answer: Json, errors: tuple[int, ...] = ()) -> Json:
+        operation = {
+            "tags": ["openai"],
+            "operationId": operation_id,
+            "summary": summary,
+            "responses": responses({JSON: {"schema": answer}}, errors),
+        }
+        return {"get": operation}
 
-    def post(request: type[BaseModel], answer: Json, examples: Json) -> Json:
+    def post(operation_id: str, request: type[BaseModel], answer: Json, examples: Json) -> Json:
         operation: Json = {
             "tags": ["openai"],
+            "operationId": operation_id,
             "summary": request.__doc__,
-            "security": [{}, {"bearer": []}],
             "requestBody": {
                 "required": True,
                 "content": {JSON: {"schema": _of(request.__name__), "examples": examples}},
@@ -94,9 +99,11 @@ def openai_paths(responses: Responses, served: Iterable[tuple[ModelEntry, Task]]
             if task.chat is not None:
                 conversations[entry.name] = {"value": {"model": entry.name, "messages": GREETING}}
     model = {"name": "model", "in": "path", "required": True, "schema": TEXT}
+    completion, chat = _answer("text_completion", text=TEXT), _answer("chat.completion", message=MESSAGE)
+    one = read("get_language_model", "Describe a language model", MODEL, (404,))
     return {
-        "/v1/models": read("Every language model", LIST),
-        "/v1/models/{model}": {**read("A language model", MODEL, (404,)), "parameters": [model]},
-        "/v1/completions": post(CompletionRequest, _answer("text_completion", text=TEXT), texts),
-        "/v1/chat/completions": post(ChatRequest, _answer("chat.completion", message=MESSAGE), conversations),
+        "/v1/models": read("list_language_models", "List the language models", LIST),
+        "/v1/models/{model}": {**one, "parameters": [model]},
+        "/v1/completions": post("create_completion", CompletionRequest, completion, texts),
+        "/v1/chat/completions": post("create_chat_completion", ChatRequest, chat, conversations),
     }

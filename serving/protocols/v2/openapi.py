@@ -43,7 +43,7 @@ METADATA = _record(
 CONFIG = _record({"name": TEXT, "max_batch_size": {"type": "integer"}, "input": _list(PARAMETERS)})
 STATISTICS = _record({"model_stats": _list(_record({"name": TEXT, "version": TEXT}))})
 INDEX = _list(_record({"name": TEXT, "version": TEXT, "state": TEXT, "reason": TEXT}))
-DATA = {"type": "array", "description": "Flat, or nested as the shape says."}
+DATA = {"type": "array", "items": {}, "description": "Flat, or nested as the shape says."}
 INFER_REQUEST = _record(
     {"inputs": _list({**TENSOR, "properties": {**TENSOR["properties"], "data": DATA}})},
     id=TEXT,
@@ -68,51 +68,67 @@ BINARY_DATA = {
 def v2_paths(responses: Responses) -> Json:
     """Every path under `/v2`, its errors in the dialect's shape."""
 
-    def read(summary: str, answer: Json, errors: tuple[int, ...] = ()) -> Json:
-        content = {JSON: {"schema": answer}}
-        return {"get": {"tags": ["v2"], "summary": summary, "responses": responses(content, errors)}}
+    def read(operation_id: str, summary: str, answer: Json, errors: tuple[int, ...] = ()) -> Json:
+        operation = _operation(operation_id, summary, responses({JSON: {"schema": answer}}, errors))
+        return {"get": operation}
 
-    def post(summary: str, content: Json, body: Json, errors: tuple[int, ...] = COMPUTING) -> Json:
-        posted = {"tags": ["v2"], "summary": summary, "responses": responses(content, errors)}
-        return {"post": {**posted, "requestBody": body, "security": [{}, {"bearer": []}]}}
+    def post(
+        operation_id: str, summary: str, content: Json, body: Json, errors: tuple[int, ...] = COMPUTING
+    ) -> Json:
+        operation = _operation(operation_id, summary, responses(content, errors))
+        return {"post": {**operation, "requestBody": body}}
 
-    def forbidden(summary: str) -> Json:
-        operation = post(summary, {}, {"content": {JSON: {"schema": PARAMETERS}}}, FORBIDDEN)
+    def forbidden(operation_id: str, summary: str) -> Json:
+        operation = post(operation_id, summary, {}, {"content": {JSON: {"schema": PARAMETERS}}}, FORBIDDEN)
         del operation["post"]["responses"]["200"]
         return operation
 
-    def of_model(place: str) -> Json:
+    def of_model(place: str, suffix: str = "") -> Json:
+        """The paths of a model, or of one of its versions, whose ids end in `suffix`."""
+        ready, generated = _record({"name": TEXT, "ready": FLAG}), {JSON: {"schema": GENERATE_ANSWER}}
+        tensors = (_tensors(INFER_ANSWER), _required(INFER_REQUEST))
+        prompt = _required(GENERATE_REQUEST, False)
         return {
-            place: read("A model's tensors", METADATA, READING),
-            f"{place}/ready": read("Whether it answers", _record({"name": TEXT, "ready": FLAG}), READING),
-            f"{place}/config": read("Its configuration in Triton's form", CONFIG, READING),
-            f"{place}/stats": read("Its counts and times", STATISTICS, READING),
-            f"{place}/infer": post("Tensors to tensors", _tensors(INFER_ANSWER), _required(INFER_REQUEST)),
-            f"{place}/generate": post(
-                "A text to a text", {JSON: {"schema": GENERATE_ANSWER}}, _required(GENERATE_REQUEST, False)
+            place: read(f"v2_model_metadata{suffix}", "Describe a model's tensors", METADATA, READING),
+            f"{place}/ready": read(f"v2_model_ready{suffix}", "Check that a model answers", ready, READING),
+            f"{place}/config": read(
+                f"v2_model_config{suffix}", "Read Triton's configuration", CONFIG, READING
             ),
+            f"{place}/stats": read(
+                f"v2_model_statistics{suffix}", "Read counts and times", STATISTICS, READING
+            ),
+            f"{place}/infer": post(f"v2_infer{suffix}", "Compute tensors from tensors", *tensors),
+            f"{place}/generate": post(f"v2_generate{suffix}", "Write a text", generated, prompt),
             f"{place}/generate_stream": post(
-                "A text to events", {EVENTS: {}}, _required(GENERATE_REQUEST, False)
+                f"v2_generate_stream{suffix}", "Write a text, sent in events", {EVENTS: {}}, prompt
             ),
         }
 
+    def trace(model: str = "") -> Json:
+        shown = read(f"v2_get{model}_trace_settings", "Read the settings of traces", PARAMETERS, (404,))
+        return shown | forbidden(f"v2_update{model}_trace_settings", "Refused: settings are fixed")
+
     index = {"content": {JSON: {"schema": _record({}, ready=FLAG)}}}
-    trace = read("Nothing is traced by this protocol", PARAMETERS, (404,)) | forbidden("Settings are fixed")
+    logging = read("v2_get_log_settings", "Read the settings of logs", PARAMETERS)
     paths = {
-        "/v2": read("The server and its extensions", SERVER),
-        "/v2/health/live": read("Whether the process runs", _record({"live": FLAG})),
-        "/v2/health/ready": read("Whether models are loaded", _record({"ready": FLAG})),
-        "/v2/models/stats": read("Every version's counts and times", STATISTICS),
-        "/v2/repository/index": post("Every version", {JSON: {"schema": INDEX}}, index),
-        "/v2/trace/setting": trace,
-        "/v2/logging": read("How the server logs", PARAMETERS) | forbidden("Settings are fixed"),
-        "/v2/models/{model}/trace/setting": trace,
+        "/v2": read("v2_server_metadata", "Describe the server and its extensions", SERVER),
+        "/v2/health/live": read("v2_server_live", "Check that the process runs", _record({"live": FLAG})),
+        "/v2/health/ready": read("v2_server_ready", "Check that models are loaded", _record({"ready": FLAG})),
+        "/v2/models/stats": read("v2_server_statistics", "Read every version's counts and times", STATISTICS),
+        "/v2/repository/index": post(
+            "v2_repository_index", "List every version", {JSON: {"schema": INDEX}}, index
+        ),
+        "/v2/trace/setting": trace(),
+        "/v2/logging": logging | forbidden("v2_update_log_settings", "Refused: settings are fixed"),
+        "/v2/models/{model}/trace/setting": trace("_model"),
         **{
-            f"/v2/repository/models/{{model}}/{action}": forbidden("Versions follow the registry")
+            f"/v2/repository/models/{{model}}/{action}": forbidden(
+                f"v2_{action}_model", "Refused: versions follow the registry"
+            )
             for action in ("load", "unload")
         },
         **of_model("/v2/models/{model}"),
-        **of_model("/v2/models/{model}/versions/{version}"),
+        **of_model("/v2/models/{model}/versions/{version}", "_version"),
     }
     for path, item in paths.items():
         named = [_in_path(name) for name in ("model", "version") if f"{{{name}}}" in path]
@@ -120,12 +136,19 @@ def v2_paths(responses: Responses) -> Json:
     return paths
 
 
+def _operation(operation_id: str, summary: str, responses: Json) -> Json:
+    return {"tags": ["v2"], "operationId": operation_id, "summary": summary, "responses": responses}
+
+
 def _tensors(schema: Json) -> Json:
     return {JSON: {"schema": schema}, BYTES: {}}
 
 
 def _required(schema: Json, binary: bool = True) -> Json:
-    return {"required": True, "content": _tensors(schema) if binary else {JSON: {"schema": schema}}}
+    content = {JSON: {"schema": schema}}
+    if binary:
+        content[BYTES] = {"schema": {"type": "string", "format": "binary"}}
+    return {"required": True, "content": content}
 
 
 def _in_path(name: str) -> Json:

@@ -1,0 +1,16 @@
+"""Where Swagger UI's files are: in a package that carries its releases, numbered alike."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from zoo.errors import ZooError
+
+PACKAGE = "flask_swagger_ui"
+
+
+def swagger_ui_folder() -> Path:
+    """The folder with the files of a release; `ZooError` where the package is not installed."""
+    spec = find_spec(PACKAGE)  # not an import, which would import Flask
+    if spec is None or spec.origin is None:
+        raise ZooError("the page at /docs needs flask-swagger-ui: pip install '.[serving]'")
+    return Path(spec.origin).parent / "dist"

@@ -13,8 +13,8 @@ from serving.contest import answering
 from serving.engine import Engine
 from serving.event_stream import EventStream
 from serving.exchange import JSON, SMALL_BODY, TENSORS, Exchange
-from serving.problem import Problem
 from serving.protocols.v2.answer import answer, head
+from serving.protocols.v2.media_type import require_media_type, require_object
 from serving.protocols.v2.model import TEXT_INPUT, TEXT_OUTPUT, Interface
 from serving.protocols.v2.problem import v2_problem_of
 from serving.protocols.v2.request import InferenceRequest, json_length, member, parse
@@ -43,8 +43,7 @@ class Inference:
 
     async def infer(self, exchange: Exchange, name: str, version: str) -> None:
         """Tensors to tensors."""
-        if exchange.media_type not in (JSON, TENSORS):
-            raise _not_understood("application/json and application/octet-stream")
+        require_media_type(exchange, JSON, TENSORS)
         deadline = exchange.deadline(self._deadline)
         served, body = await self._found(exchange, name, version, deadline)
         interface = self._versions.interface(served)
@@ -104,6 +103,7 @@ class Inference:
         served = await self._versions.find(name, version, deadline)
         exchange.timing.model, exchange.timing.version = served.manifest.model, served.version
         body = await exchange.body(self._engine, deadline)
+        require_object(exchange, body)
         return (served if version else answering(exchange, served, body)), body
 
     async def _run(
@@ -132,8 +132,7 @@ class Inference:
         self, exchange: Exchange, name: str, version: str, streamed: bool
     ) -> tuple[Served, Request, float]:
         """The version that is to write, what it is asked, and until when."""
-        if exchange.media_type != JSON:
-            raise _not_understood("application/json")
+        require_media_type(exchange, JSON)
         deadline = exchange.deadline(self._deadline)
         served, body = await self._found(exchange, name, version, deadline)
         _writing(served)
@@ -178,7 +177,3 @@ def _writing(served: Served) -> Callable[[Run, Request], Generation]:
 
 async def _tell_nobody(piece: str) -> None:
     """The answer is sent as a whole."""
-
-
-def _not_understood(accepted: str) -> Problem:
-    return Problem(415, "unsupported_media_type", f"this path takes {accepted}")

@@ -129,6 +129,8 @@ class Application:
         try:
             if self._drain.begun and path not in UNTIL_THE_END:
                 raise draining()
+            if exchange.repeated_header is not None:
+                raise Problem(400, "bad_header", f"{exchange.repeated_header}: given on two lines")
             if self._keys is not None and exchange.method == "POST":
                 self._keys.check(exchange.headers.get(b"authorization", b""))
         except Problem as problem:

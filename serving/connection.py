@@ -9,7 +9,7 @@ The connection speaks HTTP/1.1 and no other protocol: it ignores an offer to upg
 
 from asyncio import BaseTransport, TimerHandle
 from collections import deque
-from typing import Any
+from typing import Any, ClassVar
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -31,21 +31,22 @@ NO_TRAILERS: Any = deque(maxlen=0)
 class BoundedConnection(HttpToolsProtocol):
     """uvicorn's connection with bounds."""
 
+    keep_alive: ClassVar[float]
+    """Seconds after an answer until an idle connection is closed. `serving.service` sets it."""
     _received = 0
     """Bytes since the last request was complete."""
     _timer: TimerHandle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn wants a Transport
+        self.timeout_keep_alive = self.keep_alive  # type: ignore[assignment]  # any number of seconds will do
         self.access_log = False  # ours is `serving.access_log`; uvicorn would make a line that nobody reads
         self._await_head()
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
             return  # `_parse` declines
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
         super().on_headers_complete()
         if self.scope["http_version"] in http_1_0.VERSIONS:
             self._answer_in_http_1_0()
@@ -56,6 +57,9 @@ class BoundedConnection(HttpToolsProtocol):
             return
         super().on_message_complete()
         self._received = 0
+        if self.cycle.response_complete:  # the rest of a request that was refused before its end
+            self.cycle.more_body = False
+            self._stop_timer()
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
@@ -73,6 +77,10 @@ class BoundedConnection(HttpToolsProtocol):
             self._end(Problem(431, "head_too_large", f"the request's head is over {MAX_HEAD:,} bytes"))
         elif self._received > MAX_MESSAGE:
             self._end(too_large())
+        elif not working and self._is_idle():
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.keep_alive, self.timeout_keep_alive_handler
+            )
         elif not working and self._timer is None:
             self._await_head()
 
@@ -111,8 +119,17 @@ class BoundedConnection(HttpToolsProtocol):
     def _in_head(self) -> bool:
         return self.cycle is None or not self.cycle.more_body
 
+    def _is_idle(self) -> bool:
+        """Whether the last request is complete and no other begun."""
+        return self.headers is NO_TRAILERS and not self.cycle.more_body
+
     def _await_head(self) -> None:
         self._timer = self.loop.call_later(PATIENCE, self._lose_patience)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _lose_patience(self) -> None:
         self._end(Problem(408, "head_timeout", f"the request's head did not arrive in {PATIENCE:g} seconds"))

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from starlette.types import Message, Receive, Scope, Send
 
 from serving.context import RequestContext
+from serving.header_lines import joined, repeated
 from serving.memory import Body, MemoryBudget
 from serving.problem import Dialect, Problem, problem_json
 from serving.timing import Timing
@@ -24,6 +25,9 @@ T = TypeVar("T")
 MAX_BODY = 33_554_432  # bytes, as sent and decompressed
 SMALL_BODY = 16_384
 """Bytes of a request or answer that the event loop works on itself; larger ones go to a thread."""
+MAX_MEMBERS = 16_384
+"""Members of a gzip body, each of which takes microseconds, however short it is."""
+MEMBER_PIECE = 256  # bytes of a member, behind the first, that are looked at to begin with
 COMPRESS_FROM = 1024  # bytes; below, a packet more or less is not saved
 
 KEY = b"x-request-key"
@@ -38,6 +42,7 @@ COMPRESSED = frozenset({JSON, TENSORS, HTML, CSS, JAVASCRIPT})
 SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 GZIP, ZLIB, RAW_DEFLATE = 31, 15, -15  # window bits of zlib
 CODINGS = {b"gzip": GZIP, b"x-gzip": GZIP, b"deflate": ZLIB}
+NO_CODING = (b"", b"identity")  # in a list of codings; the first is between two commas
 FASTEST = 1  # compression level: three quarters of the saving at a fifth of the time
 
 
@@ -52,7 +57,12 @@ class Exchange:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.dialect = dialect_of(self.path)
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        lines = scope["headers"]
+        self.headers: dict[bytes, bytes] = dict(lines)
+        self.repeated_header: str | None = None
+        """A header on two lines that can have but one value, where there is such a one."""
+        if len(self.headers) < len(lines):
+            self.headers, self.repeated_header = joined(lines), repeated(lines)
         given_id = self.headers.get(b"x-request-id", b"")
         self.request_id = given_id if SANE_ID.fullmatch(given_id) else new_request_id()
         self.begun = time.monotonic_ns()
@@ -119,9 +129,7 @@ class Exchange:
         Problems: 413 past MAX_BODY, 415 for an unknown coding, 400 where it is cut short or not what
         its coding says, 503 where there is no memory for it, 504 where it does not arrive by the deadline.
         """
-        coding = self.headers.get(b"content-encoding", b"identity").strip().lower()
-        if coding not in CODINGS and coding != b"identity":
-            raise Problem(415, "unsupported_coding", "Content-Encoding: gzip and deflate are understood")
+        coding = self._coding()
         context = self.context
         length = int(self.headers.get(b"content-length", b"0"))
         if length > MAX_BODY:
@@ -135,7 +143,7 @@ class Exchange:
         else:
             data = await self._in_time(started(reading, waiting))
         self.bytes_in = len(data)
-        if coding != b"identity" and data:
+        if coding is not None and data:
             work = partial(context.timing.measured, "decode", partial(decompress, data, coding))
             data = await turns.offload(work, context)
             context.reserve(len(data))
@@ -189,6 +197,17 @@ class Exchange:
                 return await reading
         except TimeoutError:
             raise Problem(504, "deadline_exceeded", "the body did not arrive within the deadline") from None
+
+    def _coding(self) -> bytes | None:
+        """The body's content coding; `Problem` 415 for an unknown one, and for several one after another."""
+        listed = self.headers.get(b"content-encoding")
+        if listed is None:
+            return None
+        codings = [name for part in listed.lower().split(b",") if (name := part.strip()) not in NO_CODING]
+        if len(codings) > 1 or not CODINGS.keys() >= set(codings):
+            message = "Content-Encoding: gzip and deflate are understood, one of them at a time"
+            raise Problem(415, "unsupported_coding", message, {"Accept-Encoding": "gzip, deflate"})
+        return codings[0] if codings else None
 
     async def _read(self, length: int) -> Body:
         """The body as it was sent; memory for `length` bytes is reserved already."""
@@ -253,7 +272,9 @@ def dialect_of(path: str) -> Dialect:
 def decompress(data: Body, coding: bytes) -> bytes:
     """At most MAX_BODY bytes, whatever the data would grow to; see `Exchange.body` for problems."""
     window = CODINGS[coding]
-    if window == ZLIB and not _has_zlib_header(data):
+    if window == GZIP:
+        return _gunzip(data)
+    if not _has_zlib_header(data):
         window = RAW_DEFLATE  # what several clients send as "deflate"
     stream = zlib.decompressobj(window)
     try:
@@ -265,6 +286,33 @@ def decompress(data: Body, coding: bytes) -> bytes:
     if not stream.eof or stream.unused_data:
         raise _bad_coding()
     return plain
+
+
+def _gunzip(data: Body) -> bytes:
+    """The members of a gzip body one after another (RFC 1952, section 2.2), nearly always one."""
+    rest, room = memoryview(data), MAX_BODY
+    parts: list[bytes] = []
+    members, size = 0, len(data)
+    while rest or not members:
+        members += 1
+        if members > MAX_MEMBERS:
+            raise Problem(413, "too_large", f"the gzip body has over {MAX_MEMBERS:,} members")
+        stream = zlib.decompressobj(GZIP)
+        while not stream.eof:
+            if not rest:
+                raise _bad_coding()
+            try:
+                parts.append(stream.decompress(rest[:size], room + 1))
+            except zlib.error:
+                raise _bad_coding() from None
+            room -= len(parts[-1])
+            if room < 0:
+                raise too_large()
+            rest = rest[len(rest[:size]) - len(stream.unused_data) :]
+            size *= 2
+        # Of each piece zlib copies what is behind the member, so that they begin small.
+        size = MEMBER_PIECE
+    return b"".join(parts)
 
 
 def compress(data: bytes, coding: bytes) -> bytes:

@@ -31,9 +31,12 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML has
 
         from serving import access_log
         from serving.application import Application
+        from serving.connection import BoundedConnection
 
+        settings = Settings.from_environment(os.environ)
         # BentoML leaves uvicorn its choice of a protocol and has no setting for it.
         HTTP_PROTOCOLS["auto"] = "serving.connection:BoundedConnection"
+        BoundedConnection.keep_alive = settings.keep_alive
         access_log.to_stdout()
         logging.getLogger("serving").setLevel(logging.INFO)
         tracer = None
@@ -41,7 +44,7 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML has
             from serving.tracing import Tracer
 
             tracer = Tracer(os.environ)
-        return Application(super().to_asgi(is_main), Settings.from_environment(os.environ), tracer)
+        return Application(super().to_asgi(is_main), settings, tracer)
 
 
 def _workers() -> int:

@@ -57,6 +57,8 @@ class Settings(BaseModel):
     """Seconds between two looks at the registry."""
     on_demand: Annotated[int, Field(ge=1)] = 8
     """Versions other than champions that stay loaded; the least recently used ones give way."""
+    keep_alive: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 75.0
+    """Seconds after an answer until an idle connection is closed; longer than load balancers keep theirs."""
     drain: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """Seconds after SIGTERM for which new requests are answered 503 before the service ends, at least."""
     access_log: Literal["off", "errors", "all"] = "errors"

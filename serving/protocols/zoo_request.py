@@ -12,6 +12,7 @@ from starlette.datastructures import UploadFile
 from serving.catalogue import Served
 from serving.memory import Body
 from serving.problem import Problem
+from serving.protocols.byte_order_mark import without_mark
 from serving.protocols.multipart_form import MultipartForm
 from zoo.tasks import Operation, Task
 from zoo.tasks.base import MAX_BATCH, Request
@@ -33,6 +34,7 @@ def parse_json(body: Body, operation: Operation, find: Find) -> Request:
 
     Problems: 400 malformed, 404 where it names no model, 422 against the schema, another kind's among them.
     """
+    body = without_mark(body)
     try:
         return operation.request_type.model_validate(orjson.loads(body))
     except ValueError:  # of either; slower, pydantic alone finds the words for it, or allows it after all

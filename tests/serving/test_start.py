@@ -32,6 +32,7 @@ def start(**variables: str) -> "subprocess.CompletedProcess[str]":
         ({"ZOO_THREADS": "0"}, "ZOO_THREADS=0"),
         ({"ZOO_WORKERS": "0"}, "ZOO_WORKERS=0"),
         ({"ZOO_DEADLINE": "soon"}, "ZOO_DEADLINE=soon"),
+        ({"ZOO_KEEP_ALIVE": "0"}, "ZOO_KEEP_ALIVE=0"),
         ({"ZOO_BUNDLES": "/nowhere/at/all"}, "ZOO_BUNDLES=/nowhere/at/all"),
     ],
 )

@@ -289,7 +289,7 @@ def test_sampling_parameters(client: httpx.Client, parameters: dict, words: list
     ("media_type", "coding"),
     [
         ("text/plain", None),
-        ("application/x-www-form-urlencoded", None),
+        ("application/xml", None),
         ("application/vnd.bentoml+pickle", None),
         ("application/json", "br"),
     ],

@@ -15,8 +15,8 @@ from serving.event_stream import EventStream
 from serving.exchange import JSON, SMALL_BODY, TENSORS, Exchange
 from serving.inference import Inference
 from serving.memory import Body, reserve_parsed
-from serving.problem import Problem
 from serving.protocols.v2.answer import answer, head
+from serving.protocols.v2.media_type import require_media_type, require_object
 from serving.protocols.v2.model import TEXT_INPUT, TEXT_OUTPUT, Interface
 from serving.protocols.v2.problem import v2_problem_of
 from serving.protocols.v2.request import InferenceRequest, json_length, member, parse
@@ -45,8 +45,7 @@ class V2Inference:
 
     async def infer(self, exchange: Exchange, name: str, version: str) -> None:
         """Tensors to tensors."""
-        if exchange.media_type not in (JSON, TENSORS):
-            raise _not_understood("application/json and application/octet-stream")
+        require_media_type(exchange, JSON, TENSORS)
         served, body = await self._found(exchange, name, version)
         interface, context = self._versions.interface(served), exchange.context
         length = json_length(body, exchange.headers.get(b"inference-header-content-length"))
@@ -102,6 +101,7 @@ class V2Inference:
         # Before the body is read: what comes of that is counted with the version.
         context.timing.model, context.timing.version = served.manifest.model, served.version
         body = await exchange.body(self._turns)
+        require_object(exchange, body)
         return self._inference.assign(context, served, exact=bool(version)), body
 
     async def _written(self, context: RequestContext, served: Served, request: InferenceRequest) -> Arrays:
@@ -117,8 +117,7 @@ class V2Inference:
         self, exchange: Exchange, name: str, version: str, streamed: bool
     ) -> tuple[Served, Request]:
         """The version that is to write, and what it is asked."""
-        if exchange.media_type != JSON:
-            raise _not_understood("application/json")
+        require_media_type(exchange, JSON)
         served, body = await self._found(exchange, name, version)
         _writing(served)
         read, size = partial(parse_generate, body, streamed), len(body) / SMALL_BODY
@@ -164,7 +163,3 @@ def _parse(context: RequestContext, body: Body, length: int, interface: Interfac
 
 async def _tell_nobody(piece: str) -> None:
     """The answer is sent as a whole."""
-
-
-def _not_understood(accepted: str) -> Problem:
-    return Problem(415, "unsupported_media_type", f"this path takes {accepted}")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from serving.memory import Body
 from serving.problem import Problem
+from serving.protocols.byte_order_mark import without_mark
 from serving.protocols.v2.model import LONGEST_AXIS, SCORES, Input, Interface
 from zoo.errors import InvalidInput
 from zoo.tasks import Arrays
@@ -115,7 +116,7 @@ def parse(body: Body, length: int, interface: Interface) -> InferenceRequest:
 def json_object(text: Body | memoryview) -> dict[str, Any]:
     """The object of a JSON text; NaN, Infinity and numbers beyond float64 are no JSON."""
     try:
-        value = orjson.loads(text)
+        value = orjson.loads(without_mark(text))
     except orjson.JSONDecodeError as error:
         raise Problem(400, "malformed_json", f"malformed JSON: {error}") from None
     if not isinstance(value, dict):

@@ -8,10 +8,10 @@ pixels, in a fraction of the memory, and photographs differ by at most 2 of 255.
 Shape legend: N images, H height, W width, C channels (1 grey, 3 RGB).
 """
 
-import base64
 import binascii
 import io
 import math
+import string
 from collections.abc import Mapping, Sequence
 from itertools import product
 
@@ -41,18 +41,37 @@ TILE = 1 << 18  # pixels that are flattened at one time
 TILE_COPIES = 5  # of RGBA: cut out, converted, white, composed, converted back
 DECODER_BYTES = 1 << 20  # tables of a decoder
 PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # in Pillow's memory; 4 in other modes
+URL_ALPHABET = bytes.maketrans(b"-_", b"+/")
 Image.MAX_IMAGE_PIXELS = None  # the limit above is checked instead, from the header, as an error
 
 
 def decode_base64(text: str) -> bytes:
-    """Bytes of base64 (line breaks allowed) or of a `data:...;base64,` URL."""
-    if text.startswith("data:"):
-        header, _, text = text.partition(",")
-        if not header.endswith(";base64"):
+    """Bytes of base64 or base64url, or of a `data:...;base64,` URL.
+
+    Line breaks are allowed, and padding may be left out. `InvalidInput` where it is none of these.
+    """
+    if text[:5].lower() == "data:":
+        header, comma, text = text.partition(",")
+        if not comma or not header.lower().endswith(";base64"):
             raise InvalidInput("image: a data URL must be base64: data:image/png;base64,...")
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
+        if len(text) % 4 == 0:  # nearly always the plain form
+            return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:  # binascii.Error is one
+        pass
+    return _decode_loose_base64(text)
+
+
+def _decode_loose_base64(text: str) -> bytes:
+    """Bytes of base64 with line breaks, of base64url, without padding, or of all of these."""
+    try:
+        content = text.encode("ascii").translate(None, string.whitespace.encode())
+        if not (b"+" in content or b"/" in content):
+            content = content.translate(URL_ALPHABET)
+        if not content.endswith(b"="):
+            content += b"=" * (-len(content) % 4)
+        return binascii.a2b_base64(content, strict_mode=True)
+    except ValueError:
         raise InvalidInput("image: not valid base64") from None
 
 

@@ -102,6 +102,26 @@ def test_large_photos_of_odd_sizes_are_explained_where_they_are_bright(
     assert np.abs(heat[4:, 4:]).max() < 1e-6
 
 
+def test_every_form_of_base64(client: httpx.Client) -> None:
+    data = file_of(CORNER.convert("RGB"), "JPEG", comment=b"\xff" * 7)
+    text, url = base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode()
+    assert text != url
+    for image in (
+        text,
+        url,
+        text.rstrip("="),
+        url.rstrip("="),
+        f"data:image/jpeg;charset=utf-8;BASE64,{url}",
+    ):
+        answer = client.post("/classify_image", json={"model": "mlp-corner", "image": image})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["predictions"][0]["probabilities"]["1"] == ONE
+    for image in (text[1:], text + "%", text + "-_"):
+        answer = client.post("/classify_image", json={"model": "mlp-corner", "image": image})
+        assert answer.status_code == 422
+        assert "image: not valid base64" in answer.json()["error"]
+
+
 def test_what_is_transparent_is_white(client: httpx.Client) -> None:
     image = Image.new("RGBA", CORNER.size, "black")
     image.putalpha(ImageOps.invert(CORNER))

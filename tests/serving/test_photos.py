@@ -81,6 +81,47 @@ def test_every_orientation(client: httpx.Client, kind: str, value: int, stored: 
     assert probability(client, file_of(image, kind, exif=exif)) == ONE
 
 
+@pytest.mark.parametrize(("value", "stored"), ORIENTATIONS.items())
+def test_large_photos_of_odd_sizes_are_explained_where_they_are_bright(
+    client: httpx.Client, value: int, stored: Transpose | None
+) -> None:
+    """The sides are no multiples of 8, by which the decoder divides them."""
+    large = CORNER.resize((1303, 1597), Image.Resampling.NEAREST)  # the largest centred square begins at 147
+    large.paste(large.crop((0, 0, 489, 489)), (0, 147))
+    exif = Image.Exif()
+    exif[0x0112] = value
+    data = file_of(large if stored is None else large.transpose(stored), "JPEG", exif=exif)
+    form = {"model": "mlp-corner", "label": "1"}
+    asked = client.post(
+        "/explain_image", data=form, files={"image": data}, headers={"Accept": "application/json"}
+    )
+    assert asked.status_code == 200, asked.text
+    heat = np.array(asked.json()["heatmap"])
+    assert asked.json()["probability"] == ONE
+    assert np.unravel_index(heat.argmax(), heat.shape) <= (2, 2)
+    assert np.abs(heat[4:, 4:]).max() < 1e-6
+
+
+def test_every_form_of_base64(client: httpx.Client) -> None:
+    data = file_of(CORNER.convert("RGB"), "JPEG", comment=b"\xff" * 7)
+    text, url = base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode()
+    assert text != url
+    for image in (
+        text,
+        url,
+        text.rstrip("="),
+        url.rstrip("="),
+        f"data:image/jpeg;charset=utf-8;BASE64,{url}",
+    ):
+        answer = client.post("/classify_image", json={"model": "mlp-corner", "image": image})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["predictions"][0]["probabilities"]["1"] == ONE
+    for image in (text[1:], text + "%", text + "-_"):
+        answer = client.post("/classify_image", json={"model": "mlp-corner", "image": image})
+        assert answer.status_code == 422
+        assert "image: not valid base64" in answer.json()["error"]
+
+
 def test_what_is_transparent_is_white(client: httpx.Client) -> None:
     image = Image.new("RGBA", CORNER.size, "black")
     image.putalpha(ImageOps.invert(CORNER))

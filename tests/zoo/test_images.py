@@ -150,14 +150,69 @@ def test_too_many_pixels_are_refused_from_the_header(width: int, height: int) ->
         decode_image(png_header(width, height), 8, 8, 1)
 
 
-def test_base64_with_line_breaks_and_data_urls() -> None:
-    text = base64.b64encode(b"bytes of a file").decode()
-    assert decode_base64(text) == b"bytes of a file"
-    assert decode_base64(text[:8] + "\r\n" + text[8:]) == b"bytes of a file"
-    assert decode_base64(f"data:image/png;base64,{text}") == b"bytes of a file"
+FILE = b"\xfb\xff\xfe" * 20 + b"in three alphabets"  # with + and /, or - and _
+BASE64 = base64.b64encode(FILE + b"!").decode()  # with padding
+LINES = BASE64[:64] + "\r\n" + BASE64[64:] + "\n"
+URL = base64.urlsafe_b64encode(FILE + b"!").decode()
 
 
-@pytest.mark.parametrize("text", ["%%%", "abc", "data:image/png,raw", "é"])
-def test_what_is_no_base64(text: str) -> None:
-    with pytest.raises(InvalidInput, match="image: "):
+@pytest.mark.parametrize(
+    "text",
+    [
+        BASE64,
+        BASE64.rstrip("="),
+        LINES,
+        LINES.replace("=", ""),
+        URL,
+        URL.rstrip("="),
+        URL[:30] + "\n" + URL[30:].rstrip("="),
+        f"data:image/png;base64,{BASE64}",
+        f"data:image/png;BASE64,{BASE64}",
+        f"DATA:image/png;Base64,{URL}",
+        f"data:image/png;charset=utf-8;base64,{LINES}",
+        f"data:;base64,{URL.rstrip('=')}",
+    ],
+)
+def test_every_form_of_base64(text: str) -> None:
+    assert "=" in BASE64
+    assert "+" in BASE64
+    assert decode_base64(text) == FILE + b"!"
+
+
+@pytest.mark.parametrize("size", range(6))
+def test_base64_of_every_length_without_padding(size: int) -> None:
+    assert decode_base64(base64.b64encode(FILE[:size]).decode().rstrip("=")) == FILE[:size]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "%%%",
+        "A",
+        "QUJDQ",
+        "QQ=",
+        "QQ===",
+        "=",
+        "====",
+        "QQ=Q",
+        "QUI=QUI=",
+        "QUJD\0",
+        "QUJD%3D",
+        "é",
+        BASE64 + "-",
+        BASE64[:8] + URL[8:],
+        BASE64[1:],
+    ],
+)
+@pytest.mark.parametrize("before", ["", "data:image/png;base64,"])
+def test_what_is_no_base64(before: str, text: str) -> None:
+    with pytest.raises(InvalidInput, match="image: not valid base64"):
+        decode_base64(before + text)
+
+
+@pytest.mark.parametrize(
+    "text", ["data:image/png,raw", "data:,", "data:", "data:image/png;base64", "data:base64,QUJD"]
+)
+def test_a_data_url_that_is_not_base64(text: str) -> None:
+    with pytest.raises(InvalidInput, match="image: a data URL must be base64: data:image/png;base64,"):
         decode_base64(text)

@@ -26,7 +26,7 @@ GRID = 8  # places a side, at most, at which pixels are compared with the baseli
 
 Files = Annotated[
     str | Annotated[list[str], Field(min_length=1, max_length=MAX_BATCH, fail_fast=True)] | None,
-    Field(description="PNG or JPEG as base64 or data URL, or a list of them."),
+    Field(description="PNG or JPEG as base64, base64url or data URL, or a list of them."),
 ]
 Pixels = Annotated[
     list[Any] | None,

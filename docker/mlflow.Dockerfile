@@ -11,7 +11,8 @@ RUN /opt/mlflow/bin/pip install --no-cache-dir --constraint constraints.txt boto
 FROM python:3.11-slim-bookworm
 RUN useradd --uid 10001 --home-dir /tmp --no-create-home mlflow
 COPY --from=build /opt/mlflow /opt/mlflow
-ENV PATH=/opt/mlflow/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 GIT_PYTHON_REFRESH=quiet
+ENV PATH=/opt/mlflow/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 GIT_PYTHON_REFRESH=quiet \
+    MLFLOW_DISABLE_TELEMETRY=true
 WORKDIR /tmp
 USER 10001:10001
 EXPOSE 5000

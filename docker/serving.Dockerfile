@@ -13,7 +13,8 @@ FROM python:3.11-slim-bookworm
 RUN useradd --uid 10001 --home-dir /tmp --no-create-home zoo
 COPY --from=build /opt/zoo /opt/zoo
 # HOME is where BentoML and MLflow keep their files.
-ENV PATH=/opt/zoo/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/opt/zoo/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 \
+    BENTOML_DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true ORT_DISABLE_TELEMETRY=1
 WORKDIR /tmp
 USER 10001:10001
 EXPOSE 3000

@@ -12,7 +12,8 @@ FROM python:3.11-slim-bookworm
 RUN useradd --uid 10001 --home-dir /tmp --no-create-home zoo && install --directory --owner zoo --group zoo /zoo
 COPY --from=build /opt/zoo /opt/zoo
 # HOME is where Matplotlib, torch and MLflow keep their caches; there is no git for MLflow to look for.
-ENV PATH=/opt/zoo/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 GIT_PYTHON_REFRESH=quiet ZOO_HOME=/zoo
+ENV PATH=/opt/zoo/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 GIT_PYTHON_REFRESH=quiet ZOO_HOME=/zoo \
+    MLFLOW_DISABLE_TELEMETRY=true ORT_DISABLE_TELEMETRY=1
 VOLUME /zoo
 WORKDIR /zoo
 USER 10001:10001

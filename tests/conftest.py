@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import FileLock
 
+import zoo as _  # noqa: F401  # turns telemetry off before a test imports a library that reports
+
 if TYPE_CHECKING:
     from quick_training import QuickZoo
 
 # Before torch is loaded, here and in the processes that tests start: threads that wait for one another on
 # busy cores make a small training fifty times slower.
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # no network
 # A shell's background job ignores Ctrl-C, and so would the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

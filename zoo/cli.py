@@ -414,8 +414,6 @@ COMMANDS: dict[str, Any] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; the entry point."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    for variable in ("BENTOML_DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"):  # both phone home otherwise
-        os.environ.setdefault(variable, "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # three lines for one local file
     try:
         if words[:1] == ["train"]:

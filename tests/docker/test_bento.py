@@ -65,6 +65,8 @@ def test_its_requirements_are_those_of_serving_but_the_registrys(bento: Path) ->
     assert build["python"]["packages"] == wanted
     written = (bento / "env" / "python" / "requirements.txt").read_text(encoding="utf-8")
     assert {*wanted, *PROJECT["dependencies"]} <= set(written.split())
+    image = (bento / "env" / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    assert "ARG BENTOML_DO_NOT_TRACK=true" in image
     assert not {"torch", *OF_THE_REGISTRY} & set(name_of.findall(written))
 
 

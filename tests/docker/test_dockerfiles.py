@@ -8,6 +8,15 @@ import pytest
 from docker_files import DOCKER, DOCKERFILES, PROJECT, only, stages
 
 SERVERS = ("mlflow.Dockerfile", "serving.Dockerfile")
+NO_TELEMETRY = {
+    "mlflow": {"MLFLOW_DISABLE_TELEMETRY": "true"},
+    "serving": {
+        "BENTOML_DO_NOT_TRACK": "true",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "ORT_DISABLE_TELEMETRY": "1",
+    },
+    "training": {"MLFLOW_DISABLE_TELEMETRY": "true", "ORT_DISABLE_TELEMETRY": "1"},
+}
 
 
 def test_the_images_are_there() -> None:
@@ -30,6 +39,11 @@ class TestEveryImage:
 
     def test_signals_reach_the_process(self, path: Path) -> None:
         assert only(stages(path)[-1], "CMD").json, "a shell would keep the signals"
+
+    def test_sends_no_telemetry(self, path: Path) -> None:
+        values = only(stages(path)[-1], "ENV").value
+        variables = dict(zip(values[::2], values[1::2], strict=True))
+        assert NO_TELEMETRY[path.stem].items() <= variables.items()
 
     def test_versions_are_pinned(self, path: Path) -> None:
         runs = [i.value[0] for i in stages(path)[0] if i.cmd == "RUN"]

@@ -30,10 +30,9 @@ class Server:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's variables with other settings for the service, which reports to nobody."""
+    """This process's variables with other settings for the service."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ZOO_", "MLFLOW_"))}
-    quiet = {"BENTOML_DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    return {**inherited, **quiet, "ZOO_POLL": "0.2", "ZOO_DRAIN": "0", **variables}
+    return {**inherited, "ZOO_POLL": "0.2", "ZOO_DRAIN": "0", **variables}
 
 
 def command(port: int) -> list[str]:

@@ -20,7 +20,8 @@ from zoo.errors import ZooError
 
 COLLECTORS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 EXPORTER = "opentelemetry.exporter.otlp.proto.http"
-LEAST_MEMORY = 512 << 20  # bytes; TODO
+LEAST_MEMORY = 640 << 20
+"""Bytes: the largest legal request, 32 MiB of JSON with 50 million pixels to be turned, needs half a GB."""
 KEY = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
 
 

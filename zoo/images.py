@@ -23,10 +23,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from zoo.errors import InputTooLarge, InvalidInput
 from zoo.image_headers import Header, jpeg_header, png_header
+from zoo.reservation import reserve
 
 MAX_PIXELS = 50_000_000
 MAX_PIXELS_TOGETHER = 4 * MAX_PIXELS
 """Of all images of a request: a file of a few kilobytes can take half a second to decode."""
+UNCOUNTED = 1 << 16  # pixels of a request for which no memory is reserved: they take less than a megabyte
 GAP = 2  # pixels between the images of a grid
 # Where Pillow finds an EXIF orientation. Looking for it in an image without any of them takes as long as
 # decoding a small image.
@@ -77,8 +79,10 @@ def _decode_loose_base64(text: str) -> bytes:
 
 def decode_images(files: Sequence[bytes], height: int, width: int, channels: int) -> NDArray[np.uint8]:
     """uint8 [N, H, W, C]; each as of `decode_image`, and `InputTooLarge` past MAX_PIXELS_TOGETHER."""
-    if len(files) > 1:
-        _check_together([_header(data) for data in files])
+    headers = [_header(data) for data in files]
+    _check_together(headers)
+    if sum(header.width * header.height for header in headers) > UNCOUNTED:
+        reserve(decoding_bytes(files, height, width, channels))
     images = np.empty((len(files), height, width, channels), np.uint8)
     for image, data in zip(images, files, strict=True):
         image[:] = decode_image(data, height, width, channels)

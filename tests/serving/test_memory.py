@@ -126,3 +126,23 @@ def _set() -> threading.Event:
     event = threading.Event()
     threading.Timer(0.1, event.set).start()
     return event
+
+
+def test_pictures_are_decoded_within_the_budget(bounded: Server) -> None:
+    """Eight at once of 36 million pixels each, in files of 100 kB: each is answered, or refused in time."""
+    file = io.BytesIO()
+    Image.new("RGB", (6000, 6000), "red").save(file, "PNG")
+    body = json.dumps({"model": MODEL, "image": base64.b64encode(file.getvalue()).decode()}).encode()
+
+    def ask(_: int) -> httpx.Response:
+        return httpx.post(f"{bounded.url}/classify_image", content=body, timeout=60)
+
+    stop = threading.Event()
+    with ThreadPoolExecutor(9) as pool:
+        before = peak_while(bounded, _set())
+        watching = pool.submit(peak_while, bounded, stop)
+        answers = list(pool.map(ask, range(8)))
+        stop.set()
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    assert any(answer.status_code == 200 for answer in answers)
+    assert watching.result() - before < LEAST_MEMORY + BESIDE

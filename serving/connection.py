@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from serving import http_1_0
 from serving.exchange import JSON, MAX_BODY, new_request_id, too_large
 from serving.problem import Problem, problem_json
+from serving.settings import Settings
 
 PATIENCE = 10.0
 """Seconds for the head of a request, from the connection or from the head's first bytes, and for what is
@@ -31,7 +32,7 @@ NO_TRAILERS: Any = deque(maxlen=0)
 class BoundedConnection(HttpToolsProtocol):
     """uvicorn's connection with bounds."""
 
-    keep_alive: ClassVar[float]
+    keep_alive: ClassVar[float] = Settings.model_fields["keep_alive"].default
     """Seconds after an answer until an idle connection is closed. `serving.service` sets it."""
     _received = 0
     """Bytes since the last request was complete."""

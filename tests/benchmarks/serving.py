@@ -1,25 +1,31 @@
 """The service under load, against the least that could serve the same model.
 
-    python -m tests.benchmarks.serving [--seconds 3] [--rounds 5]
+    python -m tests.benchmarks.serving [--seconds 10] [--rounds 5]
 
-1. Requests a second and p99 of LeNet-5 at 16 keep-alive connections, against Starlette and ONNX Runtime
-   behind uvicorn with httptools and uvloop (`tests.benchmarks.bare`), which checks and counts nothing. Both
-   take the same JSON, and the service V2's binary tensors, too; in turn, for some rounds, of which the
-   medians are printed, and the median of each round's ratio.
-2. p99 of LeNet-5 at an easy pace, alone and while VGG16 is asked for batches by eight connections at once.
-3. VGG16 asked four times as often as it can answer: what is answered, and how much soon afterwards.
+1. Requests a second and p99 of LeNet-5 at 1 and at 16 keep-alive connections, with 1 and with 64 images a
+   request, as JSON and as V2's binary tensors, against Starlette and ONNX Runtime behind uvicorn with
+   httptools and uvloop (`tests.benchmarks.bare`), which takes the JSON, and checks and counts nothing. In
+   turn, for some rounds; printed are medians, and the median of each round's ratio.
+2. The same for photographs of 12 megapixels, in forms and in base64; the bare server decodes them with
+   Pillow's `draft`, too, in threads.
+3. The longest pause of the service's event loop in each of these cells, without the time of the work that is
+   done in one go (`tests.benchmarks.probed`).
+4. p99 of LeNet-5 at an easy pace, alone and while VGG16 is asked for batches by eight connections at once.
+5. VGG16 asked four times as often as it can answer: what is answered, and how much soon afterwards.
 
-The load comes from other processes. The models are trained on a few images, as weights do not change the
-work.
+The load comes from other processes: from wrk for the first three, see `tests.benchmarks.wrk` for what it does
+not see. The models are trained on a few images, as weights do not change the work.
 """
 
+import base64
+import io
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,11 +36,14 @@ from urllib.parse import urlparse
 import httpx
 import numpy as np
 import tyro
+from PIL import ExifTags, Image
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.load import Load, Outcome, drive, post
-from tests.serving.server import free_port, running, wait_for
+from tests.benchmarks import wrk
+from tests.benchmarks.load import Load, drive, post
+from tests.benchmarks.wrk import Outcome, Sent
+from tests.serving.server import environment, free_port, is_ready, running, wait_for
 from training import pipeline, promotion
 from training.recipes import recipe_for
 from training.recipes.vgg16 import VGG16Recipe
@@ -44,6 +53,7 @@ WIDTH = 24  # kernels of VGG16's first layers
 SIDE = 28
 CONNECTIONS = 16
 MANY = 64  # images a request
+WARM_UP_SECONDS = 1.0
 EASY = 0.02  # seconds between two requests of a connection
 BURST = 8  # connections
 A_FEW = 5  # images a request of those who ask too often: so many that the load can be four times too much
@@ -55,7 +65,7 @@ REGAINED_WITHIN = 2.0  # seconds
 class Benchmark:
     """How long to measure."""
 
-    seconds: float = 3.0
+    seconds: float = 10.0
     rounds: int = 5
 
 
@@ -70,7 +80,13 @@ def as_json(path: str, images: int, model: str = SMALL_MODEL) -> bytes:
     return post(path, body.encode(), "application/json")
 
 
-def as_tensors(images: int) -> bytes:
+def json_pixels(url: str, images: int) -> Sent:
+    """A request of the typed endpoint."""
+    body = json.dumps({"model": SMALL_MODEL, "pixels": pixels(images).squeeze().tolist()})
+    return Sent(url, body.encode(), "application/json")
+
+
+def tensors(url: str, images: int) -> Sent:
     """V2's request in binary, for an answer in binary."""
     size = images * SIDE * SIDE
     tensor = {
@@ -78,9 +94,43 @@ def as_tensors(images: int) -> bytes:
         "parameters": {"binary_data_size": size},
     }  # fmt: skip
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
-    length = f"Inference-Header-Content-Length: {len(head)}"
-    path = f"/v2/models/{SMALL_MODEL}/infer"
-    return post(path, head + pixels(images).tobytes(), "application/octet-stream", length)
+    return Sent(
+        f"{url}/v2/models/{SMALL_MODEL}/infer",
+        head + pixels(images).tobytes(),
+        "application/octet-stream",
+        (("Inference-Header-Content-Length", str(len(head))),),
+    )
+
+
+def photograph() -> bytes:
+    """A JPEG of 12 megapixels and some 3 MB, with an EXIF orientation, as phones make them."""
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize((4000, 3000), Image.Resampling.BICUBIC)
+    noise = random.normal(0, 8, (3000, 4000, 3))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    file = io.BytesIO()
+    Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8)).save(
+        file, "JPEG", quality=85, exif=exif
+    )
+    return file.getvalue()
+
+
+def photo_in_form(url: str, photo: bytes) -> Sent:
+    """A form with the model's name and the file."""
+    part = b"--XX\r\nContent-Disposition: form-data; name="
+    body = (
+        part + b'"model"\r\n\r\n' + SMALL_MODEL.encode() + b"\r\n"
+        + part + b'"image"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n' + photo + b"\r\n--XX--\r\n"
+    )  # fmt: skip
+    return Sent(url, body, "multipart/form-data; boundary=XX")
+
+
+def photo_in_json(url: str, photo: bytes) -> Sent:
+    """The file as base64."""
+    body = json.dumps({"model": SMALL_MODEL, "image": base64.b64encode(photo).decode()})
+    return Sent(url, body.encode(), "application/json")
 
 
 @contextmanager
@@ -103,42 +153,109 @@ def bare(graph: Path) -> Iterator[int]:
         process.wait(20)
 
 
-def compare(pool: ProcessPoolExecutor, title: str, loads: dict[str, Load], rounds: int) -> None:
-    """Prints rates and p99 of some loads in turn, and what they are of the first one's."""
-    outcomes: dict[str, list[Outcome]] = {name: [] for name in loads}
-    for load in loads.values():
-        pool.submit(drive, replace(load, seconds=0.5)).result()  # warms up
-    for _ in range(rounds):
-        for name, load in loads.items():
-            outcome = pool.submit(drive, load).result()
-            assert set(outcome.statuses) == {200}, outcome.statuses
-            outcomes[name].append(outcome)
-    table = Table("", "requests/s", "of bare", "p99 (ms)", "of bare", title=title)
-    first = next(iter(outcomes.values()))
-    for name, rows in outcomes.items():
-        pairs = list(zip(rows, first, strict=True))
-        table.add_row(
-            name,
-            f"{statistics.median(o.rate for o in rows):,.0f}",
-            f"{statistics.median(own.rate / base.rate for own, base in pairs):.2f}",
-            f"{1000 * statistics.median(o.p99 for o in rows):.1f}",
-            f"{statistics.median(own.p99 / base.p99 for own, base in pairs):.2f}",
-        )
-    Console().print(table)
+@dataclass(frozen=True)
+class Servers:
+    """The three that are compared, by their addresses."""
+
+    bare: str
+    zoo: str
+    probed: str
+    pause: Callable[[], float]
+    """The longest pause of the probed one's event loop since the last call, in milliseconds."""
 
 
-def against_bare(pool: ProcessPoolExecutor, port: int, bare_port: int, settings: Benchmark) -> None:
-    """One image a request, and many."""
+@contextmanager
+def probed() -> Iterator[tuple[str, Callable[[], float]]]:
+    """The service with a probe of its event loop: its address, and what tells the longest pause."""
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.benchmarks.probed", str(port)],
+        env=environment(ZOO_HOME=os.environ["ZOO_HOME"], ZOO_POLL="1"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    stdin, stdout = process.stdin, process.stdout
+    assert stdin is not None
+    assert stdout is not None
+
+    def pause() -> float:
+        stdin.write("\n")
+        stdin.flush()
+        return float(stdout.readline())
+
+    try:
+        wait_for(lambda: is_ready(f"http://127.0.0.1:{port}/readyz"), within=60)
+        yield f"http://127.0.0.1:{port}", pause
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def compare(
+    title: str, requests: dict[str, tuple[str, Callable[[str], Sent]]], servers: Servers, settings: Benchmark
+) -> None:
+    """Prints rates and times of requests in turn, at one connection and at many, and ratios to the first."""
+    table = Table(
+        "", "connections", "requests/s", "of bare", "p50", "p99", "of bare", "pause (ms)", title=title
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+
+        def run(sent: Sent, connections: int, seconds: float = settings.seconds) -> Outcome:
+            return wrk.drive(sent, connections, seconds, Path(scratch))
+
+        for connections in (1, CONNECTIONS):
+            outcomes: dict[str, list[Outcome]] = {name: [] for name in requests}
+            pauses: dict[str, list[float]] = {name: [] for name in requests}
+            for base, make in requests.values():
+                run(make(base), connections, WARM_UP_SECONDS)
+            for _ in range(settings.rounds):
+                for name, (base, make) in requests.items():
+                    outcomes[name].append(run(make(base), connections))
+                    if base == servers.zoo:
+                        servers.pause()
+                        run(make(servers.probed), connections)
+                        pauses[name].append(servers.pause())
+            first = next(iter(outcomes.values()))
+            for name, rows in outcomes.items():
+                pairs = list(zip(rows, first, strict=True))
+                table.add_row(
+                    name,
+                    str(connections),
+                    f"{statistics.median(o.rate for o in rows):,.1f}",
+                    f"{statistics.median(own.rate / base.rate for own, base in pairs):.2f}",
+                    f"{1000 * statistics.median(o.p50 for o in rows):.2f}",
+                    f"{1000 * statistics.median(o.p99 for o in rows):.2f}",
+                    f"{statistics.median(own.p99 / base.p99 for own, base in pairs):.2f}",
+                    f"{statistics.median(pauses[name]):.1f}" if pauses[name] else "",
+                )
+    Console(width=110).print(table)
+
+
+def against_bare(servers: Servers, settings: Benchmark) -> None:
+    """One image a request, and many; photographs."""
     for images in (1, MANY):
-        requests = {
-            "bare, JSON": (bare_port, as_json("/", images)),
-            "the zoo, JSON": (port, as_json("/classify_image", images)),
-            "the zoo, V2 in binary": (port, as_tensors(images)),
-        }
-        loads = {
-            name: Load(to, request, CONNECTIONS, settings.seconds) for name, (to, request) in requests.items()
-        }
-        compare(pool, f"LeNet-5, {images} 28 x 28 images a request", loads, settings.rounds)
+        compare(
+            f"LeNet-5, {images} 28 x 28 images a request",
+            {
+                "bare, JSON": (servers.bare, lambda url, n=images: json_pixels(f"{url}/", n)),
+                "the zoo, JSON": (servers.zoo, lambda url, n=images: json_pixels(f"{url}/classify_image", n)),
+                "the zoo, V2 in binary": (servers.zoo, lambda url, n=images: tensors(url, n)),
+            },
+            servers,
+            settings,
+        )
+    photo = photograph()
+    for title, make in (("a form", photo_in_form), ("base64", photo_in_json)):
+        compare(
+            f"LeNet-5, a photograph of 12 megapixels ({len(photo) / 1e6:.1f} MB) in {title}",
+            {
+                "bare": (servers.bare, lambda url, make=make: make(f"{url}/photo", photo)),
+                "the zoo": (servers.zoo, lambda url, make=make: make(f"{url}/classify_image", photo)),
+            },
+            servers,
+            settings,
+        )
 
 
 def beside_a_burst(pool: ProcessPoolExecutor, port: int, settings: Benchmark) -> None:
@@ -197,12 +314,14 @@ def main(settings: Benchmark) -> None:
         assert trained is not None
         with (
             bare(promotion.download(trained.model, trained.version) / "model.onnx") as bare_port,
-            running(Path(folder) / "server.log", ZOO_HOME=folder) as server,
+            running(Path(folder) / "server.log", ZOO_HOME=folder, ZOO_POLL="1") as server,
+            probed() as (probed_url, pause),
             ProcessPoolExecutor(2, get_context("spawn")) as pool,
         ):
             port = urlparse(server.url).port
             assert port is not None
-            against_bare(pool, port, bare_port, settings)
+            servers = Servers(f"http://127.0.0.1:{bare_port}", server.url, probed_url, pause)
+            against_bare(servers, settings)
             beside_a_burst(pool, port, settings)
             overload(pool, port, settings)
 

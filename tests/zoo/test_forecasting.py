@@ -136,6 +136,10 @@ VALUES = [1.0, 2.0, 3.0, 4.0]
         ({"history": [[1.0, 2.0]] * 4}, r"history\[0\] has 2 values; expected 1"),
         ({"history": [1.0, 2.0, 3.0, 1e39]}, r"history\[3\] is beyond the range"),
         ({"timestamps": ["2026-01", "2026-02", "2026-04", "2026-05"], "values": VALUES}, r"timestamps\[2\]"),
+        (
+            {"timestamps": ["0001-01", "0001-01-01T00:00+14:00", "0001-02", "0001-03"], "values": VALUES},
+            r"timestamps\[1\]",
+        ),
         ({"timestamps": ["2026-04", "2026-03", "2026-02", "2026-01"], "values": VALUES}, "oldest first"),
         *(
             ({"timestamps": ["2026-01", text, "2026-03", "2026-04"], "values": VALUES}, "no ISO 8601 time")
@@ -147,7 +151,6 @@ VALUES = [1.0, 2.0, 3.0, 4.0]
                 "2026-13",
                 "99999999999999999999",
                 7,
-                "0001-01-01T00:00+14:00",
             )
         ),
     ],

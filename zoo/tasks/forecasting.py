@@ -9,8 +9,6 @@ Shape legend: N windows, W window (steps of history), H horizon (steps ahead), V
 """
 
 import math
-import re
-from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -23,6 +21,7 @@ from zoo.tasks.agreement import alike_values
 from zoo.tasks.base import Arrays, Axis, Request, Response, Run, Schema, Task, run_in_batches
 from zoo.tasks.baseline import MOST_NUMBERS, feature_baseline, places_of
 from zoo.tasks.rows import fit_scaling
+from zoo.tasks.times import read_times
 
 MAX_HISTORY = 65_536  # steps in one request
 MAX_HORIZON = 65_536
@@ -33,7 +32,6 @@ LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 REPORTED = (0.8, 0.95)
 """Levels whose coverage is measured on the test split."""
 UNITS = {"Y": "year", "M": "month", "W": "week", "D": "day", "h": "hour", "m": "minute", "s": "second"}
-DATE = re.compile(r"\d{4}(-\d{2})?")  # a year, or a month of one
 
 Floats = NDArray[np.floating]
 Row = Annotated[list[float], Field(min_length=1, max_length=MAX_VARIABLES, fail_fast=True)]
@@ -252,15 +250,8 @@ class Forecasting(Task):
         """`InvalidInput` where they are no times, or not as evenly spaced as the model's data."""
         if not self.period:
             raise InvalidInput("timestamps: this model's data have no times; give history alone")
-        times = []
-        for index, text in enumerate(timestamps):
-            try:
-                times.append(moment(str(text)).astype(f"datetime64[{self.period}]"))
-            except (ValueError, OverflowError):
-                raise InvalidInput(
-                    f"timestamps[{index}] is no ISO 8601 time, such as 2026-01-31T12:00"
-                ) from None
-        steps = np.diff(np.array(times)).astype(np.int64)
+        times = read_times([str(time) for time in timestamps], "timestamps")
+        steps = np.diff(times.counted(self.period))
         if (uneven := np.flatnonzero(steps != self.every)).size:
             index = int(uneven[0])
             unit = UNITS[self.period] + "s" * (self.every != 1)
@@ -275,10 +266,3 @@ def series_of(train: Arrays) -> Floats:
     history, target = train["history"], train["target"]
     series: Floats = np.concatenate([history[0], target[:, 0], target[-1, 1:]])
     return series
-
-
-def moment(text: str) -> np.datetime64:
-    """A time in ISO 8601, in UTC where it says its zone; a year or a month is its beginning. `ValueError`."""
-    parts = text.split("-") if DATE.fullmatch(text) else []
-    when = datetime.fromisoformat("-".join([*parts, "01", "01"][:3]) if parts else text)
-    return np.datetime64(when.astimezone(UTC).replace(tzinfo=None) if when.tzinfo else when, "s")

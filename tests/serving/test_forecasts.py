@@ -47,6 +47,12 @@ def test_horizon_and_interval(client: httpx.Client) -> None:
         ({"timestamps": MONTHS[::-1], "values": HISTORY}, "oldest first"),
         ({"timestamps": MONTHS, "values": HISTORY[:3]}, "4 timestamps for 3 values"),
         ({"history": ["a"]}, "history"),
+        ({"history": [90.0, 100.0, [110.0], 120.0]}, "history[2]: expected a number, as history[0] is"),
+        ({"history": [[90.0], 100.0, 110.0, 120.0]}, "history[1]: expected a row of numbers, as history[0]"),
+        (
+            {"timestamps": MONTHS, "values": [*HISTORY[:3], [1.0]]},
+            "values[3]: expected a number, as values[0]",
+        ),
         ({}, "either history"),
     ],
 )

@@ -74,6 +74,23 @@ class ForecastRequest(Request):
                 raise ValueError(f"there are {given[0]} timestamps for {given[1]} values")
         return self
 
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        name, steps = self.past
+        rows = isinstance(steps[0], list)
+        other = next((i for i, step in enumerate(steps) if isinstance(step, list) != rows), None)
+        if other is not None:
+            form = "a row of numbers" if rows else "a number"
+            raise ValueError(f"{name}[{other}]: expected {form}, as {name}[0] is")
+        return self
+
+    @property
+    def past(self) -> tuple[str, list[float | Row]]:
+        """Name of the field that holds the past, and its steps."""
+        if self.history is not None:
+            return "history", self.history
+        return "values", self.values or []
+
 
 class ForecastResponse(Response):
     """So many steps ahead; rows of numbers where the history had rows."""
@@ -150,35 +167,32 @@ class Forecasting(Task):
         )
 
     def encode(self, request: ForecastRequest) -> Arrays:
-        values = request.history if request.history is not None else request.values
-        assert values is not None  # the request's own validator
+        name, steps = request.past
         if request.timestamps is not None:
             self._check_times(request.timestamps)
         if request.horizon is not None and request.horizon > self.horizon:
             raise InvalidInput(f"horizon: this model forecasts at most {self.horizon} steps")
-        rows = [value if isinstance(value, list) else [value] for value in values]
+        rows = [step if isinstance(step, list) else [step] for step in steps]
         wrong = next((i for i, row in enumerate(rows) if len(row) != len(self.variables)), None)
         if wrong is not None:
             raise InvalidInput(
-                f"history[{wrong}] has {len(rows[wrong])} values; expected {len(self.variables)}: "
+                f"{name}[{wrong}] has {len(rows[wrong])} values; expected {len(self.variables)}: "
                 f"{list(self.variables)}"
             )
         if len(rows) < self.window:
-            raise InvalidInput(f"history has {len(rows)} steps; this model needs the last {self.window}")
+            raise InvalidInput(f"{name} has {len(rows)} steps; this model needs the last {self.window}")
         with np.errstate(over="ignore"):
             history = np.array(rows[-self.window :], dtype=np.float64).astype(np.float32)
         if not np.isfinite(history).all():
             step = len(rows) - self.window + int(np.argwhere(~np.isfinite(history))[0, 0])
-            raise InvalidInput(f"history[{step}] is beyond the range of a 32-bit float")
+            raise InvalidInput(f"{name}[{step}] is beyond the range of a 32-bit float")
         return {"history": history[None]}
 
     def decode(self, request: ForecastRequest, outputs: Arrays) -> dict[str, Any]:
         steps = request.horizon or self.horizon
         forecast = outputs["forecast"][0, :steps].astype(np.float64)  # [H, V]
         radius = self.radius(request.interval)[:steps]
-        given = request.history if request.history is not None else request.values
-        assert given is not None
-        rows = isinstance(given[0], list)
+        rows = isinstance(request.past[1][0], list)
         answer = {"forecast": forecast, "lower": forecast - radius, "upper": forecast + radius}
         return {name: (array if rows else array[:, 0]).tolist() for name, array in answer.items()}
 

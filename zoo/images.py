@@ -248,6 +248,8 @@ def _flatten_tile(image: Image.Image, mode: str) -> Image.Image:
         scaled += rest > 128  # rounded
         return Image.fromarray(scaled.astype(np.uint8)).convert(mode)
     rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+    if rgba.getchannel("A").getextrema() == (255, 255):  # composing would change nothing
+        return rgba.convert(mode)
     white = Image.new("RGBA", rgba.size, "white")
     return Image.alpha_composite(white, rgba).convert(mode)
 

@@ -136,6 +136,10 @@ VALUES = [1.0, 2.0, 3.0, 4.0]
         ({"history": [[1.0, 2.0]] * 4}, r"history\[0\] has 2 values; expected 1"),
         ({"history": [1.0, 2.0, 3.0, 1e39]}, r"history\[3\] is beyond the range"),
         ({"timestamps": ["2026-01", "2026-02", "2026-04", "2026-05"], "values": VALUES}, r"timestamps\[2\]"),
+        (
+            {"timestamps": ["0001-01", "0001-01-01T00:00+14:00", "0001-02", "0001-03"], "values": VALUES},
+            r"timestamps\[1\]",
+        ),
         ({"timestamps": ["2026-04", "2026-03", "2026-02", "2026-01"], "values": VALUES}, "oldest first"),
         *(
             ({"timestamps": ["2026-01", text, "2026-03", "2026-04"], "values": VALUES}, "no ISO 8601 time")
@@ -147,7 +151,6 @@ VALUES = [1.0, 2.0, 3.0, 4.0]
                 "2026-13",
                 "99999999999999999999",
                 7,
-                "0001-01-01T00:00+14:00",
             )
         ),
     ],
@@ -168,10 +171,52 @@ def test_timestamps_of_a_series_without_times() -> None:
         PAIR.encode(request(timestamps=[1, 2, 3, 4], values=[[1.0, 2.0]] * 4))
 
 
+MIXED = [
+    ([1.0, 2.0, [3.0], 4.0], 2, "a number"),
+    ([1, [2], 3, 4.0], 1, "a number"),
+    ([9.0, [9.0], 1.0, 2.0, 3.0, 4.0], 1, "a number"),  # in steps that the model does not look at
+    ([[1.0], 2.0, 3.0, 4.0], 1, "a row of numbers"),
+    ([[1.0], [2.0], [3.0], 4.0], 3, "a row of numbers"),
+    ([[1.0, 2.0], 3.0, [1.0, 2.0], [1.0, 2.0]], 1, "a row of numbers"),
+]
+
+
+@pytest.mark.parametrize(("steps", "place", "form"), MIXED)
+@pytest.mark.parametrize("name", ["history", "values"])
+def test_numbers_and_rows_are_not_mixed(name: str, steps: list[Any], place: int, form: str) -> None:
+    times = {"timestamps": list(range(2000, 2000 + len(steps)))} if name == "values" else {}
+    with pytest.raises(ValidationError, match=rf"{name}\[{place}\]: expected {form}, as {name}\[0\] is"):
+        request(**{name: steps}, **times)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([[1.0, 2.0], [1.0], [1.0, 2.0], [1.0, 2.0]], r"^values\[1\] has 1 values; expected 2"),
+        ([1.0, 2.0, 3.0, 4.0], r"^values\[0\] has 1 values; expected 2"),
+        ([[1.0, 2.0]] * 3, "^values has 3 steps"),
+        ([[1.0, 2.0]] * 3 + [[1.0, 1e39]], r"^values\[3\] is beyond the range"),
+    ],
+)
+def test_errors_name_the_field_that_was_given(values: list[Any], message: str) -> None:
+    yearly = PAIR.model_copy(update={"period": "Y"})
+    times = list(range(2000, 2000 + len(values)))
+    with pytest.raises(InvalidInput, match=message):
+        yearly.encode(request(timestamps=times, values=values))
+
+
 @pytest.mark.parametrize(
     "fields",
     [
         {},
+        {"history": [1.0, True, 2.0]},
+        {"history": [[1.0], [False]]},
+        {"history": [[1.0], [None]]},
+        {"history": [[1.0], []]},
+        {"history": [[1.0], [[2.0]]]},
+        {"history": [1.0, {"v": 2.0}]},
+        {"timestamps": [2000, True], "values": [1.0, 2.0]},
+        {"timestamps": [2000, None], "values": [1.0, 2.0]},
         {"history": []},
         {"history": [None, 1.0]},
         {"history": ["1"]},

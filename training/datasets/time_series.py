@@ -7,10 +7,11 @@ Shape legend: T time, V variables, N windows, W window, H horizon.
 """
 
 import logging
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -21,6 +22,10 @@ from training.datasets.base import Data, slug
 from training.datasets.csv_file import PREFIX, read_table
 from zoo.errors import InvalidInput
 from zoo.tasks import Arrays, Schema
+from zoo.tasks.times import Times, read_times
+
+if TYPE_CHECKING:
+    from pandas import Series
 
 log = logging.getLogger(__name__)
 KIND = "forecasting"
@@ -28,6 +33,7 @@ TEST_SHARE = 0.2  # of a CSV file, its end
 MIN_STEPS = 30  # in a CSV file: fewer leave nothing to learn, calibrate and measure on
 USUAL = 0.5  # share of the steps between times that must be the shortest one: the others are gaps
 SEASONS = {"M": 12, "W": 52, "D": 7, "h": 24, "m": 1440, "s": 1}  # in steps of one unit of time
+OFFSET = re.compile(r"(:\d\d(?:[.,]\d+)?) ?(?:[+-]\d\d:?\d\d|Z|UTC|GMT)$")  # after a time of day
 
 
 def split_series(name: str, schema: Schema, source: str, values: NDArray[Any], sizes: Sequence[int]) -> Data:
@@ -92,8 +98,6 @@ def load_series(reference: str, time: str | None, value: str | None) -> Data:
     """The data set of that name, or `csv:PATH` with its columns of times and of values (comma-separated)."""
     if not reference.startswith(PREFIX):
         return datasets.find(reference).load()
-    import pandas as pd
-
     path, table = read_table(reference)
     names = [] if value is None else value.split(",")
     columns = list(table.columns)
@@ -101,18 +105,16 @@ def load_series(reference: str, time: str | None, value: str | None) -> Data:
         raise InvalidInput(f"name the columns with --time and --value; {path.name} has {columns}")
     if words := [name for name in names if table[name].dtype.kind not in "iuf"]:
         raise InvalidInput(f"these columns of {path.name} are not numeric: {words}")
+    if (missing := table[time].isna().to_numpy()).any():
+        raise InvalidInput(f"{time!r} of {path.name} is empty in row {missing.argmax() + 1} of the data")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that each time is parsed by itself
-            times = pd.to_datetime(table[time].astype(str), utc=True).dt.tz_localize(None)
+        times = times_of(table[time].astype(str))
     except ValueError as error:
         raise InvalidInput(f"{time!r} of {path.name} holds something that is no time: {error}") from error
     name = slug(path.stem, "csv")
-    values = table[names].to_numpy(dtype=np.float64)
-    order = np.argsort(times.to_numpy(), kind="stable")
-    period, every, places = spacing(times.to_numpy()[order].astype("datetime64[s]"), path.name)
-    complete = np.full((places[-1] + 1, len(names)), np.nan)
-    complete[places] = values[order]
+    period, every, places = spacing(times, path.name)
+    complete = np.full((places.max() + 1, len(names)), np.nan)
+    complete[places] = table[names].to_numpy(dtype=np.float64)
     if len(complete) < MIN_STEPS:
         raise InvalidInput(f"{path.name} has {len(complete)} steps; at least {MIN_STEPS} are needed")
     season = max(1, SEASONS.get(period, 1) // every)
@@ -121,15 +123,33 @@ def load_series(reference: str, time: str | None, value: str | None) -> Data:
     return split_series(name, schema, path.name, complete, (len(complete) - test, test))
 
 
-def spacing(times: NDArray[np.datetime64], name: str) -> tuple[str, int, NDArray[np.int64]]:
+def times_of(texts: "Series[str]") -> Times:
+    """Times as requests may have them, or all in another format that pandas knows; `ValueError` in none."""
+    import pandas as pd
+
+    try:
+        return read_times(texts.tolist(), "times")
+    except InvalidInput:
+        pass
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that each time is parsed by itself
+        utc, clock = (
+            pd.to_datetime(column, utc=True).dt.tz_localize(None).to_numpy().astype("datetime64[s]")
+            for column in (texts, texts.str.replace(OFFSET, r"\1", regex=True))
+        )
+    return Times(clock, utc)
+
+
+def spacing(times: Times, name: str) -> tuple[str, int, NDArray[np.int64]]:
     """The unit of time and how many of it lie between steps, and each time's place [T] among the steps.
 
     The coarsest unit in which the times are steps, but for gaps. `InvalidInput` where there is none.
     """
     for period in ("Y", "M", "W", "D", "h", "m", "s"):
-        places = times.astype(f"datetime64[{period}]").astype(np.int64)
-        steps = np.diff(places)
+        places = times.counted(period)
+        ordered: NDArray[np.int64] = np.sort(places)
+        steps = np.diff(ordered)
         every = int(steps.min()) if len(steps) else 0
         if every > 0 and not (steps % every).any() and np.mean(steps == every) >= USUAL:
-            return period, every, (places - places[0]) // every
+            return period, every, (places - places.min()) // every
     raise InvalidInput(f"the times of {name} are not evenly spaced, or some come twice")

@@ -9,8 +9,6 @@ Shape legend: N windows, W window (steps of history), H horizon (steps ahead), V
 """
 
 import math
-import re
-from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -23,6 +21,7 @@ from zoo.tasks.agreement import alike_values
 from zoo.tasks.base import Arrays, Axis, Request, Response, Run, Schema, Task, run_in_batches
 from zoo.tasks.baseline import MOST_NUMBERS, feature_baseline, places_of
 from zoo.tasks.rows import fit_scaling
+from zoo.tasks.times import read_times
 
 MAX_HISTORY = 65_536  # steps in one request
 MAX_HORIZON = 65_536
@@ -33,7 +32,6 @@ LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 REPORTED = (0.8, 0.95)
 """Levels whose coverage is measured on the test split."""
 UNITS = {"Y": "year", "M": "month", "W": "week", "D": "day", "h": "hour", "m": "minute", "s": "second"}
-DATE = re.compile(r"\d{4}(-\d{2})?")  # a year, or a month of one
 
 Floats = NDArray[np.floating]
 Row = Annotated[list[float], Field(min_length=1, max_length=MAX_VARIABLES, fail_fast=True)]
@@ -75,6 +73,23 @@ class ForecastRequest(Request):
             if given[0] != given[1]:
                 raise ValueError(f"there are {given[0]} timestamps for {given[1]} values")
         return self
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        name, steps = self.past
+        rows = isinstance(steps[0], list)
+        other = next((i for i, step in enumerate(steps) if isinstance(step, list) != rows), None)
+        if other is not None:
+            form = "a row of numbers" if rows else "a number"
+            raise ValueError(f"{name}[{other}]: expected {form}, as {name}[0] is")
+        return self
+
+    @property
+    def past(self) -> tuple[str, list[float | Row]]:
+        """Name of the field that holds the past, and its steps."""
+        if self.history is not None:
+            return "history", self.history
+        return "values", self.values or []
 
 
 class ForecastResponse(Response):
@@ -152,35 +167,32 @@ class Forecasting(Task):
         )
 
     def encode(self, request: ForecastRequest) -> Arrays:
-        values = request.history if request.history is not None else request.values
-        assert values is not None  # the request's own validator
+        name, steps = request.past
         if request.timestamps is not None:
             self._check_times(request.timestamps)
         if request.horizon is not None and request.horizon > self.horizon:
             raise InvalidInput(f"horizon: this model forecasts at most {self.horizon} steps")
-        rows = [value if isinstance(value, list) else [value] for value in values]
+        rows = [step if isinstance(step, list) else [step] for step in steps]
         wrong = next((i for i, row in enumerate(rows) if len(row) != len(self.variables)), None)
         if wrong is not None:
             raise InvalidInput(
-                f"history[{wrong}] has {len(rows[wrong])} values; expected {len(self.variables)}: "
+                f"{name}[{wrong}] has {len(rows[wrong])} values; expected {len(self.variables)}: "
                 f"{list(self.variables)}"
             )
         if len(rows) < self.window:
-            raise InvalidInput(f"history has {len(rows)} steps; this model needs the last {self.window}")
+            raise InvalidInput(f"{name} has {len(rows)} steps; this model needs the last {self.window}")
         with np.errstate(over="ignore"):
             history = np.array(rows[-self.window :], dtype=np.float64).astype(np.float32)
         if not np.isfinite(history).all():
             step = len(rows) - self.window + int(np.argwhere(~np.isfinite(history))[0, 0])
-            raise InvalidInput(f"history[{step}] is beyond the range of a 32-bit float")
+            raise InvalidInput(f"{name}[{step}] is beyond the range of a 32-bit float")
         return {"history": history[None]}
 
     def decode(self, request: ForecastRequest, outputs: Arrays) -> dict[str, Any]:
         steps = request.horizon or self.horizon
         forecast = outputs["forecast"][0, :steps].astype(np.float64)  # [H, V]
         radius = self.radius(request.interval)[:steps]
-        given = request.history if request.history is not None else request.values
-        assert given is not None
-        rows = isinstance(given[0], list)
+        rows = isinstance(request.past[1][0], list)
         answer = {"forecast": forecast, "lower": forecast - radius, "upper": forecast + radius}
         return {name: (array if rows else array[:, 0]).tolist() for name, array in answer.items()}
 
@@ -252,15 +264,8 @@ class Forecasting(Task):
         """`InvalidInput` where they are no times, or not as evenly spaced as the model's data."""
         if not self.period:
             raise InvalidInput("timestamps: this model's data have no times; give history alone")
-        times = []
-        for index, text in enumerate(timestamps):
-            try:
-                times.append(moment(str(text)).astype(f"datetime64[{self.period}]"))
-            except (ValueError, OverflowError):
-                raise InvalidInput(
-                    f"timestamps[{index}] is no ISO 8601 time, such as 2026-01-31T12:00"
-                ) from None
-        steps = np.diff(np.array(times)).astype(np.int64)
+        times = read_times([str(time) for time in timestamps], "timestamps")
+        steps = np.diff(times.counted(self.period))
         if (uneven := np.flatnonzero(steps != self.every)).size:
             index = int(uneven[0])
             unit = UNITS[self.period] + "s" * (self.every != 1)
@@ -275,10 +280,3 @@ def series_of(train: Arrays) -> Floats:
     history, target = train["history"], train["target"]
     series: Floats = np.concatenate([history[0], target[:, 0], target[-1, 1:]])
     return series
-
-
-def moment(text: str) -> np.datetime64:
-    """A time in ISO 8601, in UTC where it says its zone; a year or a month is its beginning. `ValueError`."""
-    parts = text.split("-") if DATE.fullmatch(text) else []
-    when = datetime.fromisoformat("-".join([*parts, "01", "01"][:3]) if parts else text)
-    return np.datetime64(when.astimezone(UTC).replace(tzinfo=None) if when.tzinfo else when, "s")

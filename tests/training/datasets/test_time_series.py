@@ -12,6 +12,7 @@ from training.datasets.time_series import fill_gaps, load_series, spacing, split
 from zoo.errors import InvalidInput, NotFound
 from zoo.tasks import Schema
 from zoo.tasks.forecasting import series_of
+from zoo.tasks.times import read_times
 
 SCHEMA = Schema(feature_names=("t",))
 STEPS = np.arange(100.0)[:, None]
@@ -77,7 +78,7 @@ def test_co2_has_no_gaps_left() -> None:
     ],
 )
 def test_spacing(times: list[str], expected: tuple[str, int, list[int]]) -> None:
-    period, every, places = spacing(np.array(times, "datetime64[s]"), "n")
+    period, every, places = spacing(read_times(times, "times"), "n")
     assert (period, every, places.tolist()) == expected
 
 
@@ -87,7 +88,7 @@ def test_times_without_a_step() -> None:
         ["2026-01-01T00:00:00", "2026-01-01T00:00:07", "2026-01-01T00:00:10"],
     ):
         with pytest.raises(InvalidInput, match="not evenly spaced"):
-            spacing(np.array(times, "datetime64[s]"), "n")
+            spacing(read_times(times, "times"), "n")
 
 
 def write(path: Path, rows: list[str], header: str = "day,sales,visits") -> str:
@@ -121,6 +122,7 @@ def test_a_csv_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         (DAYS, "day", "profit", "--time and --value"),
         (DAYS[:10], "day", "sales", "at least 30"),
         (["soon,1,2"] * 40, "day", "sales", "no time"),
+        ([*DAYS[:40], ",1,2", *DAYS[41:]], "day", "sales", "'day' of a.csv is empty in row 41"),
         ([*DAYS, "2026-03-02,many,1"], "day", "sales", "not numeric"),
     ],
 )

@@ -71,7 +71,7 @@ class Gathering:
         group, texts = [first], first.transformation.texts
         for request in others:
             more = request.transformation.texts
-            if request.transformation.beams == first.transformation.beams and texts + more <= TOGETHER:
+            if _alike(request.transformation, first.transformation) and texts + more <= TOGETHER:
                 group.append(request)
                 texts += more
         self._waiting = [request for request in self._waiting if request not in group]
@@ -101,3 +101,7 @@ class Gathering:
                 request.timing.include(shared)
                 shared.batches = {}  # counted once
                 request.answered.set_result(None)
+
+
+def _alike(one: Transformation, other: Transformation) -> bool:
+    return (one.beams, one.longest) == (other.beams, other.longest)

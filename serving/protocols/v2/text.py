@@ -12,7 +12,7 @@ from zoo.tasks.base import Request
 from zoo.tasks.language_modelling import LanguageModelling
 
 SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "seed", "stop")
-BEAMS = ("beam_size",)
+BEAMS = ("beam_size", "max_tokens")
 OF_THE_PROTOCOL = {
     "timeout",
     "priority",

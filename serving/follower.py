@@ -135,10 +135,13 @@ class Follower:
             self._cache.keep_listing(listing)
             listed = {version.digest for version in wanted.values() if version.digest is not None}
             self._cache.prune(listed | {served.loaded.bundle.digest for served in resident})
+        if self.catalogue is None:
+            # What is there now stays: keep it out of every later collection, which would stop the requests.
+            # Not again for later versions, as the garbage of the moment would stay, too.
+            gc.collect()
+            gc.freeze()
         self._publish(listing, wanted)  # what is ready can be started again without the source
         self._listing = listing
-        # What is there now stays: keep it out of every later collection, which would stop the requests.
-        gc.freeze()
 
     def _hold(self, role: Role, served: Served) -> None:
         model, kind = role

@@ -87,7 +87,7 @@ class Gathering:
         group, texts = [first], first.transformation.rows
         for request in others:
             more = request.transformation.rows
-            if request.transformation.beams == first.transformation.beams and texts + more <= TOGETHER:
+            if _alike(request.transformation, first.transformation) and texts + more <= TOGETHER:
                 group.append(request)
                 texts += more
         taken = set(group)
@@ -124,3 +124,7 @@ class Gathering:
                     request.answered.set_result(None)
         finally:
             group = parts = joint = request = None  # type: ignore[assignment]  # see `serving.turns`
+
+
+def _alike(one: Transformation, other: Transformation) -> bool:
+    return (one.beams, one.longest) == (other.beams, other.longest)

@@ -11,6 +11,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from serving.exchange import MAX_BODY
 from serving.memory import Body
 from serving.problem import Problem
 
@@ -21,6 +22,9 @@ TYPES_OF_TEXT = (b"text/", b"application/json")  # a JSON string may hold a file
 
 class MultipartForm(MultiPartParser):
     """The parser of one form, which is there as a whole."""
+
+    spool_max_size = MAX_BODY
+    """Parts stay in memory: starlette writes larger ones to a temporary file, in yet another thread."""
 
     def __init__(
         self,
@@ -47,12 +51,19 @@ class MultipartForm(MultiPartParser):
         self._files = tuple(name.encode() for name in files)
         self._closed = False
 
-    async def fields(self) -> FormData:
-        """The parts in order; `Problem` 400 where the form is malformed or cut short."""
+    def fields(self) -> FormData:
+        """The parts in order; `Problem` 400 where the form is malformed or cut short.
+
+        Takes as long as it takes to copy the form, so it is for a thread where that is long.
+        """
         try:
-            return await self.parse()
+            self.parse().send(None)  # which waits for nothing, as everything is there
+        except StopIteration as parsed:
+            form: FormData = parsed.value
+            return form
         except MultiPartException as error:
             raise Problem(400, "malformed_form", f"not a readable multipart form: {error.message}") from None
+        raise RuntimeError("the parser waits for something")
 
     def on_headers_finished(self) -> None:
         part = self._current_part

@@ -1,6 +1,5 @@
 """Bodies of the zoo's own endpoints: JSON objects and multipart forms to valid requests."""
 
-import base64
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -53,36 +52,32 @@ def parse_json(body: Body, operation: Operation, find: Find) -> Request:
         raise _invalid(error, given if isinstance(given, dict) else {}, operation, find) from None
 
 
-def parse_fields(fields: dict[str, Any], operation: Operation, find: Find) -> Request:
-    """The request of a form's fields; problems as of JSON."""
+def parse_form(headers: list[tuple[bytes, bytes]], body: Body, operation: Operation, find: Find) -> Request:
+    """The request of a multipart form; files are bytes in it.
+
+    Problems: 400 malformed, 415 where a part is a pickle, 422 where a field is given twice; others as JSON.
+    """
+    fields = form_fields(headers, body, operation.request_type.files)
     try:
         return operation.request_type.model_validate(fields)
     except ValidationError as error:
         raise _invalid(error, fields, operation, find) from None
 
 
-async def form_fields(
-    headers: list[tuple[bytes, bytes]], body: Body, files: tuple[str, ...]
-) -> dict[str, Any]:
-    """The fields of a multipart form, as the JSON body would have them; `files` become base64.
-
-    Problems: 400 malformed, 415 where a part is a pickle, 422 where a field is given twice.
-    """
+def form_fields(headers: list[tuple[bytes, bytes]], body: Body, files: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of a multipart form, as the JSON body would have them, but for files, which are bytes."""
     # Images may come as text, too.
-    form = await MultipartForm(headers, body, files, MAX_BATCH, MAX_FIELDS + MAX_BATCH).fields()
-    try:
-        fields: dict[str, Any] = {}
-        for name in form:
-            values = [await _value(name, part, name in files) for part in form.getlist(name)]
-            if len(values) > 1 and name not in files:
-                raise Problem(422, "invalid_request", f"{_short(name)}: given {len(values)} times")
-            fields[name] = values if len(values) > 1 else values[0]
-        return fields
-    finally:
-        await form.close()
+    form = MultipartForm(headers, body, files, MAX_BATCH, MAX_FIELDS + MAX_BATCH).fields()
+    fields: dict[str, Any] = {}
+    for name in form:
+        values = [_value(name, part, name in files) for part in form.getlist(name)]
+        if len(values) > 1 and name not in files:
+            raise Problem(422, "invalid_request", f"{_short(name)}: given {len(values)} times")
+        fields[name] = values if len(values) > 1 else values[0]
+    return fields
 
 
-async def _value(name: str, part: UploadFile | str, is_file: bool) -> Any:
+def _value(name: str, part: UploadFile | str, is_file: bool) -> Any:
     if isinstance(part, str):
         # BentoML's client sends every field as JSON, curl and browsers send plain text.
         as_text = (is_file or name == "model") and not part.startswith('"')
@@ -94,7 +89,7 @@ async def _value(name: str, part: UploadFile | str, is_file: bool) -> Any:
         raise Problem(415, "unsupported_media_type", "pickles are never read")
     if not is_file:
         raise Problem(422, "invalid_request", f"{_short(name)}: not expected as a file")
-    return base64.b64encode(await part.read()).decode()
+    return part.file.read()
 
 
 def _invalid(error: ValidationError, given: Mapping[str, Any], operation: Operation, find: Find) -> Problem:

@@ -59,10 +59,11 @@ def gathering(watched: Watched) -> Iterator[Gathering]:
     turns.close()
 
 
-def asked(model: LoadedModel, *texts: str, beams: int = 1) -> Transformation:
+def asked(model: LoadedModel, *texts: str, beams: int = 1, most: int | None = None) -> Transformation:
     task = model.bundle.task
     assert isinstance(task, SequenceToSequence)
-    return task.generate(model.graph, TransformTextRequest(model="m", text=list(texts), beam_size=beams))
+    request = TransformTextRequest(model="m", text=list(texts), beam_size=beams, max_tokens=most)
+    return task.generate(model.graph, request)
 
 
 def answers(model: LoadedModel, transformation: Transformation) -> list[str]:
@@ -129,6 +130,32 @@ def test_many_texts_are_no_one_elses_wait(model: LoadedModel, watched: Watched, 
 
     asyncio.run(scenario())
     assert watched.read == [1, TOGETHER, 1]
+
+
+def test_texts_of_one_limit_are_answered_together(
+    model: LoadedModel, watched: Watched, gathering: Gathering
+) -> None:
+    parts = [
+        asked(model, "one"),
+        asked(model, "seven eight nine", most=2),
+        asked(model, "seven eight nine"),
+        asked(model, "six five four", most=2),
+    ]
+
+    async def scenario() -> None:
+        first = await begun(gathering, watched, parts[0])
+        others = [asyncio.create_task(gathering.finish(part, due_in(SOON))) for part in parts[1:]]
+        await asyncio.sleep(0)
+        watched.goes_on.set()
+        await asyncio.gather(first, *others)
+
+    asyncio.run(scenario())
+    assert watched.read == [1, 2, 1]
+    assert answers(model, parts[2]) == ["seven eight nine"]
+    for part, whole in zip((parts[1], parts[3]), ("seven eight nine", "six five four"), strict=True):
+        (cut,) = answers(model, part)
+        assert whole.startswith(cut)
+        assert len(cut) < len(whole)
 
 
 def test_one_that_fails_fails_alone(model: LoadedModel, watched: Watched, gathering: Gathering) -> None:

@@ -37,6 +37,16 @@ def test_several_texts_are_answered_as_alone(client: httpx.Client, beam_size: in
         assert alone["scores"] == pytest.approx([score])
 
 
+def test_a_limit_shortens_the_answers(client: httpx.Client) -> None:
+    texts = ["one", "one two three four five six"]
+    for beam_size in (1, 5):
+        short, cut = ask(client, texts, beam_size=beam_size, max_tokens=4).json()["texts"]
+        assert short == "one"
+        assert texts[1].startswith(cut)
+        assert 0 < len(cut) < len(texts[1])
+    assert ask(client, texts, max_tokens=1000).json()["texts"] == texts
+
+
 def test_without_scores(client: httpx.Client) -> None:
     assert ask(client, "six", scores=False).json()["scores"] is None
 
@@ -52,6 +62,7 @@ def test_without_scores(client: httpx.Client) -> None:
         (None, {}, "text"),
         ("a", {"beam_size": 0}, "beam_size"),
         ("a", {"beam_size": 17}, "16"),
+        ("a", {"max_tokens": 0}, "max_tokens"),
         ("a", {"stream": True}, "stream"),
         ("a", {"model": "rnn-letters"}, "POST to /generate_text"),
     ],

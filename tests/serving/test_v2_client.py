@@ -117,7 +117,7 @@ def test_repository(v2: Any) -> None:
 def test_statistics(v2: Any) -> None:
     for name, version in ((DIGIT, ""), (DIGIT, "1"), ("mnist", "champion")):
         (entry,) = v2.get_inference_statistics(name, version)["model_stats"]
-        assert (entry["name"], entry["version"]) == (DIGIT, "1")
+        assert (entry["name"], entry["version"]) == (name, "1")
         assert entry["inference_stats"]["success"].keys() == {"count", "ns"}
     everything = {(e["name"], e["version"]) for e in v2.get_inference_statistics()["model_stats"]}
     assert (DIGIT, "1") in everything

@@ -59,6 +59,23 @@ def test_a_text_to_another(client: httpx.Client) -> None:
     ]
 
 
+def test_a_limit_shortens_a_text(client: httpx.Client) -> None:
+    text, path = "one two three four five six", "/v2/models/transformer-echo"
+    cut = client.post("/transform_text", json={"model": "transformer-echo", "text": text, "max_tokens": 4})
+    expected = cut.json()["texts"][0]
+    assert len(expected) < len(text)
+    for asked in ({"max_tokens": 4}, {"parameters": {"max_tokens": 4}}):
+        body = {"text_input": text, **asked}
+        assert client.post(f"{path}/generate", json=body).json()["text_output"] == expected
+        assert events(client.post(f"{path}/generate_stream", json=body))[-1]["text_output"] == expected
+    tensor = {"name": "text_input", "datatype": "BYTES", "shape": [1], "data": [text]}
+    infer = client.post(f"{path}/infer", json={"inputs": [tensor], "parameters": {"max_tokens": 4}})
+    assert infer.json()["outputs"][0]["data"] == [expected]
+    refused = client.post(f"{path}/generate", json={"text_input": text, "max_tokens": 0})
+    assert refused.status_code == 400
+    assert "max_tokens" in refused.json()["error"]
+
+
 def test_a_text_of_nothing(client: httpx.Client) -> None:
     body = {"text_input": "abc", **GREEDY, "stop": "d"}
     assert client.post(f"{WRITER}/generate", json=body).json()["text_output"] == ""

@@ -78,6 +78,7 @@ def test_the_protocol_shows_what_it_is_told(tmp_path: Path) -> None:
     for path in ("/v2/models/energy/stats", "/v2/models/stats", "/v2/models/energy/versions/1/stats"):
         (entry,) = asyncio.run(ask(path))["model_stats"]
         assert entry["inference_stats"]["success"] == {"count": 5, "ns": 50}
+        assert entry["name"] == ("energy" if "energy" in path else "linear_regression-energy")
     assert asked == [("linear_regression-energy", "1")] * 3
     on_demand.close()
     engine.close()

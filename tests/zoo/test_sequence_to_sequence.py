@@ -203,6 +203,19 @@ def test_texts_of_different_lengths_are_answered_as_alone(beams: int) -> None:
         assert alone["scores"] == pytest.approx([score])
 
 
+@pytest.mark.parametrize("beams", [1, 2, 5])
+def test_answers_have_so_many_tokens_at_most(beams: int) -> None:
+    texts = ["nine", "one two three four", "", "six seven"]
+    tokens = [TASK.codec.encode(text).ids for text in texts]
+    assert max(map(len, tokens)) < 9
+    for most in (1, 2, 3, 9, 10**30):
+        run = Copier()
+        answer = TASK.answer(run, request(texts, beam_size=beams, max_tokens=most))
+        assert answer["texts"] == [TASK.codec.decode(ids[:most]) for ids in tokens]
+        assert len(run.rows) <= most, "a run for each token"
+    assert answer["scores"] == TASK.answer(Copier(), request(texts, beam_size=beams))["scores"]
+
+
 def test_nothing_is_answered_by_nothing_without_a_run() -> None:
     run = Copier()
     assert TASK.answer(run, request(["", ""])) == {"texts": ["", ""], "scores": [0.0, 0.0]}
@@ -242,6 +255,7 @@ def test_characters_that_the_training_texts_have_not() -> None:
         ({"text": 5}, "valid string"),
         ({"text": "a", "beam_size": 0}, "greater than or equal to 1"),
         ({"text": "a", "beam_size": 17}, "less than or equal to 16"),
+        ({"text": "a", "max_tokens": 0}, "greater than or equal to 1"),
         ({"text": "a", "beams": 1}, "Extra inputs"),
     ],
 )

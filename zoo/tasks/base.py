@@ -12,9 +12,10 @@ from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from zoo.tasks.agreement import agree
+from zoo.tasks.nulls import without_nulls
 
 Arrays = dict[str, NDArray[Any]]
 """Arrays by name. A split holds a graph's inputs and `target`; a run takes inputs and returns outputs."""
@@ -86,6 +87,8 @@ class Request(BaseModel):
     """Fields that a multipart form may carry as files, one or several; base64 in JSON."""
 
     model: Annotated[str, Field(min_length=1, max_length=MAX_NAME, description="A name from GET /models.")]
+
+    _without_nulls = model_validator(mode="before")(without_nulls)
 
     @property
     def streamed(self) -> bool:

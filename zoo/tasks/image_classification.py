@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from zoo.errors import InvalidInput
 from zoo.images import decode_base64, decode_images, encode_png
@@ -24,8 +25,10 @@ WARMTH = "red_less_blue"
 """What inversion changes in photographs, whose other intensities lie evenly between black and white."""
 GRID = 8  # places a side, at most, at which pixels are compared with the baseline
 
+File = str | SkipJsonSchema[bytes]
+"""A file in base64, or as it came in a form."""
 Files = Annotated[
-    str | Annotated[list[str], Field(min_length=1, max_length=MAX_BATCH, fail_fast=True)] | None,
+    File | Annotated[list[File], Field(min_length=1, max_length=MAX_BATCH, fail_fast=True)] | None,
     Field(description="PNG or JPEG as base64, base64url or data URL, or a list of them."),
 ]
 Pixels = Annotated[
@@ -34,7 +37,7 @@ Pixels = Annotated[
 ]
 
 
-def require_one_source(image: str | list[str] | None, pixels: list[Any] | None) -> None:
+def require_one_source(image: File | list[File] | None, pixels: list[Any] | None) -> None:
     """Raises `ValueError` unless a request has either."""
     if (image is None) == (pixels is None):
         raise ValueError("give either `image` or `pixels`")
@@ -141,12 +144,12 @@ class ImageClassification(Task):
         colours = values.astype(np.int16)
         return np.concatenate([colours, colours[:, :1] - colours[:, 2:]], axis=1)
 
-    def images(self, image: str | list[str] | None, pixels: list[Any] | None) -> NDArray[np.uint8]:
+    def images(self, image: File | list[File] | None, pixels: list[Any] | None) -> NDArray[np.uint8]:
         """uint8 [N, H, W, C] of encoded images or of pixels; `InvalidInput` where they do not fit."""
         if pixels is not None:
             return self._from_pixels(pixels)
         files = image if isinstance(image, list) else [image or ""]
-        contents = [decode_base64(file) for file in files]
+        contents = [file if isinstance(file, bytes) else decode_base64(file) for file in files]
         return decode_images(contents, self.height, self.width, self.channels)
 
     def _from_pixels(self, pixels: list[Any]) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from zoo.tasks.baseline import distribution
 from zoo.tasks.chat import Chat
 from zoo.tasks.conversations import CONVERSATIONS, UNSAID, conversation_examples, lengths
 from zoo.tasks.memory import AnyMemory, KeyValueCache, Logits, RecurrentState, Tokens
+from zoo.tasks.nulls import without_nulls
 from zoo.tasks.sampling import Sampling
 from zoo.tasks.stopping import StopSearch
 from zoo.tasks.text_tokenizer import (
@@ -54,6 +55,8 @@ class Message(BaseModel):
 
     role: Literal["system", "user", "assistant"]
     content: Annotated[str, Field(max_length=MAX_PROMPT)]
+
+    _without_nulls = model_validator(mode="before")(without_nulls)
 
 
 class GenerateTextRequest(Request):

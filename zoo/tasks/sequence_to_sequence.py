@@ -56,6 +56,10 @@ class TransformTextRequest(Request):
     beam_size: Annotated[
         int, Field(ge=1, le=MAX_BEAMS, description="Beginnings kept of each answer; 1 is greedy and fastest.")
     ] = BEAMS
+    max_tokens: Annotated[
+        int | None,
+        Field(ge=1, description="Tokens of each answer at most; the model's own limit where none is given."),
+    ] = None
     scores: Annotated[bool, Field(description="Whether to say how likely each answer is.")] = True
 
     @property
@@ -155,7 +159,8 @@ class SequenceToSequence(Task):
         return {"source": source}
 
     def generate(self, run: Run, request: TransformTextRequest) -> "Transformation":
-        return Transformation(self, run, self.encode(request)["source"], request.beam_size)
+        source = self.encode(request)["source"]
+        return Transformation(self, run, source, request.beam_size, request.max_tokens)
 
     def decode(self, request: TransformTextRequest, outputs: Arrays) -> dict[str, Any]:
         """Of `tokens` [N, T], filled up, and `scores` [N]."""
@@ -246,11 +251,14 @@ class Transformation(Generation):
     A text of nothing is answered by nothing, without a run.
     """
 
-    def __init__(self, task: SequenceToSequence, run: Run, source: Tokens, beams: int) -> None:
-        """`source` [N, S], filled up."""
+    def __init__(
+        self, task: SequenceToSequence, run: Run, source: Tokens, beams: int, longest: int | None = None
+    ) -> None:
+        """`source` [N, S], filled up; answers have `longest` tokens at most, and the task's in any case."""
         self._task, self._run, self._source = task, run, source
         self.beams = beams
         self.rows = len(source)
+        self.longest = task.max_target if longest is None else min(longest, task.max_target)
         self._best = [Hypothesis(np.zeros(0, np.int64), 0.0)] * len(source)
         lengths = (source != PADDING).sum(axis=1)
         order = np.argsort(lengths, kind="stable")
@@ -261,9 +269,9 @@ class Transformation(Generation):
 
     @classmethod
     def together(cls, parts: Sequence[Self], run: Run) -> Self:
-        """One that answers the texts of several, which have as many beams; see `share`."""
+        """One that answers the texts of several, which have equal beams and lengths; see `share`."""
         rows = [row.tolist() for part in parts for row in part._source]
-        return cls(parts[0]._task, run, _filled(rows), parts[0].beams)
+        return cls(parts[0]._task, run, _filled(rows), parts[0].beams, parts[0].longest)
 
     def share(self, parts: Sequence[Self]) -> None:
         """Gives each of those that it is made of the answers to its texts."""
@@ -293,7 +301,8 @@ class Transformation(Generation):
         if self._batch is None:
             if not self._waiting:
                 raise StopIteration
-            self._batch = _Batch(self._task, self._run, _trimmed(self._source[self._waiting[0]]), self.beams)
+            source = _trimmed(self._source[self._waiting[0]])
+            self._batch = _Batch(self._task, self._run, source, self.beams, self.longest)
         else:
             self._batch.step(self._run)
             if self._batch.search.done:
@@ -306,11 +315,11 @@ class Transformation(Generation):
 class _Batch:
     """Texts that have been read, and are being answered a token a step."""
 
-    def __init__(self, task: SequenceToSequence, run: Run, source: Tokens, beams: int) -> None:
+    def __init__(self, task: SequenceToSequence, run: Run, source: Tokens, beams: int, longest: int) -> None:
         texts = len(source)
         layers, heads, width = task.cache_shape
         nothing = np.zeros((texts, layers, heads, 0, width), np.float32)
-        self.search = BeamSearch(texts, beams, END, task.max_target, task.no_repeat_ngram_size)
+        self.search = BeamSearch(texts, beams, END, longest, task.no_repeat_ngram_size)
         self._memory = {"source": source, **run({"source": source})}
         self._past = {"past_keys": nothing, "past_values": nothing}
         self._tokens = np.full(texts, BEGIN)

@@ -5,13 +5,14 @@ https://platform.openai.com/docs/api-reference
 
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from serving.memory import Body
 from serving.protocols.openai.problem import refusal
 from serving.protocols.v2.request import json_object
 from serving.protocols.zoo_request import COUNTLESS, reported
 from zoo.tasks.language_modelling import MAX_NEW_TOKENS, MAX_STOPS, Stop
+from zoo.tasks.nulls import without_nulls
 
 T = TypeVar("T", bound="WritingRequest")
 
@@ -48,12 +49,16 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "web_search_options": (),
 }
 """Fields that would, and the values with which they do not."""
+CHOICES = {"tools": "tool_choice", "functions": "function_call"}
+"""Fields that offer something, and those that choose from it: of a choice of "none", nothing is asked."""
 
 
 class OpenRequest(BaseModel):
     """A part of a request; `require_supported` looks at the fields that it does not name."""
 
     model_config = ConfigDict(extra="allow", strict=True)
+
+    _without_nulls = model_validator(mode="before")(without_nulls)
 
 
 class StreamOptions(OpenRequest):
@@ -131,7 +136,7 @@ class WritingRequest(OpenRequest):
 
     def check(self) -> None:
         """What pydantic cannot say with the field's name; `Problem` where something is wrong."""
-        if self.stream_options is not None and not self.stream:
+        if self.stream_options is not None and self.stream_options.include_usage and not self.stream:
             raise refusal("stream_options is for stream: true", "stream_options")
         wanted = self.response_format
         if wanted is not None and (wanted.type == "json_schema") != (wanted.json_schema is not None):
@@ -152,7 +157,9 @@ class CompletionRequest(WritingRequest):
     echo: Annotated[bool, Field(description="Begins the answer with the prompt.")] = False
     best_of: Annotated[int | None, Field(ge=1, description="n, and nothing else.")] = None
     logprobs: Annotated[
-        int | None, Field(ge=0, le=5, description="So many of the likeliest tokens at each place.")
+        int | None,
+        Field(ge=0, le=5, description="So many of the likeliest tokens at each place."),
+        BeforeValidator(lambda given: None if given is False else given),
     ] = None
 
     text_field: ClassVar[str] = "prompt"
@@ -224,7 +231,7 @@ class ChatRequest(WritingRequest):
 
     def check(self) -> None:
         super().check()
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise refusal("top_logprobs is for logprobs: true", "top_logprobs")
         if self.max_tokens not in (None, self.most):
             raise refusal("give either max_tokens or max_completion_tokens", "max_tokens")
@@ -234,9 +241,8 @@ class ChatRequest(WritingRequest):
 
 def parse(body: Body, kind: type[T]) -> T:
     """The request of a JSON body; problems are 400 and name the field."""
-    fields = {name: value for name, value in json_object(body).items() if value is not None}
     try:
-        request = kind.model_validate(fields)
+        request = kind.model_validate(json_object(body))
     except ValidationError as error:
         raise _refused(error) from None
     require_supported(request)
@@ -246,10 +252,11 @@ def parse(body: Body, kind: type[T]) -> T:
 
 def require_supported(part: OpenRequest, place: str = "", *, closed: bool = True) -> None:
     """Refuses fields that would change the answer if they were read, and of a `closed` part unknown ones."""
-    for name, value in (part.model_extra or {}).items():
+    given = {name: value for name, value in (part.model_extra or {}).items() if value is not None}
+    for name, value in given.items():
         shown = place + name[:LONGEST_NAME]
         if name in UNSUPPORTED:
-            if value is not None and value not in UNSUPPORTED[name]:
+            if value not in UNSUPPORTED[name] and given.get(CHOICES.get(name, "")) != "none":
                 raise refusal(f"{shown}: not supported by this service", shown, "unsupported_parameter")
         elif closed and name not in IGNORED:
             raise refusal(f"{shown}: no such parameter", shown, "unknown_parameter")

@@ -190,11 +190,18 @@ class V2Protocol:
         if version:
             found = catalogue.version(name, version)
             numbers = [found.version if isinstance(found, Served) else found.number]
-        await self._show_statistics(exchange, [(catalogue.model(name), number) for number in numbers])
+        versions = [(catalogue.model(name), number) for number in numbers]
+        await self._show_statistics(exchange, versions, name)
 
-    async def _show_statistics(self, exchange: Exchange, versions: list[tuple[str, str]]) -> None:
+    async def _show_statistics(
+        self, exchange: Exchange, versions: list[tuple[str, str]], name: str | None = None
+    ) -> None:
+        """Shows the counts of registered models' versions, under the name that was asked for, if one was."""
         counted = await asyncio.to_thread(self._statistics, *versions)
-        shown = [rendered(*version, counts) for version, counts in zip(versions, counted, strict=True)]
+        shown = [
+            rendered(name or model, number, counts)
+            for (model, number), counts in zip(versions, counted, strict=True)
+        ]
         await _show({"model_stats": shown}, exchange)
 
 

@@ -13,7 +13,7 @@ from zoo.tasks.base import Request
 from zoo.tasks.language_modelling import LanguageModelling
 
 SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "seed", "stop")
-BEAMS = ("beam_size",)
+BEAMS = ("beam_size", "max_tokens")
 OF_THE_PROTOCOL = {
     "timeout",
     "priority",
@@ -57,12 +57,16 @@ def parse_generate(body: Body, streamed: bool) -> tuple[str, dict[str, Any]]:
     text = member(fields, TEXT_INPUT, str)
     nested = member(fields, "parameters", dict, {})
     flat = {name: value for name, value in fields.items() if name not in (TEXT_INPUT, "parameters", "id")}
-    if twice := flat.keys() & nested.keys():
+    if twice := _given(flat) & _given(nested):
         raise InvalidInput(f"{sorted(twice)[0][:64]} is given twice")
-    parameters = {**nested, **flat}
+    parameters = {**flat, **nested, **{name: flat[name] for name in _given(flat)}}
     if member(parameters, "stream", bool, streamed) is not streamed:
         raise InvalidInput(
             "stream: POST to generate_stream for a stream, to generate for an answer as a whole"
         )
     parameters.pop("stream", None)
     return text, parameters
+
+
+def _given(parameters: dict[str, Any]) -> set[str]:
+    return {name for name, value in parameters.items() if value is not None}

@@ -69,11 +69,16 @@ def form_fields(headers: list[tuple[bytes, bytes]], body: Body, files: tuple[str
     # Images may come as text, too.
     form = MultipartForm(headers, body, files, MAX_BATCH, MAX_FIELDS + MAX_BATCH).fields()
     fields: dict[str, Any] = {}
-    for name in form:
-        values = [_value(name, part, name in files) for part in form.getlist(name)]
-        if len(values) > 1 and name not in files:
-            raise Problem(422, "invalid_request", f"{_short(name)}: given {len(values)} times")
-        fields[name] = values if len(values) > 1 else values[0]
+    try:
+        for name in form:
+            values = [_value(name, part, name in files) for part in form.getlist(name)]
+            if len(values) > 1 and name not in files:
+                raise Problem(422, "invalid_request", f"{_short(name)}: given {len(values)} times")
+            fields[name] = values if len(values) > 1 else values[0]
+    finally:
+        for _, part in form.multi_items():
+            if isinstance(part, UploadFile):
+                part.file.close()
     return fields
 
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import math
-import os
 import re
 import time
 import types
 import zlib
 from collections.abc import Awaitable, Coroutine, Generator, Mapping
 from functools import partial
+from random import getrandbits
 from typing import Any, TypeVar
 
 from starlette.types import Message, Receive, Scope, Send
@@ -19,6 +19,7 @@ from serving.memory import Body, MemoryBudget
 from serving.problem import Dialect, Problem, problem_json
 from serving.timing import Timing
 from serving.turns import Turns
+from serving.whole_answer import send_whole
 
 T = TypeVar("T")
 
@@ -64,7 +65,7 @@ class Exchange:
         if len(self.headers) < len(lines):
             self.headers, self.repeated_header = joined(lines), repeated(lines)
         given_id = self.headers.get(b"x-request-id", b"")
-        self.request_id = given_id if SANE_ID.fullmatch(given_id) else new_request_id()
+        self.request_id = given_id if given_id and SANE_ID.fullmatch(given_id) else new_request_id()
         self.begun = time.monotonic_ns()
         # Not the exchange's own method: what refers to the exchange would keep it, body and all.
         self.context = RequestContext(receive=receive, budget=budget)
@@ -170,10 +171,10 @@ class Exchange:
                 shrink = partial(compress, body, coding)
                 body = shrink() if len(body) <= SMALL_BODY else await asyncio.to_thread(shrink)
         fields.append((b"content-length", str(len(body)).encode()))
-        self.status = status
-        await self._send({"type": "http.response.start", "status": status, "headers": fields})
-        self.bytes_out = len(body)
-        await self._send({"type": "http.response.body", "body": body})
+        self.status, self.bytes_out = status, len(body)
+        if headers or not send_whole(self._send, status, fields, body):
+            await self._send({"type": "http.response.start", "status": status, "headers": fields})
+            await self._send({"type": "http.response.body", "body": body})
         self.complete = True
 
     async def send(self, message: Message) -> None:
@@ -252,7 +253,7 @@ def started(coroutine: Coroutine[Any, Any, T], waiting: Any) -> Generator[Any, A
 
 def new_request_id() -> bytes:
     """An id for a request that brought none."""
-    return os.urandom(16).hex().encode()
+    return b"%032x" % getrandbits(128)  # nobody has to be kept from guessing it
 
 
 def digest_key(body: Body) -> bytes:

@@ -129,7 +129,7 @@ class ZooProtocol:
     def _prepare(
         self, parse: Parse, operation: Operation, catalogue: Catalogue, context: RequestContext
     ) -> Prepared:
-        def find(name: str) -> Served:
+        def find(name: str) -> Served:  # of a request that is wrong: it is counted with the model's
             served = catalogue.find(name)
             context.timing.model, context.timing.version = served.manifest.model, served.version
             return served

@@ -1,5 +1,6 @@
-"""A million requests: each is answered as it should be, and the service takes no more memory."""
+"""A million requests, and thousands of large ones: all are answered, and the service takes no more memory."""
 
+import io
 import json
 from collections import Counter
 from pathlib import Path
@@ -7,12 +8,14 @@ from urllib.parse import urlparse
 
 import numpy as np
 import pytest
+from PIL import Image
 from server import memory, running
 from tiny_zoo import SIDE, write_images, write_regression
 
 from tests.benchmarks.load import Load, drive, post
 
 REQUESTS, FIRST = 1_000_000, 50_000
+LARGE_REQUESTS, FIRST_LARGE = 2000, 200
 CONNECTIONS = 16
 TURN = 5.0  # seconds that requests of one kind are sent
 GROWTH = 0.05  # share of its memory that the service may have grown
@@ -65,3 +68,49 @@ def test_a_million_requests(tmp_path: Path) -> None:
         after = memory(server)
     print(f"{sent}: {before / 1e6:.0f} MB after the first {FIRST:,}, {after / 1e6:.0f} MB in the end")  # noqa: T201
     assert after < (1 + GROWTH) * before
+
+
+def as_form(image: bytes) -> bytes:
+    """A form with the model's name and an image."""
+    part = b"--XX\r\nContent-Disposition: form-data; name="
+    body = (
+        part + b'"model"\r\n\r\nlenet5-mnist\r\n'
+        + part + b'"image"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n' + image + b"\r\n--XX--\r\n"
+    )  # fmt: skip
+    return post("/classify_image", body, "multipart/form-data; boundary=XX")
+
+
+def large_kinds() -> dict[str, bytes]:
+    """Requests of the sizes that people send: a PNG of 7 MB, and 64 images of 28 x 28 pixels as JSON."""
+    random = np.random.default_rng(0)
+    file = io.BytesIO()
+    Image.fromarray(random.integers(0, 256, (1520, 1520, 3), dtype=np.uint8)).save(
+        file, "PNG", compress_level=1
+    )
+    assert 6_900_000 < len(file.getvalue()) < 7_100_000
+    pixels = random.integers(0, 256, (64, 28, 28), dtype=np.uint8).tolist()
+    body = json.dumps({"model": "lenet5-large", "pixels": pixels}).encode()
+    return {
+        "uploads": as_form(file.getvalue()),
+        "64 images": post("/classify_image", body, "application/json"),
+    }
+
+
+@pytest.mark.soak
+def test_thousands_of_large_requests(tmp_path: Path) -> None:
+    write_images(tmp_path / "bundles" / "images")
+    write_images(tmp_path / "bundles" / "large", name="lenet5-large", side=28)
+    with running(tmp_path / "log", ZOO_BUNDLES=str(tmp_path / "bundles")) as server:
+        port = urlparse(server.url).port
+        assert port is not None
+        for name, request in large_kinds().items():
+            sent, before = 0, 0
+            while sent < LARGE_REQUESTS:
+                outcome = drive(Load(port, request, CONNECTIONS, 2.0))
+                assert set(outcome.statuses) == {200}, (name, outcome.statuses)
+                sent += outcome.statuses[200]
+                if not before and sent >= FIRST_LARGE:
+                    before = memory(server)
+            after = memory(server)
+            print(f"{name}: {sent}, {before / 1e6:.0f} MB after the first, {after / 1e6:.0f} MB in the end")  # noqa: T201
+            assert after < (1 + GROWTH) * before

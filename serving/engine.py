@@ -140,7 +140,7 @@ class Engine:
             card=loaded.read_text("card.md"),
             row_seconds=seconds,
             pace=Pace(seconds),
-            row_numbers=sum(array.size for array in example.values()),
+            row_numbers=numbers_in(example),
             asked=asked,
             room=self._room(loaded, graph),
             gathering=self._gathering(loaded, graph),
@@ -151,9 +151,10 @@ class Engine:
 
         A request of many rows gives way to others between its batches.
         """
-        rows, numbers = len(next(iter(inputs.values()))), sum(array.size for array in inputs.values())
+        rows = len(next(iter(inputs.values())))
         context.timing.rows += rows
-        as_timed = numbers <= rows * model.row_numbers  # longer rows take longer than was measured
+        # Longer rows take longer than was measured.
+        as_timed = numbers_in(inputs) <= rows * model.row_numbers
         if as_timed and model.row_seconds * rows <= (ALONE_SECONDS if self.turns.alone() else INLINE_SECONDS):
             if time.monotonic() >= context.deadline:
                 raise too_late()
@@ -239,6 +240,14 @@ class Engine:
     def close(self) -> None:
         """Ends the threads once they are done."""
         self.turns.close()
+
+
+def numbers_in(arrays: Arrays) -> int:
+    """How many numbers arrays have together."""
+    numbers = 0
+    for array in arrays.values():
+        numbers += array.size
+    return numbers
 
 
 def require_device(device: str) -> None:

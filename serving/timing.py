@@ -30,13 +30,17 @@ class Timing:
     batches: dict[int, int] = field(default_factory=dict)
     """How often a graph was executed, by batch size; of a run that several requests share, at the first."""
 
+    def add(self, phase: Phase, nanoseconds: int) -> None:
+        """Adds time to a phase."""
+        setattr(self, phase, getattr(self, phase) + nanoseconds)
+
     def measured(self, phase: Phase, work: Callable[[], T]) -> T:
         """The result of work, its time added to a phase."""
         begun = time.monotonic_ns()
         try:
             return work()
         finally:
-            setattr(self, phase, getattr(self, phase) + time.monotonic_ns() - begun)
+            self.add(phase, time.monotonic_ns() - begun)
 
     def include(self, part: "Timing") -> None:
         """Adds what a part of the request took."""
@@ -46,12 +50,16 @@ class Timing:
         for size, count in part.batches.items():
             self.batches[size] = self.batches.get(size, 0) + count
 
+    def count(self, inputs: Arrays) -> None:
+        """Counts an execution of a graph."""
+        size = len(next(iter(inputs.values())))
+        self.batches[size] = self.batches.get(size, 0) + 1
+
     def counted(self, run: Run) -> Run:
         """The run, its executions counted."""
 
         def counting(inputs: Arrays) -> Arrays:
-            size = len(next(iter(inputs.values())))
-            self.batches[size] = self.batches.get(size, 0) + 1
+            self.count(inputs)
             return run(inputs)
 
         return counting

@@ -21,7 +21,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, TypeVarTuple
 
 from serving.context import HoldsUp, RequestContext, client_left
 from serving.timing import Phase
@@ -29,6 +29,7 @@ from zoo.errors import ZooError
 from zoo.tasks.base import Generation
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 SLICE_SECONDS = 0.02
 """How long a batch or a generation computes until other work has its turn, one row at least."""
@@ -193,21 +194,25 @@ class Turns:
         self.submit(REQUESTS, job, admitted=admitted)
         return await result_of(job)
 
-    async def timed(self, phase: Phase, work: Callable[[], T], size: float, context: RequestContext) -> T:
+    async def timed(
+        self, phase: Phase, size: float, context: RequestContext, work: Callable[[*Ts], T], *args: *Ts
+    ) -> T:
         """The result of work of a phase: done at once if it is small, and otherwise as by `offload`.
 
         `size` is the expected duration in milliseconds, roughly.
         """
+        timing = context.timing
         if size <= (ALONE_SIZE if self.alone() else 1):
-            context.inline = True
+            begun, context.inline = time.monotonic_ns(), True
             try:
-                return context.timing.measured(phase, work)
+                return work(*args)
             except HoldsUp:
                 pass  # it is larger than it seemed
             finally:
                 context.inline = False
-        work = partial(context.timing.measured, phase, work)
-        return await self.offload(work, context, phase, admitted=phase == "encode")
+                timing.add(phase, time.monotonic_ns() - begun)
+        job = partial(timing.measured, phase, partial(work, *args))
+        return await self.offload(job, context, phase, admitted=phase == "encode")
 
     def widen(self, places: int) -> None:
         """Lets so many jobs more, or fewer, wait."""

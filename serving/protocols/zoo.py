@@ -12,6 +12,7 @@ import orjson
 from serving import openapi
 from serving.catalogue import Catalogue, Served
 from serving.context import RequestContext
+from serving.engine import numbers_in
 from serving.event_stream import DONE, EventStream
 from serving.exchange import JSON, SMALL_BODY, Exchange
 from serving.inference import Inference
@@ -107,24 +108,24 @@ class ZooProtocol:
             context.reserve(FORM_COPIES * len(body))
             parse = partial(parse_form, exchange.scope["headers"], body)
 
-        prepare = partial(self._prepare, parse, operation, catalogue, context)
         # To make tokens of a text takes far longer than to read it: sixteen kilobytes are 25 ms.
         size = len(body) / SMALL_BODY if operation.generate is None else math.inf
-        prepared = await self._turns.timed("decode", prepare, size, context)
+        work = self._turns.timed
+        prepared = await work("decode", size, context, self._prepare, parse, operation, catalogue, context)
         if isinstance(prepared.begun, Generation):
             await self._write(operation, prepared, prepared.begun, exchange)
             return
         inputs, served = prepared.begun, prepared.served
         outputs = await self._inference.predict(context, served, inputs, own=operation.own)
-        size = sum(array.size for array in (*inputs.values(), *outputs.values())) / SMALL
+        size = (numbers_in(inputs) + numbers_in(outputs)) / SMALL
         draw = operation.picture
         if draw is not None and exchange.preferred(operation.media_types) == PNG:
-            drawing = partial(draw, served.task, prepared.request, inputs, outputs)
-            picture = await self._turns.timed("encode", drawing, size, context)
+            request = prepared.request
+            picture = await work("encode", size, context, draw, served.task, request, inputs, outputs)
             await exchange.answer(200, picture, PNG.encode(), served.lineage_headers)
         else:
-            rendering = partial(_answer, operation, prepared, outputs)
-            await exchange.answer(200, await self._turns.timed("encode", rendering, size, context))
+            answer = await work("encode", size, context, _answer, operation, prepared, outputs)
+            await exchange.answer(200, answer)
 
     def _prepare(
         self, parse: Parse, operation: Operation, catalogue: Catalogue, context: RequestContext

@@ -3,10 +3,9 @@
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -204,8 +203,10 @@ def test_what_was_computed_is_answered_although_the_queue_is_full(engine: Engine
         async with busy(engine):
             waiting = [asyncio.create_task(engine.turns.offload(int, due_in(SOON))) for _ in range(4 * QUEUE)]
             await asyncio.sleep(0)
-            timed: Callable = partial(engine.turns.timed, work=lambda: 2, size=2, context=due_in(SOON))
-            encode, decode = (asyncio.create_task(timed(phase)) for phase in ("encode", "decode"))
+            encode, decode = (
+                asyncio.create_task(engine.turns.timed(phase, 2, due_in(SOON), lambda: 2))
+                for phase in ("encode", "decode")
+            )
             await asyncio.sleep(0)
         await asyncio.gather(*waiting, return_exceptions=True)
         return await asyncio.gather(encode, decode, return_exceptions=True)

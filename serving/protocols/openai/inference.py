@@ -63,9 +63,11 @@ class OpenAIInference:
         context = exchange.limit(self._deadline)
         body = await exchange.body(self._turns)
         read: Callable[[], CompletionRequest | ChatRequest] = partial(_parse, context, body, kind)
-        work = partial(prepare, read, catalogue, self._inference, context, self._generations)
+        inference, most = self._inference, self._generations
         # To make tokens of a text takes far longer than to read it: sixteen kilobytes are 25 ms.
-        prepared = await self._turns.timed("decode", work, math.inf, context)
+        prepared = await self._turns.timed(
+            "decode", math.inf, context, prepare, read, catalogue, inference, context, most
+        )
         answer = form(prepared.request.model, prepared.served, prepared.words)
         if prepared.request.stream:
             await self._stream(exchange, prepared, answer)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import orjson
 
 from serving.catalogue import Served
 from serving.context import RequestContext
+from serving.engine import numbers_in
 from serving.event_stream import EventStream
 from serving.exchange import JSON, SMALL_BODY, TENSORS, Exchange
 from serving.inference import Inference
@@ -50,17 +50,17 @@ class V2Inference:
         interface, context = self._versions.interface(served), exchange.context
         length = json_length(body, exchange.headers.get(b"inference-header-content-length"))
         size = max(length / SMALL_BODY, len(body) / SMALL_BINARY)
-        work = partial(_parse, context, body, length, interface)
-        request = await self._turns.timed("decode", work, size, context)
+        work = self._turns.timed
+        request = await work("decode", size, context, _parse, context, body, length, interface)
         self._shorten(exchange, request.parameters)
         if interface.writes:
             arrays = await self._written(context, served, request)
         else:
             arrays = await self._inference.predict(context, served, request.inputs)
         copied = all(output.binary and not output.classes for output in request.outputs)
-        size = 0 if copied else sum(array.size for array in arrays.values()) / SMALL
-        render = partial(answer, name, served, interface, request, arrays)
-        await exchange.answer(200, *await self._turns.timed("encode", render, size, context))
+        size = 0 if copied else numbers_in(arrays) / SMALL
+        told = await work("encode", size, context, answer, name, served, interface, request, arrays)
+        await exchange.answer(200, *told)
 
     async def generate(self, exchange: Exchange, name: str, version: str) -> None:
         """A text to a text."""
@@ -120,16 +120,16 @@ class V2Inference:
         require_media_type(exchange, JSON)
         served, body = await self._found(exchange, name, version)
         _writing(served)
-        read, size = partial(parse_generate, body, streamed), len(body) / SMALL_BODY
-        text, parameters = await self._turns.timed("decode", read, size, exchange.context)
+        size, context = len(body) / SMALL_BODY, exchange.context
+        text, parameters = await self._turns.timed("decode", size, context, parse_generate, body, streamed)
         (request,) = requests_for(served.task, [text], parameters)
         self._shorten(exchange, parameters)
         return served, request
 
     async def _begun(self, context: RequestContext, served: Served, request: Request) -> Generation:
         """The answer at its beginning; to make tokens of a text takes longer than the event loop has."""
-        begin = partial(_writing(served), context.timing.counted(served.loaded.graph), request)
-        return await self._turns.timed("decode", begin, math.inf, context)
+        run = context.timing.counted(served.loaded.graph)
+        return await self._turns.timed("decode", math.inf, context, _writing(served), run, request)
 
     async def _write(
         self, context: RequestContext, served: Served, generation: Generation, tell: Tell

@@ -1,4 +1,5 @@
-# make run     train one quick model per architecture, then MLflow UI on :5000 and the service on :3000
+# make run     train one quick model per architecture, then MLflow UI on :5000 and the service on :3000;
+#              make run PORT=3001 UI_PORT=5001 chooses other ports for the service and the UI
 # make zoo     train every architecture on every data set it has a recipe for; goes on where it was stopped
 # make test    the test suite, in a few minutes
 # make slow    the rest of it: every recipe trained, every study, processes that are killed; about 20 minutes
@@ -6,33 +7,37 @@
 # make check   lint and types, as CI does
 # make bench   the measured comparisons in tests/benchmarks
 
-PYTHON ?= python3
-VENV   := .venv
-READY  := $(VENV)/.installed
+PYTHON  ?= python3
+PORT    := 3000
+UI_PORT := 5000
+VENV    := .venv
+READY   := $(VENV)/.installed
+DEV     := $(VENV)/.installed-dev
+PIP     := $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 .PHONY: run zoo test slow soak check bench clean
 
 run: $(READY)
-	$(VENV)/bin/zoo quickstart
+	$(VENV)/bin/zoo quickstart --port $(PORT) --ui-port $(UI_PORT)
 
 zoo: $(READY)
 	$(VENV)/bin/zoo train-all
 
-test: $(READY)
+test: $(DEV)
 	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile
 
-slow: $(READY)
+slow: $(DEV)
 	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile -m "slow and not soak"
 
-soak: $(READY)
+soak: $(DEV)
 	$(VENV)/bin/pytest -m soak -s --timeout 3600
 
-check: $(READY)
+check: $(DEV)
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 
-bench: $(READY)
+bench: $(DEV)
 	$(VENV)/bin/python -m tests.benchmarks.training
 	$(VENV)/bin/python -m tests.benchmarks.augmentation
 	$(VENV)/bin/python -m tests.benchmarks.texts
@@ -41,8 +46,12 @@ bench: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[serving,tracing,training,dev]'
+	$(PIP) '.[serving,training]'
 	touch $(READY)
+
+$(DEV): $(READY)
+	$(PIP) '.[serving,tracing,training,dev]'
+	touch $(DEV)
 
 clean:
 	rm -rf $(VENV) .zoo .mypy_cache .ruff_cache .pytest_cache

@@ -6,7 +6,6 @@ computation waits for its turn, see `serving.turns`. Either way requests share b
 """
 
 import math
-import os
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator
@@ -33,6 +32,7 @@ from zoo import bundle
 from zoo.bundle import Bundle
 from zoo.errors import BundleError, ZooError
 from zoo.graph import Graph, GraphSet
+from zoo.operating_system import cpu_cores
 from zoo.tasks import Arrays, Task
 from zoo.tasks.base import Generation
 from zoo.tasks.language_modelling import LanguageModelling
@@ -109,7 +109,7 @@ class Engine:
         """
         self.device = device
         self.threads = threads
-        self._cores = max(1, len(os.sched_getaffinity(0)) // processes)
+        self._cores = max(1, cpu_cores() // processes)
         self.turns = Turns(max(1, self._cores // threads), queue)
         self._generations = generations
         self._queue = queue

@@ -27,15 +27,16 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML has
 
     def to_asgi(self, is_main: bool = True) -> "Application":
         """What the worker process serves."""
-        from uvicorn.config import HTTP_PROTOCOLS
+        from uvicorn.config import HTTP_PROTOCOLS, LOOP_FACTORIES
 
         from serving import access_log
         from serving.application import Application
         from serving.connection import BoundedConnection
 
         settings = Settings.from_environment(os.environ)
-        # BentoML leaves uvicorn its choice of a protocol and has no setting for it.
+        # BentoML leaves uvicorn its choice of a protocol and of a loop, and has no setting for either.
         HTTP_PROTOCOLS["auto"] = "serving.connection:BoundedConnection"
+        LOOP_FACTORIES["asyncio"] = "serving.event_loop:selector_loop"
         BoundedConnection.keep_alive = settings.keep_alive
         access_log.to_stdout()
         logging.getLogger("serving").setLevel(logging.INFO)

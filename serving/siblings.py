@@ -16,6 +16,8 @@ from typing import Any
 
 import orjson
 
+from zoo.errors import ZooError
+
 PATIENCE = 1.0  # seconds for which a sibling may not answer
 ENDING = "*.sock"
 
@@ -76,7 +78,14 @@ def _asked(path: Path) -> bytes | None:
 
 
 def meeting_place() -> Path:
-    """A new directory for the sockets of this process's workers, there until it ends."""
+    """A new directory for the sockets of this process's workers, there until it ends.
+
+    Raises `ZooError` where the system has no Unix sockets, as Windows.
+    """
+    if not hasattr(socket, "AF_UNIX"):
+        raise ZooError(
+            "ZOO_WORKERS must be 1 here: several workers need Unix sockets, which this system lacks"
+        )
     directory = Path(tempfile.mkdtemp(prefix="zoo-workers-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return directory

@@ -8,17 +8,19 @@ command line, 130 for Ctrl-C.
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from zoo.ask_command import Ask
 from zoo.chat_command import Chat
 from zoo.errors import InvalidInput, NotFound, ZooError
+from zoo.operating_system import execute
+from zoo.quickstart_command import Quickstart
 from zoo.service_client import SERVICE_URL, answering, events, fetch
 
 if TYPE_CHECKING:
@@ -205,10 +207,10 @@ class Ui:
 
     def __call__(self) -> None:
         from training.store import connect
-        from zoo.servers import mlflow_ui_command
+        from zoo.servers import mlflow_ui_command, mlflow_ui_environment
 
         connect()
-        execute(mlflow_ui_command(self.host, self.port), {})
+        execute(mlflow_ui_command(self.host, self.port), mlflow_ui_environment())
 
 
 @dataclass(frozen=True)
@@ -362,19 +364,6 @@ class Write:
 
 
 @dataclass(frozen=True)
-class Quickstart:
-    """Train one quick recipe per architecture that has none yet, then start the MLflow UI and the service."""
-
-    ui_port: int = 5000
-    serve_port: int = 3000
-
-    def __call__(self) -> None:
-        from training.quickstart import quickstart
-
-        quickstart(self.ui_port, self.serve_port)
-
-
-@dataclass(frozen=True)
 class TrainAll:
     """Train every architecture on every data set it has a recipe for; go on where that was interrupted."""
 
@@ -474,11 +463,6 @@ def steps_of(text: str) -> list[list[float]]:
         return [[float(number) for number in line.split(",")] for line in lines if line.strip()]
     except (ValueError, OSError) as error:
         raise InvalidInput(f"{text[:60]!r} is neither a number nor a file with numbers: {error}") from error
-
-
-def execute(command: list[str], environment: Mapping[str, str]) -> NoReturn:
-    """Becomes the given command, so that signals reach it."""
-    os.execve(command[0], command, {**os.environ, **environment})
 
 
 __all__ = ["main"]

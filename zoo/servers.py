@@ -1,5 +1,6 @@
 """Command lines of the two servers."""
 
+import os
 import sys
 
 from zoo.home import home, tracking_uri
@@ -23,3 +24,9 @@ def mlflow_ui_command(host: str, port: int) -> list[str]:
         "--default-artifact-root", (home() / "artifacts").as_uri(),
         "--host", host, "--port", str(port), "--workers", "1",
     ]  # fmt: skip
+
+
+def mlflow_ui_environment() -> dict[str, str]:
+    """Variables of the MLflow UI: without them it starts eight workers, of 250 MB each, for jobs of GenAI."""
+    name = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"
+    return {name: os.environ.get(name, "false")}

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from docker_files import PROJECT, ROOT
+from packaging.requirements import Requirement
 from server import READY_SECONDS, environment, free_port, is_ready, wait_for
 from tiny_zoo import write_regression
 
@@ -64,7 +65,8 @@ def test_its_requirements_are_those_of_serving_but_the_registrys(bento: Path) ->
     wanted = [requirement for requirement, name in names.items() if name not in OF_THE_REGISTRY]
     assert build["python"]["packages"] == wanted
     written = (bento / "env" / "python" / "requirements.txt").read_text(encoding="utf-8")
-    assert {*wanted, *PROJECT["dependencies"]} <= set(written.split())
+    needed = {str(Requirement(requirement)) for requirement in (*wanted, *PROJECT["dependencies"])}
+    assert needed <= set(written.splitlines())
     image = (bento / "env" / "docker" / "Dockerfile").read_text(encoding="utf-8")
     assert "ARG BENTOML_DO_NOT_TRACK=true" in image
     assert not {"torch", *OF_THE_REGISTRY} & set(name_of.findall(written))

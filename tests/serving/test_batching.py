@@ -1,7 +1,6 @@
 """Requests that share batches: who joins, who fails, who is dropped, and what each is told of it."""
 
 import asyncio
-import os
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from serving.engine import INLINE_SECONDS, Engine, LoadedModel
 from serving.settings import Settings
 from serving.timing import Timing
 from serving.turns import ClientLeft, DeadlineExceeded, Overloaded, Pace
+from zoo.operating_system import cpu_cores
 from zoo.tasks import Arrays
 
 SOON = 5.0
@@ -43,7 +43,7 @@ class Watched:
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    engine = Engine("cpu", threads=len(os.sched_getaffinity(0)), queue=QUEUE, generations=1)  # one thread
+    engine = Engine("cpu", threads=cpu_cores(), queue=QUEUE, generations=1)  # one thread
     yield engine
     engine.close()
 

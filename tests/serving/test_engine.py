@@ -1,7 +1,6 @@
 """The engine by itself: places, deadlines, and bundles that do not pass."""
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from serving.turns import DeadlineExceeded, Overloaded
 from zoo import bundle
 from zoo.errors import BundleError, ProviderUnavailable
 from zoo.graph import Graph
+from zoo.operating_system import cpu_cores
 from zoo.tasks import Arrays
 from zoo.tasks.base import Generation
 
@@ -96,7 +96,7 @@ def test_a_full_queue_is_an_error_and_frees_itself(engine: Engine) -> None:
         results = await asyncio.gather(*asked, return_exceptions=True)
         assert refused
         assert all(isinstance(task.exception(), Overloaded) for task in refused)
-        assert results.count(True) == len(asked) - len(refused) == len(os.sched_getaffinity(0)) + 1
+        assert results.count(True) == len(asked) - len(refused) == cpu_cores() + 1
         assert await engine.turns.offload(lambda: 7, due_in(SOON)) == 7
 
     asyncio.run(scenario())
@@ -110,7 +110,7 @@ def test_past_the_deadline_work_does_not_begin(engine: Engine) -> None:
 
 
 def test_late_work_keeps_its_place_until_it_is_done() -> None:
-    engine = Engine("cpu", threads=len(os.sched_getaffinity(0)), queue=0, generations=1)  # one place
+    engine = Engine("cpu", threads=cpu_cores(), queue=0, generations=1)  # one place
 
     async def scenario() -> None:
         release = threading.Event()
@@ -194,7 +194,7 @@ def test_a_generation_is_computed_in_slices(engine: Engine) -> None:
 
 
 def test_generations_and_other_work_take_turns(tmp_path: Path) -> None:
-    engine = Engine("cpu", threads=len(os.sched_getaffinity(0)), queue=1, generations=1)  # one thread
+    engine = Engine("cpu", threads=cpu_cores(), queue=1, generations=1)  # one thread
 
     async def both() -> int:
         long = Counting(500, 0.01)

@@ -1,7 +1,6 @@
 """Requests whose texts one model answers together: who joins, who fails, who is dropped."""
 
 import asyncio
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from serving.engine import Engine, LoadedModel
 from serving.gathering import TOGETHER, Gathering
 from serving.timing import Timing
 from serving.turns import ClientLeft, DeadlineExceeded, Turns
+from zoo.operating_system import cpu_cores
 from zoo.tasks import Arrays
 from zoo.tasks.sequence_to_sequence import SequenceToSequence, Transformation, TransformTextRequest
 
@@ -215,6 +215,4 @@ def test_the_engine_gathers(tmp_path: Path) -> None:
     asyncio.run(scenario())
     engine.close()
     assert [answers(model, part) for part in parts] == [[text] for text in texts]
-    assert max(size for timing in timings for size in timing.batches) == max(
-        1, 8 - len(os.sched_getaffinity(0))
-    )
+    assert max(size for timing in timings for size in timing.batches) == max(1, 8 - cpu_cores())

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import threading
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from tiny_zoo import write_regression
 from serving.application import Application
 from serving.settings import Settings
 from tests.benchmarks.load import post
+from zoo.operating_system import cpu_cores
 from zoo.tasks import Arrays
 
 MODEL = "linear_regression-diabetes"
@@ -54,7 +54,7 @@ def test_nothing_is_computed(tmp_path: Path, dialect: str, path: str, body: obje
         engine, release = application._engine, threading.Event()
         busy = [
             asyncio.create_task(engine.turns.offload(partial(release.wait, SOON), due_in(SOON)))
-            for _ in os.sched_getaffinity(0)
+            for _ in range(cpu_cores())
         ]
         await until(lambda: engine.turns._busy == len(busy))
         _, writer = await asyncio.open_connection("127.0.0.1", port)

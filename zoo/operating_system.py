@@ -1,0 +1,72 @@
+"""What differs between operating systems: a process's cores, replacing it, and groups of processes."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of the container, where Linux has control groups version 2
+
+
+def cpu_cores() -> int:
+    """CPU cores that this process may use: those it is bound to, or fewer where its container has a quota."""
+    # macOS and Windows cannot tell which cores a process is bound to.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
+        return min(cores, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # no control group, or the quota is "max"
+        return cores
+
+
+def execute(command: list[str], environment: Mapping[str, str]) -> NoReturn:
+    """Replaces this process by a command, with these variables besides its own, so that signals reach it."""
+    variables = {**os.environ, **environment}
+    if sys.platform == "win32":  # its exec returns to the shell at once
+        sys.exit(subprocess.run(command, env=variables, check=False).returncode)
+    os.execve(command[0], command, variables)
+
+
+def start_group(
+    command: Sequence[str], environment: Mapping[str, str], output: IO[Any] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Starts a command, with these variables besides this process's, out of reach of the terminal's Ctrl-C.
+
+    The command prints to `output`, or where this process prints.
+    """
+    variables = {**os.environ, **environment}
+    if sys.platform == "win32":
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP
+        return subprocess.Popen(command, env=variables, stdout=output, stderr=output, creationflags=flags)
+    return subprocess.Popen(command, env=variables, stdout=output, stderr=output, start_new_session=True)
+
+
+def end_group(leader: "subprocess.Popen[bytes]") -> None:
+    """Sends SIGTERM to a process of `start_group` and to its children; on Windows ends the process alone."""
+    if sys.platform == "win32":
+        leader.terminate()
+    else:
+        with suppress(ProcessLookupError):  # all have ended
+            os.killpg(leader.pid, signal.SIGTERM)
+
+
+def kill_group(leader: "subprocess.Popen[bytes]") -> None:
+    """Kills a process of `start_group` and its children; on Windows the process alone."""
+    if sys.platform == "win32":
+        leader.kill()
+    else:
+        with suppress(ProcessLookupError):
+            os.killpg(leader.pid, signal.SIGKILL)
+
+
+def interrupt_on_signals() -> None:
+    """Makes each signal that asks a process to end raise `KeyboardInterrupt`, as Ctrl-C does."""
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # SIGHUP: the terminal is closed; SIGBREAK is of Windows
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, signal.default_int_handler)

@@ -43,15 +43,16 @@ class RequestContext:
     """The A/B assignment, where the model has a challenger."""
 
     def reserve(self, size: int) -> None:
-        """Reserves so many bytes more; errors as of `MemoryBudget.reserve`.
-
-        `HoldsUp` on the event loop if it takes long to fill them.
-        """
-        if self.inline and size > INLINE_BYTES:
-            raise HoldsUp
+        """Reserves so many bytes more; errors as of `MemoryBudget.reserve`."""
         if self.budget is not None:
             self.budget.reserve(size)
             self.reserved += size
+
+    def reserve_decoded(self, size: int) -> None:
+        """Reserves bytes for what is decoded; `HoldsUp` on the event loop if it takes long to fill them."""
+        if self.inline and size > INLINE_BYTES:
+            raise HoldsUp
+        self.reserve(size)
 
     def free(self) -> None:
         """Returns all memory that is reserved; again changes nothing."""

@@ -135,7 +135,7 @@ class ZooProtocol:
             context.timing.model, context.timing.version = served.manifest.model, served.version
             return served
 
-        with Reserving(context.reserve):
+        with Reserving(context.reserve_decoded):
             request = parse(operation, find)
             served = find(request.model)
             if type(served.task) is not operation.task_type:

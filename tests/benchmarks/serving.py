@@ -8,8 +8,8 @@
    turn, for some rounds; printed are medians, and the median of each round's ratio.
 2. The same for photographs of 12 megapixels, in forms and in base64; the bare server decodes them with
    Pillow's `draft`, too, in threads.
-3. The longest pause of the service's event loop in each of these cells, without the time of the work that is
-   done in one go (`tests.benchmarks.probed`).
+3. The longest pause of the event loop in each of these cells (`tests.benchmarks.probed`), of the bare server,
+   too: a machine that others share has pauses of its own.
 4. p99 of LeNet-5 at an easy pace, alone and while VGG16 is asked for batches by eight connections at once.
 5. VGG16 asked four times as often as it can answer: what is answered, and how much soon afterwards.
 
@@ -43,7 +43,7 @@ from rich.table import Table
 from tests.benchmarks import wrk
 from tests.benchmarks.load import Load, drive, post
 from tests.benchmarks.wrk import Outcome, Sent
-from tests.serving.server import environment, free_port, is_ready, running, wait_for
+from tests.serving.server import environment, free_port, running, wait_for
 from training import pipeline, promotion
 from training.recipes import recipe_for
 from training.recipes.vgg16 import VGG16Recipe
@@ -53,7 +53,7 @@ WIDTH = 24  # kernels of VGG16's first layers
 SIDE = 28
 CONNECTIONS = 16
 MANY = 64  # images a request
-WARM_UP_SECONDS = 1.0
+WARM_UP_SECONDS = 1
 EASY = 0.02  # seconds between two requests of a connection
 BURST = 8  # connections
 A_FEW = 5  # images a request of those who ask too often: so many that the load can be four times too much
@@ -65,7 +65,7 @@ REGAINED_WITHIN = 2.0  # seconds
 class Benchmark:
     """How long to measure."""
 
-    seconds: float = 10.0
+    seconds: int = 10
     rounds: int = 5
 
 
@@ -139,14 +139,8 @@ def bare(graph: Path) -> Iterator[int]:
     port = free_port()
     process = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.bare", str(graph), str(port)])
 
-    def listens() -> bool:
-        try:
-            return httpx.get(f"http://127.0.0.1:{port}/").status_code == 405
-        except httpx.TransportError:
-            return False
-
     try:
-        wait_for(listens, within=30)
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/"), within=30)
         yield port
     finally:
         process.terminate()
@@ -154,22 +148,21 @@ def bare(graph: Path) -> Iterator[int]:
 
 
 @dataclass(frozen=True)
-class Servers:
-    """The three that are compared, by their addresses."""
+class Compared:
+    """A server, and the same once more with a probe of its event loop."""
 
-    bare: str
-    zoo: str
+    url: str
     probed: str
     pause: Callable[[], float]
     """The longest pause of the probed one's event loop since the last call, in milliseconds."""
 
 
 @contextmanager
-def probed() -> Iterator[tuple[str, Callable[[], float]]]:
-    """The service with a probe of its event loop: its address, and what tells the longest pause."""
+def probed(*graph: str) -> Iterator[tuple[str, Callable[[], float]]]:
+    """The service, or the bare server of a graph, with a probe: its address, and what tells the pause."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.probed", str(port)],
+        [sys.executable, "-m", "tests.benchmarks.probed", str(port), *graph],
         env=environment(ZOO_HOME=os.environ["ZOO_HOME"], ZOO_POLL="1"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -185,64 +178,70 @@ def probed() -> Iterator[tuple[str, Callable[[], float]]]:
         return float(stdout.readline())
 
     try:
-        wait_for(lambda: is_ready(f"http://127.0.0.1:{port}/readyz"), within=60)
+        path = "" if graph else "readyz"
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/{path}"), within=60)
         yield f"http://127.0.0.1:{port}", pause
     finally:
         process.terminate()
         process.wait(20)
 
 
+def answers(url: str) -> bool:
+    """Whether a server answers, and is ready if it says whether it is."""
+    try:
+        return httpx.get(url).status_code in (200, 405)
+    except httpx.TransportError:
+        return False
+
+
 def compare(
-    title: str, requests: dict[str, tuple[str, Callable[[str], Sent]]], servers: Servers, settings: Benchmark
+    title: str, requests: dict[str, tuple[Compared, Callable[[str], Sent]]], settings: Benchmark
 ) -> None:
     """Prints rates and times of requests in turn, at one connection and at many, and ratios to the first."""
-    table = Table(
-        "", "connections", "requests/s", "of bare", "p50", "p99", "of bare", "pause (ms)", title=title
-    )
+    ratios = ("of bare", "p50 (ms)", "p99", "of bare", "pause", "of bare")
+    table = Table("", "connections", "requests/s", *ratios, title=title)
     with tempfile.TemporaryDirectory() as scratch:
 
-        def run(sent: Sent, connections: int, seconds: float = settings.seconds) -> Outcome:
+        def run(sent: Sent, connections: int, seconds: int = settings.seconds) -> Outcome:
             return wrk.drive(sent, connections, seconds, Path(scratch))
 
         for connections in (1, CONNECTIONS):
-            outcomes: dict[str, list[Outcome]] = {name: [] for name in requests}
-            pauses: dict[str, list[float]] = {name: [] for name in requests}
-            for base, make in requests.values():
-                run(make(base), connections, WARM_UP_SECONDS)
+            rows: dict[str, list[tuple[Outcome, float]]] = {name: [] for name in requests}
+            for server, make in requests.values():
+                run(make(server.url), connections, WARM_UP_SECONDS)
             for _ in range(settings.rounds):
-                for name, (base, make) in requests.items():
-                    outcomes[name].append(run(make(base), connections))
-                    if base == servers.zoo:
-                        servers.pause()
-                        run(make(servers.probed), connections)
-                        pauses[name].append(servers.pause())
-            first = next(iter(outcomes.values()))
-            for name, rows in outcomes.items():
-                pairs = list(zip(rows, first, strict=True))
+                for name, (server, make) in requests.items():
+                    outcome = run(make(server.url), connections)
+                    server.pause()
+                    run(make(server.probed), connections)
+                    rows[name].append((outcome, server.pause()))
+            first = next(iter(rows.values()))
+            for name, measured in rows.items():
+                pairs = list(zip(measured, first, strict=True))
                 table.add_row(
                     name,
                     str(connections),
-                    f"{statistics.median(o.rate for o in rows):,.1f}",
-                    f"{statistics.median(own.rate / base.rate for own, base in pairs):.2f}",
-                    f"{1000 * statistics.median(o.p50 for o in rows):.2f}",
-                    f"{1000 * statistics.median(o.p99 for o in rows):.2f}",
-                    f"{statistics.median(own.p99 / base.p99 for own, base in pairs):.2f}",
-                    f"{statistics.median(pauses[name]):.1f}" if pauses[name] else "",
+                    f"{statistics.median(o.rate for o, _ in measured):,.1f}",
+                    f"{statistics.median(own.rate / base.rate for (own, _), (base, _) in pairs):.2f}",
+                    f"{1000 * statistics.median(o.p50 for o, _ in measured):.2f}",
+                    f"{1000 * statistics.median(o.p99 for o, _ in measured):.2f}",
+                    f"{statistics.median(own.p99 / base.p99 for (own, _), (base, _) in pairs):.2f}",
+                    f"{statistics.median(pause for _, pause in measured):.1f}",
+                    f"{statistics.median(own / base for (_, own), (_, base) in pairs):.2f}",
                 )
     Console(width=110).print(table)
 
 
-def against_bare(servers: Servers, settings: Benchmark) -> None:
+def against_bare(bare: Compared, zoo: Compared, settings: Benchmark) -> None:
     """One image a request, and many; photographs."""
     for images in (1, MANY):
         compare(
             f"LeNet-5, {images} 28 x 28 images a request",
             {
-                "bare, JSON": (servers.bare, lambda url, n=images: json_pixels(f"{url}/", n)),
-                "the zoo, JSON": (servers.zoo, lambda url, n=images: json_pixels(f"{url}/classify_image", n)),
-                "the zoo, V2 in binary": (servers.zoo, lambda url, n=images: tensors(url, n)),
+                "bare, JSON": (bare, lambda url, n=images: json_pixels(f"{url}/", n)),
+                "the zoo, JSON": (zoo, lambda url, n=images: json_pixels(f"{url}/classify_image", n)),
+                "the zoo, V2 in binary": (zoo, lambda url, n=images: tensors(url, n)),
             },
-            servers,
             settings,
         )
     photo = photograph()
@@ -250,10 +249,9 @@ def against_bare(servers: Servers, settings: Benchmark) -> None:
         compare(
             f"LeNet-5, a photograph of 12 megapixels ({len(photo) / 1e6:.1f} MB) in {title}",
             {
-                "bare": (servers.bare, lambda url, make=make: make(f"{url}/photo", photo)),
-                "the zoo": (servers.zoo, lambda url, make=make: make(f"{url}/classify_image", photo)),
+                "bare": (bare, lambda url, make=make: make(f"{url}/photo", photo)),
+                "the zoo": (zoo, lambda url, make=make: make(f"{url}/classify_image", photo)),
             },
-            servers,
             settings,
         )
 
@@ -312,16 +310,21 @@ def main(settings: Benchmark) -> None:
             for recipe in (small, large)
         )
         assert trained is not None
+        graph = promotion.download(trained.model, trained.version) / "model.onnx"
         with (
-            bare(promotion.download(trained.model, trained.version) / "model.onnx") as bare_port,
+            bare(graph) as bare_port,
+            probed(str(graph)) as probed_bare,
             running(Path(folder) / "server.log", ZOO_HOME=folder, ZOO_POLL="1") as server,
-            probed() as (probed_url, pause),
+            probed() as probed_zoo,
             ProcessPoolExecutor(2, get_context("spawn")) as pool,
         ):
             port = urlparse(server.url).port
             assert port is not None
-            servers = Servers(f"http://127.0.0.1:{bare_port}", server.url, probed_url, pause)
-            against_bare(servers, settings)
+            against_bare(
+                Compared(f"http://127.0.0.1:{bare_port}", *probed_bare),
+                Compared(server.url, *probed_zoo),
+                settings,
+            )
             beside_a_burst(pool, port, settings)
             overload(pool, port, settings)
 

@@ -47,7 +47,7 @@ class Outcome:
     p99: float
 
 
-def drive(sent: Sent, connections: int, seconds: float, folder: Path) -> Outcome:
+def drive(sent: Sent, connections: int, seconds: int, folder: Path) -> Outcome:
     """Sends a request over so many connections for so long; scratch files go to `folder`."""
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is needed: apt-get install wrk")
@@ -57,7 +57,7 @@ def drive(sent: Sent, connections: int, seconds: float, folder: Path) -> Outcome
         body=json.dumps(str(folder / "body")), media_type=json.dumps(sent.media_type), headers=headers
     )
     (folder / "wrk.lua").write_text(script)
-    command = ["wrk", "-t", "1", "-c", str(connections), "-d", f"{seconds:g}s", "--timeout", "30s"]
+    command = ["wrk", "-t", "1", "-c", str(connections), "-d", f"{seconds}s", "--timeout", "30s"]
     told = subprocess.run(
         [*command, "-s", str(folder / "wrk.lua"), sent.url], capture_output=True, text=True, check=True
     )

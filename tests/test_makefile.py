@@ -1,5 +1,6 @@
 """What `make` would run in a fresh checkout."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,8 +20,15 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def commands(checkout: Path, *words: str) -> list[str]:
+    # Without the flags and the level of the make that runs the tests.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     done = subprocess.run(
-        ["make", "--dry-run", *words], cwd=checkout, check=True, capture_output=True, text=True
+        ["make", "--dry-run", *words],
+        cwd=checkout,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return done.stdout.splitlines()
 

@@ -24,7 +24,10 @@ class HoldsUp(Exception):
 
 @dataclass(slots=True)
 class RequestContext:
-    """What the engine knows of a request. It refers to the connection, and never to the exchange."""
+    """What the engine knows of a request.
+
+    It refers to the connection and not to the exchange, which refers to it: nothing may be left in a cycle.
+    """
 
     deadline: float = math.inf
     """Point on `time.monotonic()` by which the answer is due."""
@@ -38,7 +41,7 @@ class RequestContext:
     reserved: int = 0
     """Bytes."""
     inline: bool = False
-    """Whether the event loop is computing for it."""
+    """Whether the request is being parsed or answered on the event loop at this moment."""
     contest: "Contest | None" = None
     """The A/B assignment, where the model has a challenger."""
 

@@ -38,7 +38,7 @@ JSON = b"application/json"
 TENSORS = b"application/octet-stream"
 HTML, CSS = b"text/html; charset=utf-8", b"text/css; charset=utf-8"
 JAVASCRIPT = b"text/javascript; charset=utf-8"
-COMPRESSED = frozenset({JSON, TENSORS, HTML, CSS, JAVASCRIPT})
+COMPRESSED = frozenset({JSON, TENSORS, b"text/html", b"text/css", b"text/javascript", b"text/plain"})
 """Media types of answers that compression makes much smaller, unlike pictures."""
 SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 GZIP, ZLIB, RAW_DEFLATE = 31, 15, -15  # window bits of zlib
@@ -163,7 +163,7 @@ class Exchange:
         fields = [(b"content-type", media_type), (b"x-request-id", self.request_id)]
         if headers:
             fields += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        if may_shrink and len(body) >= COMPRESS_FROM and media_type in COMPRESSED:
+        if may_shrink and len(body) >= COMPRESS_FROM and media_type.partition(b";")[0] in COMPRESSED:
             fields.append((b"vary", b"accept-encoding"))
             coding = accepted_coding(self.headers.get(b"accept-encoding", b""))
             if coding is not None:

@@ -1,16 +1,19 @@
 """Inference for every dialect: a dialect parses a request, calls this, and renders what comes back.
 
-This file alone decides whether champion or challenger answers, counts rows, notes inputs for drift and keeps
+This file alone decides whether champion or challenger answers, counts texts, notes inputs for drift and keeps
 outputs for the comparison of the two.
 """
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+import numpy as np
+
 from serving.catalogue import Served
 from serving.contest import Contest
 from serving.context import RequestContext
 from serving.engine import Engine
+from zoo.errors import InvalidInput
 from zoo.tasks import Arrays
 from zoo.tasks.base import Generation
 
@@ -35,12 +38,16 @@ class Inference:
     async def predict(
         self, context: RequestContext, served: Served, inputs: Arrays, *, own: bool = True
     ) -> Arrays:
-        """Outputs of a version's graph for inputs; errors as of `Engine.run`.
+        """Outputs of a version's graph for inputs.
 
-        `own` if this is the question that the model's kind answers: what other questions ask is not compared
-        with the training data or a challenger.
+        `own` is False for a further question to the same model, such as for a heat map: its inputs do not
+        count for drift, and its outputs are not compared with a challenger's. Errors as of `Engine.run`, and
+        `InvalidInput` if an output is not finite: there is no such number in JSON.
         """
         outputs = await self._engine.run(served.loaded, inputs, context)
+        for name, array in outputs.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise InvalidInput(f"{name}: beyond the range of {array.dtype}; the inputs are too large")
         if own:
             served.loaded.asked.add(inputs)
             if context.contest is not None:
@@ -56,7 +63,7 @@ class Inference:
         the iterator is closed. `first` unless another text for the same prompt was begun before.
         """
         context.timing.rows += generation.rows
-        noted = not first
+        noted = not first  # the prompt counts once
         async with aclosing(self._engine.pieces(generation, context, served.loaded)) as pieces:
             async for piece in pieces:
                 if not noted:

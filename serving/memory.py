@@ -14,7 +14,7 @@ from serving.turns import Overloaded
 from zoo.errors import InputTooLarge
 
 Body = bytes | bytearray
-SMALL_TEXT = 16_384  # bytes; what is parsed of it takes a megabyte at most
+SMALL_TEXT = 16_384  # bytes; what is parsed of it takes two megabytes at most
 
 
 class MemoryBudget:

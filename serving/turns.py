@@ -34,7 +34,7 @@ Ts = TypeVarTuple("Ts")
 SLICE_SECONDS = 0.02
 """How long a batch or a generation computes until other work has its turn, one row at least."""
 ALONE_SIZE = 16
-"""Size of work that is done at once while a single request is being answered."""
+"""Size of work, as of `Turns.timed`, that is done at once for a request that is alone."""
 REQUESTS = "requests"
 """Lane of work that is not a graph's, such as decoding images."""
 NEWEST = 0.1
@@ -42,7 +42,7 @@ NEWEST = 0.1
 
 
 class Overloaded(ZooError):
-    """The request could not be answered by its deadline, or there is no room for it."""
+    """The request is refused before anything is computed: there is no time, no place or no memory for it."""
 
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
         """`retry_after` seconds the same request would probably be accepted."""
@@ -51,7 +51,7 @@ class Overloaded(ZooError):
 
 
 class DeadlineExceeded(ZooError):
-    """The answer would come later than the request allows."""
+    """The deadline passed before the answer was there."""
 
 
 class ClientLeft(ZooError):
@@ -149,8 +149,9 @@ class Turns:
         self.places = places
         """Jobs that may wait for a thread."""
         self._threads = threads
-        self.alone: Callable[[], bool] = bool
-        """Tells whether a single request is being answered, so that no other can be held up."""
+        self.alone: Callable[[], bool] = lambda: False
+        """Tells whether a single request is being answered, so that no other can be held up. The application,
+        which counts requests, sets it."""
         self._busy = 0
         self._waiting = 0
         self._lanes: OrderedDict[Hashable, Lane] = OrderedDict()
@@ -199,7 +200,7 @@ class Turns:
     ) -> T:
         """The result of work of a phase: done at once if it is small, and otherwise as by `offload`.
 
-        `size` is the expected duration in milliseconds, roughly.
+        Work of `size` 1 takes about a millisecond, as long as other requests may be held up.
         """
         timing = context.timing
         if size <= (ALONE_SIZE if self.alone() else 1):

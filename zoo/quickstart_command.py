@@ -4,6 +4,7 @@ This process stays while the servers run, so it imports little; the training has
 """
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -87,7 +88,8 @@ def _say_what_to_try(service: str, ui: str) -> None:
     with urllib.request.urlopen(f"{service}/models") as response:
         entries = json.load(response)["models"]
     for kind in SHOWN:
-        entry = next(e for e in entries if e["kind"] == kind and e["alias_of"] is None)
-        body = json.dumps(entry["example_request"])
-        print(f"  curl {service}{entry['endpoint']} -H 'Content-Type: application/json' -d '{body}'\n")
+        of_kind = [entry for entry in entries if entry["kind"] == kind and entry["alias_of"] is None]
+        for entry in of_kind[:1]:
+            body = shlex.quote(json.dumps(entry["example_request"]))
+            print(f"  curl {service}{entry['endpoint']} -H 'Content-Type: application/json' -d {body}\n")
     print("Ctrl-C stops both.", flush=True)

@@ -8,23 +8,23 @@ _reserve: ContextVar[Callable[[int], None] | None] = ContextVar("reserve", defau
 
 def reserve(size: int) -> None:
     """Announces that `size` bytes are about to be taken; raises what the server in charge raises."""
-    if (granted := _reserve.get()) is not None:
-        granted(size)
+    if (grant := _reserve.get()) is not None:
+        grant(size)
 
 
 class Reserving:
-    """Has `granted` asked for the memory of everything that is computed in the context.
+    """Calls `grant` for the memory of everything that is computed in the context.
 
-    Not a generator with `contextmanager`, which takes longer than small requests have.
+    A class, since a generator with `contextmanager` is slower, which small requests would notice.
     """
 
-    __slots__ = ("_granted", "_token")
+    __slots__ = ("_grant", "_token")
 
-    def __init__(self, granted: Callable[[int], None]) -> None:
-        self._granted = granted
+    def __init__(self, grant: Callable[[int], None]) -> None:
+        self._grant = grant
 
     def __enter__(self) -> None:
-        self._token = _reserve.set(self._granted)
+        self._token = _reserve.set(self._grant)
 
     def __exit__(self, *_: object) -> None:
         _reserve.reset(self._token)

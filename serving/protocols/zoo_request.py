@@ -18,7 +18,7 @@ from zoo.tasks.base import MAX_BATCH, Request
 
 MULTIPART = b"multipart/form-data"
 MAX_FIELDS = 32  # a form's fields that are not files
-UNION_MEMBERS = ("str", "int", "float", "constrained-str")  # as pydantic calls them in a place
+UNION_MEMBERS = ("str", "bytes", "int", "float", "constrained-str")  # as pydantic calls them in a place
 REPORTED = 5  # wrong fields that a message names
 COUNTLESS = 1000  # wrong fields whose report alone would take long
 BEYOND_NUMBER = "number out of range"  # an integer of thousands of digits: valid JSON all the same

@@ -302,6 +302,17 @@ def test_a_text_that_has_begun_ends_at_its_deadline(slow: Server) -> None:
         assert late.value.code == "deadline_exceeded"
 
 
+def test_a_text_that_has_begun_is_kept_beside_one_that_has_not(slow: Server) -> None:
+    prompts = ["abc", "abc" * 2600]  # the second one takes longer to read than there is time
+    headers = {"X-Request-Timeout": "0.4"}
+    with OpenAI(base_url=f"{slow.url}/v1", api_key="-", max_retries=0, default_headers=headers) as client:
+        cut = client.completions.create(**{**LONG, "prompt": prompts})
+        assert [choice.finish_reason for choice in cut.choices] == ["length"] * 2
+        assert cut.choices[0].text
+        pieces = list(client.completions.create(**{**LONG, "prompt": prompts}, stream=True))
+        assert [p.choices[0].finish_reason for p in pieces if p.choices[0].finish_reason] == ["length"] * 2
+
+
 def test_many_at_once(writers: Server) -> None:
     async def ask() -> list[str]:
         async with AsyncOpenAI(base_url=f"{writers.url}/v1", api_key=KEY) as client:

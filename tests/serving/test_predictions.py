@@ -131,3 +131,22 @@ def test_sixteen_bit_images_are_scaled(client: httpx.Client) -> None:
         image = base64.b64encode(buffer.getvalue()).decode()
         answers.append(answer(client.post("/classify_image", json={"model": "mnist", "image": image})))
     assert answers[0] == answers[1]
+
+
+def test_an_answer_beyond_the_range_of_its_numbers_is_refused(client: httpx.Client) -> None:
+    model, rows = "linear_regression-diabetes", [[3e38, 3e38]]
+    refused = client.post("/regress", json={"model": model, "rows": rows})
+    assert refused.status_code == 422
+    assert "too large" in refused.json()["error"]
+    tensor = {"name": "features", "datatype": "FP32", "shape": [1, 2], "data": rows}
+    assert client.post(f"/v2/models/{model}/infer", json={"inputs": [tensor]}).status_code == 400
+
+
+def test_messages_of_files_that_are_none(client: httpx.Client) -> None:
+    for image, message in (
+        (5, "image: Input should be a valid string"),
+        ([], "image: List should have at least"),
+    ):
+        refused = client.post("/classify_image", json={"model": "mnist", "image": image})
+        assert refused.status_code == 422
+        assert refused.json()["error"].startswith(message)

@@ -143,6 +143,7 @@ ASKED: dict[str, tuple[bytes, int]] = {
     "classify": (post("/classify", {"model": "perceptron-iris", "rows": [[1, 2]]}), 200),
     "forecast": (post("/forecast", {"model": "sales", "history": list(range(24))}), 200),
     "image": (post("/classify_image", json_image(png(28))), 200),
+    "beyond the range": (post("/regress", {"model": "diabetes", "rows": [[3e38, 3e38]]}), 422),
     "large image": (post("/classify_image", json_image(BIG)), 200),
     "large image in a form": (post("/classify_image", form(BIG), FORM), 200),
     "large image, gzip": (

@@ -160,3 +160,14 @@ def test_a_stream_that_has_begun_ends_at_its_deadline(slow_server: Server) -> No
         *pieces, last = events(client.post(f"{WRITER}/generate_stream", json=body))
         assert pieces
         assert all("text_output" in piece for piece in (*pieces, last))
+
+
+def test_texts_that_were_written_by_the_deadline_are_kept(slow_server: Server) -> None:
+    tensor = {"name": "text_input", "datatype": "BYTES", "shape": [2], "data": ["a", "a"]}
+    body = {"inputs": [tensor], "parameters": {**GREEDY, "max_tokens": 4096, "timeout": 500_000}}
+    with httpx.Client(base_url=slow_server.url, timeout=30) as client:
+        response = client.post(f"{WRITER}/infer", json=body)
+    assert response.status_code == 200
+    first, second = response.json()["outputs"][0]["data"]
+    assert first
+    assert second == ""

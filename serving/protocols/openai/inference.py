@@ -18,7 +18,7 @@ from serving.protocols.openai.choice import Choice
 from serving.protocols.openai.preparation import Prepared, prepare
 from serving.protocols.openai.problem import openai_problem_of
 from serving.protocols.openai.request import ChatRequest, CompletionRequest, parse
-from serving.turns import ClientLeft, Turns
+from serving.turns import ClientLeft, DeadlineExceeded, Turns
 from zoo.tasks.writing import Noted
 
 Tell = Callable[[Choice, str, bool], Awaitable[None]]
@@ -140,9 +140,14 @@ class OpenAIInference:
             raise failed
 
     async def _write_one(self, choice: Choice, prepared: Prepared, tell: Tell) -> None:
-        async with aclosing(self._pieces(choice, prepared)) as pieces:
-            async for piece in pieces:
-                await tell(choice, piece, False)
+        try:
+            async with aclosing(self._pieces(choice, prepared)) as pieces:
+                async for piece in pieces:
+                    await tell(choice, piece, False)
+        except DeadlineExceeded:
+            # Texts that have begun end there as they are, and so does one beside them that has not.
+            if not any(other.writing.progress.tokens for other in prepared.choices):
+                raise
         await tell(choice, "", True)
 
     def _pieces(self, choice: Choice, prepared: Prepared) -> AsyncGenerator[str, None]:

@@ -60,6 +60,8 @@ def started(home: Path) -> Iterator[Running]:
         stderr=subprocess.PIPE,
         text=True,
         process_group=0,
+        # A job that nohup started ignores it, and so would this one.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509 - one thread
     )
     try:
         yield Running(process, port, ui_port)

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 WINDOW = 1000  # rows that are compared
 LEAST_ROWS = 200
 """Below, ten bins alone make a PSI of 0.05 and more of nothing."""
-SMALL, TOGETHER = 8192, 64
-"""Bytes of a request that waits, and how many do."""
+SMALL, TOGETHER = 8192, 256
+"""Bytes of a request that waits, and how many do: fewer than one request in a hundred looks at them."""
 SOME, LARGE = 0.1, 0.25  # the usual rule of thumb (Siddiqi 2006)
 
 Level = Literal["none", "some", "large"]

@@ -5,7 +5,6 @@ somebody asks. Of several workers any one may be asked, and adds up what all of 
 Prometheus, Exposition formats and Metric and label naming; Triton Inference Server, Statistics Extension.
 """
 
-import threading
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -13,8 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-import numpy as np
-from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -41,7 +38,6 @@ LATENCIES = tuple(
 )
 SIZES = tuple(2**power for power in range(13))
 """Bounds of the histogram of batch sizes, up to the most rows of a request."""
-NOTED = 256  # requests that are counted at once
 LONGEST_REASON = 120  # characters
 WORST_FEATURES = 20  # of a version, whose drift is shown
 VERSION = ("model", "version")
@@ -88,13 +84,6 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += times
         self.sum += value * times
 
-    def add_all(self, values: NDArray[np.int64]) -> None:
-        """Counts many values at once."""
-        places = np.searchsorted(self.bounds, values, side="left")
-        counts = np.bincount(places, minlength=len(self.counts)).tolist()
-        self.counts = [before + more for before, more in zip(self.counts, counts, strict=True)]
-        self.sum += int(values.sum())
-
     @property
     def count(self) -> int:
         """How many values there are."""
@@ -120,10 +109,7 @@ class Histogram:
 
 
 class Tally:
-    """What was counted of one version.
-
-    Requests are noted by the event loop, and counted many at a time: that takes a tenth of counting each.
-    """
+    """What was counted of one version."""
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, str], int] = {}
@@ -134,43 +120,27 @@ class Tally:
         self.rows = 0
         self.success_ns = 0
         self.last = 0
-        self._noted: list[tuple[str, int, int, Timing]] = []
-        self._lock = threading.Lock()  # of everything but `_noted`
 
     def add(self, dialect: str, status: int, total: int, timing: Timing) -> None:
-        """Notes a request that took `total` nanoseconds."""
-        self._noted.append((dialect, status, total, timing))
-        if 200 <= status < 300 and timing.model:
-            self.last = time.time_ns()
-        if len(self._noted) >= NOTED:
-            self.count()
-
-    def count(self) -> None:
-        """Counts the requests that were noted; of those that succeeded their phases, too."""
-        with self._lock:
-            noted, self._noted = self._noted, []
-            if not noted:
-                return
-            for (dialect, status), times in Counter((d, s) for d, s, _, _ in noted).items():
-                key = (dialect, outcome_of(status))
-                self.requests[key] = self.requests.get(key, 0) + times
-            self.total.add_all(np.array([total for _, _, total, _ in noted]))
-            succeeded = [(t, timing) for _, s, t, timing in noted if 200 <= s < 300 and timing.model]
-            if not succeeded:
-                return
-            self.success_ns += sum(total for total, _ in succeeded)
-            for phase, histogram in self.phases.items():
-                histogram.add_all(np.array([getattr(timing, phase) for _, timing in succeeded]))
-            self.rows += sum(timing.rows for _, timing in succeeded)
-            batches: Counter[int] = Counter()
-            for _, timing in succeeded:
-                batches.update(timing.batches)
-            for size, times in batches.items():
-                self.batches.add(size, times)
+        """Counts a request that took `total` nanoseconds; its phases where it succeeded."""
+        outcome = outcome_of(status)
+        key = (dialect, outcome)
+        self.requests[key] = self.requests.get(key, 0) + 1
+        self.total.add(total)
+        if outcome != "2xx" or not timing.model:
+            return
+        self.success_ns += total
+        self.phases["queue"].add(timing.queue)
+        self.phases["decode"].add(timing.decode)
+        self.phases["compute"].add(timing.compute)
+        self.phases["encode"].add(timing.encode)
+        self.rows += timing.rows
+        for size, times in timing.batches.items():
+            self.batches.add(size, times)
+        self.last = time.time_ns()
 
     def state(self) -> dict[str, Any]:
         """Everything in JSON's types, for `include`."""
-        self.count()
         return {
             "requests": [[*key, count] for key, count in list(self.requests.items())],
             "histograms": [histogram.state() for histogram in self._histograms()],
@@ -365,7 +335,7 @@ class Measurements(Collector):
             served.add_metric((entry.name, lineage.version, lineage.provider, lineage.digest), 1)
             if TASKS[entry.kind].generate is not None:
                 slots.add_metric((entry.name, "busy"), writing[entry.name])
-                slots.add_metric((entry.name, "free"), self._places - writing[entry.name])
+                slots.add_metric((entry.name, "free"), max(0, self._places - writing[entry.name]))
             for version in versions_of.get(entry.name, ()):
                 if CHAMPION in version.aliases:
                     skew.add_metric((entry.name,), int(version.version) - int(lineage.version))

@@ -71,5 +71,5 @@ def test_nothing_is_computed(tmp_path: Path, dialect: str, path: str, body: obje
     asyncio.run(scenario())
     assert computed == []
     tally = application.measurements._tallies[MODEL, "1"]
-    assert tally.state()["requests"] == [[dialect, "unanswered", 1]]
+    assert tally.requests == {(dialect, "unanswered"): 1}
     application._engine.close()

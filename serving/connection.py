@@ -18,6 +18,7 @@ from serving import http_1_0
 from serving.exchange import JSON, MAX_BODY, new_request_id, too_large
 from serving.problem import Problem, problem_json
 from serving.settings import Settings
+from serving.whole_answer import rendered
 
 PATIENCE = 10.0
 """Seconds for the head of a request, from the connection or from the head's first bytes, and for what is
@@ -112,7 +113,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _answer_in_http_1_0(self) -> None:
         cycle = self.cycle
-        framed = all(name != b"transfer-encoding" for name, _ in self.headers)  # else not by HTTP/1.0's rules
+        framed = all(name != b"transfer-encoding" for name, _ in self.headers)  # HTTP/1.0 has no chunks
         cycle.keep_alive = framed and self.parser.should_keep_alive()
         cycle.waiting_for_100_continue = False
         cycle.send = http_1_0.OldAnswer(cycle).send  # type: ignore[method-assign]
@@ -121,7 +122,7 @@ class BoundedConnection(HttpToolsProtocol):
         return self.cycle is None or not self.cycle.more_body
 
     def _is_idle(self) -> bool:
-        """Whether the last request is complete and no other begun."""
+        """Returns True between two requests."""
         return self.headers is NO_TRAILERS and not self.cycle.more_body
 
     def _await_head(self) -> None:
@@ -147,7 +148,7 @@ class BoundedConnection(HttpToolsProtocol):
 
 
 def _answer(problem: Problem, headers: list[tuple[bytes, bytes]]) -> bytes:
-    """A whole answer, in the shape of the zoo's own dialect: the path may not be known yet."""
+    """Returns a complete answer in the zoo's own dialect, as the path may not be known yet."""
     request_id = new_request_id()
     body = problem_json("zoo", problem, request_id)
     fields = [
@@ -157,5 +158,4 @@ def _answer(problem: Problem, headers: list[tuple[bytes, bytes]]) -> bytes:
         (b"content-length", b"%d" % len(body)),
         (b"connection", b"close"),
     ]
-    lines = [STATUS_LINE[problem.status], *(b"%b: %b\r\n" % field for field in fields), b"\r\n"]
-    return b"".join(lines) + body
+    return STATUS_LINE[problem.status] + rendered(fields) + b"\r\n" + body

@@ -58,11 +58,16 @@ class RequestContext:
             raise HoldsUp
         self.reserve(size)
 
+    def give_back(self, size: int) -> None:
+        """Returns some of the memory that is reserved."""
+        if self.budget is not None:
+            self.budget.free(size)
+            self.reserved -= size
+
     def free(self) -> None:
         """Returns all memory that is reserved; again changes nothing."""
-        if self.budget is not None and self.reserved:
-            self.budget.free(self.reserved)
-            self.reserved = 0
+        if self.reserved:
+            self.give_back(self.reserved)
 
 
 async def client_left(receive: Receive) -> None:

@@ -43,7 +43,7 @@ class Text:
     seated: float = 0.0
     """When it got its slot, on `time.monotonic()`."""
     late: bool = False
-    """Whether it is past its deadline, and is to end as it is."""
+    """Set at the deadline: the thread that writes the text then ends it with what is written."""
     gone: bool = False
     """Whether nobody waits for it any more."""
     piece: str = ""
@@ -73,7 +73,7 @@ class Room:
         """In the order in which they came."""
         self._running = False
         self._pace = Pace(0.0)
-        """Of a text, from its slot to its end."""
+        """Seconds that a text keeps its slot."""
 
     async def pieces(self, writing: Writing, context: RequestContext) -> AsyncGenerator[str, None]:
         """What a text adds, piece by piece.

@@ -28,7 +28,7 @@ SMALL_BODY = 16_384
 """Bytes of a request or answer that the event loop works on itself; larger ones go to a thread."""
 MAX_MEMBERS = 16_384
 """Members of a gzip body, each of which takes microseconds, however short it is."""
-MEMBER_PIECE = 256  # bytes of a member, behind the first, that are looked at to begin with
+MEMBER_PIECE = 256  # bytes that are inflated first of every member but the first one
 COMPRESS_FROM = 1024  # bytes; below, a packet more or less is not saved
 
 KEY = b"x-request-key"
@@ -44,6 +44,7 @@ SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 GZIP, ZLIB, RAW_DEFLATE = 31, 15, -15  # window bits of zlib
 CODINGS = {b"gzip": GZIP, b"x-gzip": GZIP, b"deflate": ZLIB}
 NO_CODING = (b"", b"identity")  # in a list of codings; the first is between two commas
+DEFLATE_RATIO = 1032  # to one, at most: 258 bytes in two bits (RFC 1951)
 FASTEST = 1  # compression level: three quarters of the saving at a fifth of the time
 
 
@@ -61,7 +62,7 @@ class Exchange:
         lines = scope["headers"]
         self.headers: dict[bytes, bytes] = dict(lines)
         self.repeated_header: str | None = None
-        """A header on two lines that can have but one value, where there is such a one."""
+        """Name of a header that came on two lines although it has one value; None if there is none."""
         if len(self.headers) < len(lines):
             self.headers, self.repeated_header = joined(lines), repeated(lines)
         given_id = self.headers.get(b"x-request-id", b"")
@@ -81,7 +82,7 @@ class Exchange:
 
     @property
     def timing(self) -> Timing:
-        """What answering took."""
+        """Times and counts of the request."""
         return self.context.timing
 
     @property
@@ -145,9 +146,8 @@ class Exchange:
             data = await self._in_time(started(reading, waiting))
         self.bytes_in = len(data)
         if coding is not None and data:
-            work = partial(context.timing.measured, "decode", partial(decompress, data, coding))
+            work = partial(context.timing.measured, "decode", partial(inflated, context, data, coding))
             data = await turns.offload(work, context)
-            context.reserve(len(data))
         context.key = self.headers.get(KEY) or digest_key(data)
         return data
 
@@ -237,7 +237,7 @@ class Exchange:
 
 @types.coroutine
 def started(coroutine: Coroutine[Any, Any, T], waiting: Any) -> Generator[Any, Any, T]:
-    """Awaits the rest of a coroutine that was begun by hand, and now waits for a future."""
+    """Awaits the rest of a coroutine whose first `send` returned `waiting`, the future that it waits for."""
     while True:
         try:
             try:
@@ -252,12 +252,12 @@ def started(coroutine: Coroutine[Any, Any, T], waiting: Any) -> Generator[Any, A
 
 
 def new_request_id() -> bytes:
-    """An id for a request that brought none."""
-    return b"%032x" % getrandbits(128)  # nobody has to be kept from guessing it
+    """Returns an id for a request that brought none."""
+    return b"%032x" % getrandbits(128)  # not a secret, so no system call for better randomness
 
 
 def digest_key(body: Body) -> bytes:
-    """What tells a body from others: its length and its ends, as a whole body would take long to hash."""
+    """Key of a request by its body: the length and both ends, since hashing 32 MB would take too long."""
     if len(body) <= 2 * KEY_BYTES:
         return bytes(body)
     return len(body).to_bytes(8) + bytes(body[:KEY_BYTES]) + bytes(body[-KEY_BYTES:])
@@ -268,6 +268,15 @@ def dialect_of(path: str) -> Dialect:
     if path.startswith("/v2/") or path == "/v2":
         return "v2"
     return "openai" if path.startswith("/v1/") else "zoo"
+
+
+def inflated(context: RequestContext, data: Body, coding: bytes) -> bytes:
+    """The data decompressed, within the memory budget of its request; see `Exchange.body` for problems."""
+    most = min(2 * MAX_BODY, DEFLATE_RATIO * len(data))  # twice: gzip members are joined
+    context.reserve(most)
+    plain = decompress(data, coding)
+    context.give_back(most - len(plain))
+    return plain
 
 
 def decompress(data: Body, coding: bytes) -> bytes:
@@ -311,7 +320,7 @@ def _gunzip(data: Body) -> bytes:
                 raise too_large()
             rest = rest[len(rest[:size]) - len(stream.unused_data) :]
             size *= 2
-        # Of each piece zlib copies what is behind the member, so that they begin small.
+        # zlib copies what follows a member in the same piece, so pieces begin small.
         size = MEMBER_PIECE
     return b"".join(parts)
 

@@ -40,7 +40,7 @@ class Gathering:
         """At most `queue` requests wait."""
         self._run, self._turns, self._lane, self._groups, self._queue = run, turns, lane, groups, queue
         self._pace = Pace(0.0)
-        """Of a text."""
+        """Seconds that a text takes."""
         self._waiting: list[Request] = []
         self._answering: set[asyncio.Task[None]] = set()
 

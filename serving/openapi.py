@@ -32,7 +32,7 @@ STATUSES = {
     415: "A media type or content coding that is not understood",
     422: "Well-formed, but not a request that the model takes",
     431: "The request's head is too large",
-    503: "Not ready, draining, no memory for it, or too late by what waits; see Retry-After",
+    503: "Not ready, draining, out of memory for requests, or too many requests before it; see Retry-After",
     504: "Past the deadline",
 }
 ALWAYS = (400, 405, 408, 431, 503)

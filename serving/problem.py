@@ -85,10 +85,10 @@ def problem_of(error: Exception) -> Problem:
 
 
 def let_go(error: BaseException | None) -> None:
-    """Frees what an error holds: its traceback's frames, and those of the errors that it came from.
+    """Frees the frames that an error holds by its traceback, and those of the errors that caused it.
 
-    They hold what the request held, in circles with the future that the error came from: a few refused bodies
-    of the largest size would be gigabytes until the collector found them.
+    The frames hold the request's body, and form reference cycles with the future that raised the error. Until
+    the collector found them, a few refused bodies of the largest size would be gigabytes.
     """
     while error is not None:
         traceback.clear_frames(error.__traceback__)

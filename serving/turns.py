@@ -59,7 +59,7 @@ class ClientLeft(ZooError):
 
 
 class Pace:
-    """Moving average of the seconds that a unit of work takes. Any thread may read and update it."""
+    """Moving average of the seconds that one unit of work takes. Any thread may read and update it."""
 
     __slots__ = ("seconds",)
 
@@ -72,7 +72,7 @@ class Pace:
 
 
 class Job(Generic[T]):
-    """Work for a thread, and its result to come. Cancelled or past its deadline, it never begins."""
+    """Work for a thread, and its future result. A job that is cancelled or late never begins."""
 
     def __init__(
         self, work: Callable[[], T], context: RequestContext, pace: Pace | None = None, units: float = 1.0
@@ -108,7 +108,7 @@ class Job(Generic[T]):
                 self._pace.note(time.monotonic() - begun, self._units)
             self.future.set_result(result)
         finally:
-            del self, jobs  # see the module
+            del self, jobs  # see the module's docstring
 
     def begins(self) -> bool:
         """Whether somebody still waits for it, and its deadline is to come."""
@@ -200,7 +200,7 @@ class Turns:
     ) -> T:
         """The result of work of a phase: done at once if it is small, and otherwise as by `offload`.
 
-        Work of `size` 1 takes about a millisecond, as long as other requests may be held up.
+        Work of `size` 1 takes about a millisecond, which is how long it may delay other requests.
         """
         timing = context.timing
         if size <= (ALONE_SIZE if self.alone() else 1):
@@ -244,13 +244,13 @@ class Turns:
         if free <= 0 or (waiting is not None and len(waiting.jobs) >= free + idle):
             raise Overloaded("the queue is full; try again later", self.backlog_seconds)
         if idle > self._waiting:
-            return  # whatever it takes, nothing is before it: a wrong expectation is corrected
+            return  # nothing is before it; and once it is measured, a pace that is too slow is corrected
         own = seconds + (0.0 if waiting is None else waiting.seconds)
         # The lanes take turns of about the same length.
         others = sum(min(other.seconds, own) for other in self._lanes.values() if other is not waiting)
         expected = (own + others) / self._threads
         if (late := time.monotonic() + expected - job.context.deadline) > 0:
-            raise Overloaded("the answer would come after its deadline; try again later", late)
+            raise Overloaded("too many requests wait to answer this one in time; try again later", late)
 
     def _turn(self) -> None:
         with self._lock:
@@ -259,10 +259,10 @@ class Turns:
             if jobs:
                 jobs[0].execute(jobs)
         finally:
-            del jobs  # see the module
+            del jobs  # see the module's docstring
 
     def _next(self) -> list[Job[Any]]:
-        """The next jobs to run; empty if they were batched with others or cancelled."""
+        """Takes the next jobs to run; empty if they were batched with others or cancelled."""
         while self._lanes:
             key, lane = self._lanes.popitem(last=False)
             jobs: list[Job[Any]] = []

@@ -14,7 +14,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-import pytest
+from requirement import require
 
 ROOT = Path(__file__).parents[1]
 HEADER = 12  # bytes of a DNS message before the question
@@ -36,8 +36,7 @@ def names_looked_up(command: list[str], environment: dict[str, str], timeout: fl
     """Runs a command that must succeed; skips the test where this user cannot make a network namespace."""
     namespaces = ["unshare", "--net", "--mount", *(["--map-root-user"] if os.geteuid() else [])]
     possible = shutil.which("unshare") and not subprocess.run([*namespaces, "true"]).returncode
-    if not possible:
-        pytest.skip("unshare cannot make a network namespace here")
+    require(possible, "unshare and the right to make a network namespace")
     with tempfile.TemporaryDirectory() as folder:
         names = Path(folder, "names")
         inside = [*namespaces, sys.executable, __file__, str(names), *command]

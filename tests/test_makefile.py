@@ -6,14 +6,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from requirement import require
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    if shutil.which("make") is None:
-        pytest.skip("there is no make here")
+    require(shutil.which("make"), "make")
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path

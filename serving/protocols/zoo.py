@@ -130,7 +130,7 @@ class ZooProtocol:
     def _prepare(
         self, parse: Parse, operation: Operation, catalogue: Catalogue, context: RequestContext
     ) -> Prepared:
-        def find(name: str) -> Served:  # of a request that is wrong: it is counted with the model's
+        def find(name: str) -> Served:  # a request that is refused counts for the model that it names
             served = catalogue.find(name)
             context.timing.model, context.timing.version = served.manifest.model, served.version
             return served

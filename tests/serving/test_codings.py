@@ -8,8 +8,11 @@ import httpx
 import pytest
 from test_errors import ROWS, post, refused
 
-from serving.exchange import MAX_BODY, MAX_MEMBERS, decompress
+from serving.context import RequestContext
+from serving.exchange import DEFLATE_RATIO, MAX_BODY, MAX_MEMBERS, decompress, inflated
+from serving.memory import MemoryBudget
 from serving.problem import Problem
+from serving.turns import Overloaded
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 
@@ -75,3 +78,21 @@ def test_members_without_end_take_no_time(member: bytes) -> None:
         decompress(member * (MAX_BODY // len(member)), b"gzip")
     assert raised.value.status == 413
     assert time.monotonic() - begun < 2
+
+
+def test_inflating_keeps_to_the_memory_budget() -> None:
+    plain = bytes(1_000_000)
+    packed = gzip.compress(plain)
+    budget = MemoryBudget(DEFLATE_RATIO * len(packed), lambda: 1.0)
+    first, second = RequestContext(budget=budget), RequestContext(budget=budget)
+    assert inflated(first, packed, b"gzip") == plain
+    assert budget.reserved == len(plain)
+    with pytest.raises(Overloaded):
+        inflated(second, packed, b"gzip")
+    first.free()
+    assert inflated(second, packed, b"gzip") == plain
+
+
+def test_nothing_inflates_more_than_is_expected() -> None:
+    for size in (1, 100, 10_000, 10_000_000):
+        assert size <= DEFLATE_RATIO * len(zlib.compress(bytes(size), 9))

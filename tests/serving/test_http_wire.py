@@ -7,6 +7,7 @@ import socket
 import subprocess
 
 import pytest
+from requirement import require
 from server import Server
 from test_bad_input import connected, status
 from test_errors import ROWS
@@ -118,13 +119,10 @@ def test_connect_is_refused_and_nothing_behind_it_read(server: Server, target: b
             assert b"model-zoo" not in answer
 
 
-@pytest.mark.skipif(
-    "HTTP2" not in subprocess.run(["curl", "--version"], capture_output=True, text=True).stdout
-    if shutil.which("curl")
-    else True,
-    reason="needs a curl that speaks HTTP/2",
-)
 def test_curl_that_offers_http2(server: Server) -> None:
+    require(shutil.which("curl"), "curl")
+    version = subprocess.run(["curl", "--version"], capture_output=True, text=True).stdout
+    require("HTTP2" in version, "a curl that speaks HTTP/2")
     sent = ["--data-binary", ROWS.decode(), "-H", "Content-Type: application/json"]
     for more in ([], ["-H", "Transfer-Encoding: chunked"]):
         command = ["curl", "-sS", "--max-time", "5", "--http2", *sent, *more, f"{server.url}/regress"]

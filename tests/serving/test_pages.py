@@ -1,6 +1,5 @@
 """The pages at `/` and `/docs`: what they show, where their parts come from, and what a real browser does."""
 
-import os
 import re
 import shutil
 import tomllib
@@ -15,6 +14,7 @@ import httpx
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, sync_playwright
+from requirement import require
 from server import Server, running
 from test_application import no_page, request
 from tiny_zoo import write_images, write_regression
@@ -180,10 +180,7 @@ def test_without_swagger_ui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
-    if chromium is None:
-        if os.environ.get("CI"):
-            pytest.fail("there is no chromium: apt-get install chromium")
-        pytest.skip("there is no chromium, as Debian's package has it")
+    require(chromium, "chromium: apt-get install chromium")
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield started

@@ -7,6 +7,7 @@ from codecs import BOM_UTF8
 
 import httpx
 import pytest
+from requirement import require
 from server import Server
 from test_v2_errors import refused
 
@@ -75,8 +76,9 @@ def test_other_dialects_take_no_form(client: httpx.Client) -> None:
     assert ask(client, "/v1/completions", body, FORM).status_code == 415
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_curl_as_tritons_documentation_has_it(server: Server) -> None:
+    require(shutil.which("curl"), "curl")
+
     def curl(path: str, *arguments: str, body: bytes) -> bytes:
         command = ["curl", "-sS", "--max-time", "5", "-X", "POST", f"{server.url}{path}", *arguments]
         return subprocess.run(command, input=body, capture_output=True, check=True).stdout

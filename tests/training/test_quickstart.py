@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from quick_training import QuickZoo
+from requirement import require
 from server import free_port, wait_for
 
 MOST_BYTES = 1.2e9  # that `make run` leaves in memory
@@ -60,8 +61,6 @@ def started(home: Path) -> Iterator[Running]:
         stderr=subprocess.PIPE,
         text=True,
         process_group=0,
-        # A job that nohup started ignores it, and so would this one.
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509 - one thread
     )
     try:
         yield Running(process, port, ui_port)
@@ -102,8 +101,7 @@ def test_a_signal_stops_both_servers(number: signal.Signals, zoo: QuickZoo) -> N
 def test_ctrl_c_stops_both_servers_and_they_were_small(zoo: QuickZoo) -> None:
     """A terminal sends SIGINT to the whole foreground group."""
     with quickstart(zoo.home) as running:
-        if not Path("/proc/self/smaps_rollup").exists():
-            pytest.skip("only Linux tells how much memory a process has for itself")
+        require(Path("/proc/self/smaps_rollup").exists(), "Linux, which tells a process's share of memory")
         processes = running.everything()
         for _ in range(SETTLE_SECONDS):  # a server may start processes after its first answer
             sizes = {process.pid: proportional_size(process) for process in running.everything()}

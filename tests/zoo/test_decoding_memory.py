@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from requirement import require
 
 from zoo.errors import InputTooLarge, InvalidInput
 from zoo.image_headers import MOST_CHUNKS
@@ -86,8 +87,8 @@ FILES = {
 }
 
 
-@pytest.mark.skipif(not CLEAR.exists(), reason="measures memory as Linux shows it")
 def test_the_headers_tell_what_is_taken(tmp_path: Path) -> None:
+    require(CLEAR.exists(), "Linux, which tells and resets the peak of a process's memory")
     for name, data in FILES.items():
         (tmp_path / name).write_bytes(data)
     # The C library gives every image's memory back at once, so that the next one's is seen.

@@ -66,5 +66,5 @@ def application(graph: str) -> Starlette:
 if __name__ == "__main__":
     uvicorn.run(
         application(sys.argv[1]), port=int(sys.argv[2]), loop="uvloop", http="httptools",
-        access_log=False, log_level="warning",
+        access_log=False, log_level="critical",
     )  # fmt: skip

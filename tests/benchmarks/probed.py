@@ -71,7 +71,7 @@ def main(port: int, graph: Path | None) -> None:
     else:
         app = beside(Probe(), bare.application(str(graph)))
     http = BoundedConnection if graph is None else "httptools"
-    uvicorn.run(app, port=port, loop="uvloop", http=http, access_log=False, log_level="warning")
+    uvicorn.run(app, port=port, loop="uvloop", http=http, access_log=False, log_level="critical")
 
 
 if __name__ == "__main__":

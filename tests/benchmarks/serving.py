@@ -300,6 +300,7 @@ def overload(pool: ProcessPoolExecutor, port: int, settings: Benchmark) -> None:
 
 def main(settings: Benchmark) -> None:
     """Trains both models, and measures."""
+    wrk.require_wrk()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ZOO_HOME"] = folder
         small, large = recipe_for("lenet5"), recipe_for("vgg16")

@@ -47,10 +47,14 @@ class Outcome:
     p99: float
 
 
-def drive(sent: Sent, connections: int, seconds: int, folder: Path) -> Outcome:
-    """Sends a request over so many connections for so long; scratch files go to `folder`."""
+def require_wrk() -> None:
+    """Ends the benchmark with a message if wrk is not installed."""
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is needed: apt-get install wrk")
+
+
+def drive(sent: Sent, connections: int, seconds: int, folder: Path) -> Outcome:
+    """Sends a request over so many connections for so long; scratch files go to `folder`."""
     (folder / "body").write_bytes(sent.body)
     headers = "\n".join(f"wrk.headers[{json.dumps(n)}] = {json.dumps(v)}" for n, v in sent.headers)
     script = SCRIPT.format(

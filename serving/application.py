@@ -52,7 +52,7 @@ COLLECT_AFTER = 10_000
 Requests leave it nothing to free. The default of 700 would run it several times while the body of one request
 with 64 images is parsed, although all of its lists are still in use."""
 SWITCH_SECONDS = 0.0005
-"""How long a thread may run Python until the event loop has its turn; the default is 5 ms."""
+"""Seconds that a thread may run Python before the event loop gets its turn; Python's default is 5 ms."""
 
 
 class Application:

@@ -38,7 +38,7 @@ class RequestContext:
     key: bytes = b""
     """Identifies the request in an A/B split: the header `X-Request-Key`, or else the body."""
     budget: "MemoryBudget | None" = None
-    """Where memory is reserved for the request; None where it is not bounded."""
+    """Memory budget that the request reserves from; None if memory is not bounded."""
     reserved: int = 0
     """Bytes."""
     inline: bool = False

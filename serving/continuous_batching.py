@@ -41,7 +41,7 @@ class Text:
     joined: int = field(default_factory=time.monotonic_ns)
     slot: int | None = None
     seated: float = 0.0
-    """When it got its slot, on `time.monotonic()`."""
+    """Time at which it got its slot, on `time.monotonic()`."""
     late: bool = False
     """Set at the deadline: the thread that writes the text then ends it with what is written."""
     gone: bool = False

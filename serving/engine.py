@@ -243,7 +243,7 @@ class Engine:
 
 
 def numbers_in(arrays: Arrays) -> int:
-    """How many numbers arrays have together."""
+    """Returns the total number of elements in the arrays."""
     numbers = 0
     for array in arrays.values():
         numbers += array.size

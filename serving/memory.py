@@ -1,4 +1,4 @@
-"""The memory that requests in flight may take together: bodies, and what is decoded from them.
+"""Memory budget for the requests in flight: their bodies and what is decoded from them.
 
 The operating system ends a process that takes more than it may have, with every request in it; a request
 that is refused can be sent again.

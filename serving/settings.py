@@ -69,7 +69,7 @@ class Settings(BaseModel):
     bundles: DirectoryPath | None = None
     """Serve the exported bundles under this directory instead of a registry."""
     mlflow_url: HttpUrl | None = None
-    """Where a browser finds MLflow; the page at `/` links to it."""
+    """Address of MLflow for browsers; the page at `/` links to it."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:

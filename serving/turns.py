@@ -93,7 +93,7 @@ class Job(Generic[T]):
         return False
 
     def complete(self, beside: Sequence[Self]) -> bool:
-        """Whether no other job can be admitted any more."""
+        """Returns True if no other job can be admitted any more."""
         return True
 
     def execute(self, jobs: Sequence[Self]) -> None:

@@ -1,4 +1,4 @@
-"""What a test needs of the machine that runs it."""
+"""Requirements of tests on the machine that runs them."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What `make` would run in a fresh checkout."""
+"""Commands that `make` would run in a fresh checkout."""
 
 import os
 import shutil

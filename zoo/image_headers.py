@@ -36,9 +36,9 @@ class Header:
     mode: str
     """Pillow's name of the form in which the pixels are decoded."""
     scalable: bool
-    """Whether the decoder can scale."""
+    """True if the decoder can scale (JPEG)."""
     may_turn: bool
-    """Whether the file may say that the image is turned or mirrored."""
+    """True if the file may declare an EXIF orientation."""
     transparent: bool
     kept: int
     """Bytes that the decoder keeps beside the pixels, at most."""

@@ -1,4 +1,4 @@
-"""What differs between operating systems: a process's cores, replacing it, and groups of processes."""
+"""Differences between operating systems: cores of a process, `exec`, signals and process groups."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Servers that run side by side as child processes: all of them end where one does."""
+"""Servers that run side by side as child processes: if one ends, all are ended."""
 
 import subprocess
 import time
@@ -26,9 +26,9 @@ class Server:
     name: str
     process: "subprocess.Popen[bytes]"
     log: Path
-    """What it prints."""
+    """File with its output."""
     children: set[psutil.Process] = field(default_factory=set)
-    """Those that were seen, of any depth: BentoML's worker outlives a supervisor that is killed."""
+    """Descendants seen so far. BentoML's worker outlives a supervisor that is killed."""
 
 
 def start(name: str, command: Sequence[str], environment: Mapping[str, str]) -> Server:

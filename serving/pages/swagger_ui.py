@@ -1,4 +1,4 @@
-"""Where Swagger UI's files are: in a package that carries its releases, numbered alike."""
+"""Location of Swagger UI's files: the package flask-swagger-ui, which has the same version numbers."""
 
 from importlib.util import find_spec
 from pathlib import Path

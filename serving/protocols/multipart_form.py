@@ -21,7 +21,7 @@ TYPES_OF_TEXT = (b"text/", b"application/json")  # a JSON string may hold a file
 
 
 class MultipartForm(MultiPartParser):
-    """The parser of one form, which is there as a whole."""
+    """Parser of one form that is completely in memory."""
 
     spool_max_size = MAX_BODY
     """Parts stay in memory: starlette writes larger ones to a temporary file, in yet another thread."""
@@ -54,10 +54,10 @@ class MultipartForm(MultiPartParser):
     def fields(self) -> FormData:
         """The parts in order; `Problem` 400 where the form is malformed or cut short.
 
-        Takes as long as it takes to copy the form, so it is for a thread where that is long.
+        This copies the form, so a large one should be read in a thread.
         """
         try:
-            self.parse().send(None)  # which waits for nothing, as everything is there
+            self.parse().send(None)  # never suspends: all data is in memory
         except StopIteration as parsed:
             form: FormData = parsed.value
             return form
@@ -84,7 +84,7 @@ class MultipartForm(MultiPartParser):
         self._closed = True
 
     def _is_typed_as_file(self) -> bool:
-        """Whether the part has a Content-Type that only a file has, which text and JSON are not."""
+        """Returns True if the part has a Content-Type that only files have: neither text nor JSON."""
         part = self._current_part
         media_type = dict(part.item_headers).get(b"content-type", b"text/plain").strip().lower()
         if b"pickle" in media_type:

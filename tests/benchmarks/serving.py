@@ -187,7 +187,7 @@ def probed(*graph: str) -> Iterator[tuple[str, Callable[[], float]]]:
 
 
 def answers(url: str) -> bool:
-    """Whether a server answers, and is ready if it says whether it is."""
+    """Returns True if a server answers and does not say that it is not ready."""
     try:
         return httpx.get(url).status_code in (200, 405)
     except httpx.TransportError:

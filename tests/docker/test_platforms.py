@@ -1,4 +1,4 @@
-"""What the service needs exists ready built for every system and every Python; needs the package index."""
+"""The service's dependencies have wheels for every system and Python version; needs a package index."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What was read from the index, for all tests."""
+    """Cache of what was read from the package index, for all tests."""
     return tmp_path_factory.mktemp("cache")
 
 

@@ -235,7 +235,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 
 def left_behind(ask: Callable[[], Any]) -> collections.Counter[str]:
-    """What the collector alone frees of a few requests: objects of ours, tasks, errors and large ones."""
+    """Counts what only the collector frees after a few requests: own objects, tasks, errors, buffers."""
     ask()  # makes what is made once
     time.sleep(0.05)
     gc.collect()

@@ -60,7 +60,7 @@ def prepare(
     choices: list[Choice] = []
     for prompt in prompts:
         for number in range(request.n):
-            part = replace(context, timing=Timing(timing.model, timing.version))
+            part = replace(context, timing=Timing(timing.model, timing.version), budget=None, reserved=0)
             one = replace(
                 asked,
                 prompt=prompt,

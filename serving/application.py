@@ -52,7 +52,10 @@ COLLECT_AFTER = 10_000
 Requests leave it nothing to free. The default of 700 would run it several times while the body of one request
 with 64 images is parsed, although all of its lists are still in use."""
 SWITCH_SECONDS = 0.0005
-"""Seconds that a thread may run Python before the event loop gets its turn; Python's default is 5 ms."""
+"""Seconds that a thread may run Python before the event loop gets its turn.
+
+Beside a busy thread a task that wants to run each millisecond is 0.8 ms late (median), and 5.2 ms with
+Python's default of 5 ms. The throughput was the same with both."""
 
 
 class Application:

@@ -18,6 +18,7 @@ from serving.bundle_cache import BundleCache
 from serving.bundles_folder import BundlesFolder
 from serving.catalogue import Catalogue
 from serving.challenges import Challenges
+from serving.child_process import ChildProcesses
 from serving.drain import Drain
 from serving.engine import Engine
 from serving.exchange import Exchange
@@ -78,9 +79,11 @@ class Application:
         self._challenges = Challenges(self._engine, self._catalogue, self._siblings)
         self.measurements.include(self._challenges)
         inference = Inference(self._engine)
+        self._children = children = ChildProcesses(settings.memory)
         self._zoo = ZooProtocol(
             inference,
             turns,
+            children,
             self._catalogue,
             self.measurements.page,
             settings.deadline,
@@ -89,13 +92,14 @@ class Application:
         self._v2 = V2Protocol(
             inference,
             turns,
+            children,
             self._catalogue,
             self._on_demand,
             self.measurements.statistics,
             settings.deadline,
         )
         self._openai = OpenAIProtocol(
-            inference, turns, self._catalogue, settings.deadline, settings.generations
+            inference, turns, children, self._catalogue, settings.deadline, settings.generations
         )
         self._pages = Pages(self._catalogue, settings)
         drain = self._drain = Drain(settings.drain, settings.deadline + SENDING_SECONDS)
@@ -171,6 +175,7 @@ class Application:
             self._on_demand.close()
             self._challenges.close()
             self._engine.close()
+            self._children.close()
             if self._tracer is not None:
                 self._tracer.close()
 

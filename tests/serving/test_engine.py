@@ -15,7 +15,7 @@ from contexts import due_in
 from tiny_zoo import image_graph, write_images, write_regression
 
 from serving.engine import BATCH, IDENTITY, SLICE_SECONDS, Engine
-from serving.turns import DeadlineExceeded, Overloaded
+from serving.turns import DeadlineExceeded, Job, Overloaded, Turns
 from zoo import bundle
 from zoo.errors import BundleError, ProviderUnavailable
 from zoo.graph import Graph
@@ -244,3 +244,18 @@ def test_a_generation_ends_at_its_deadline(engine: Engine) -> None:
         asyncio.run(written(engine, generation, seconds=0.1))
     assert 1 <= generation.steps < 60
     assert asyncio.run(written(engine, Counting(1))), "its place is free again"
+
+
+def test_threads_that_are_all_stuck() -> None:
+    turns = Turns(2, places=2)
+    ends = [threading.Event(), threading.Event()]
+    for end in ends:
+        turns.submit("lane", Job(end.wait, due_in(SOON)))
+    while not turns.stuck(0):
+        time.sleep(0.001)
+    assert not turns.stuck(SOON)
+    ends[0].set()
+    while turns.stuck(0):
+        time.sleep(0.001)
+    ends[1].set()
+    turns.close()

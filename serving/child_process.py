@@ -113,8 +113,11 @@ class ChildProcesses:
 
         With an `answer`, the function gets one argument more, with which it can ask that. Everything that is
         passed or returned is pickled. `DeadlineExceeded` past the `deadline`, when the child is killed;
-        `InputTooLarge` if the work takes more memory than it may.
+        `InputTooLarge` if the work takes more memory than it may. Windows has no timer that ends a process:
+        there, the function is called in this one.
         """
+        if not hasattr(signal, "setitimer"):
+            return function(*arguments) if answer is None else function(*arguments, answer)
         seconds = deadline - time.monotonic()
         if seconds <= 0:
             raise too_late()

@@ -10,9 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-if sys.platform != "win32":
-    import resource
-
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of the container, where Linux has control groups version 2
 
 
@@ -71,6 +68,8 @@ def limit_memory(size: int) -> None:
     """Lets this process take at most so many bytes of address space more; does nothing but on Linux."""
     if sys.platform != "linux":
         return
+    import resource  # Windows lacks it
+
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     limit = pages * resource.getpagesize() + size
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -4,6 +4,7 @@ A run is reproducible by its seed. `make soak` runs ten minutes of it.
 """
 
 import base64
+import copy
 import gzip
 import http.client
 import json
@@ -140,7 +141,7 @@ class Fuzzer:
             return value
         if isinstance(value, str) and len(value) > 40 and self._random.random() < 0.8:
             return self._change_file(value)
-        return choice(VALUES)
+        return copy.deepcopy(choice(VALUES))
 
     def _change_file(self, text: str) -> str:
         try:

@@ -16,6 +16,7 @@ from serving.bundle_cache import BundleCache
 from serving.catalogue import Catalogue, Challenge, Served, VersionEntry
 from serving.engine import Engine, LoadedModel
 from serving.source import Listing, Source, Version
+from zoo.credentials import hide_credentials
 from zoo.errors import BundleError, NotFound
 from zoo.version import CHALLENGER, CHAMPION
 
@@ -93,7 +94,8 @@ class Follower:
                 pause = self._interval
             except Exception as error:
                 pause = min(max(2 * pause, self._interval), LONGEST_PAUSE)
-                log.warning("the registry cannot be read, next try in %.0f s: %s", pause, error)
+                reason = hide_credentials(str(error))
+                log.warning("the registry cannot be read, next try in %.0f s: %s", pause, reason)
 
     def _step(self) -> None:
         try:

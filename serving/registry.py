@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlparse
 from pydantic import ValidationError
 
 from serving.source import Listing, Version
+from zoo.credentials import without_credentials
 from zoo.errors import InvalidInput, ZooError
 from zoo.version import CHALLENGER, CHALLENGER_MODE, CHAMPION, COPY_OF_MODEL, ChallengerMode, VersionRecord
 
@@ -117,6 +118,7 @@ def _connect(uri: str) -> "MlflowClient":
         os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
     import mlflow
 
+    uri = without_credentials(uri)
     mlflow.set_tracking_uri(uri)  # artifact repositories ask for the global one
     return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 

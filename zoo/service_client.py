@@ -21,9 +21,6 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-_OPENER = urllib.request.build_opener(_NoRedirects)
-
-
 class Refused(ZooError):
     """What the service said instead of an answer."""
 
@@ -70,7 +67,8 @@ def answering(url: str, body: Mapping[str, Any] | None) -> Iterator[Any]:
     if key := os.environ.get("ZOO_API_KEY"):
         headers["Authorization"] = f"Bearer {key}"
     try:
-        response = _OPENER.open(urllib.request.Request(url, data, headers))
+        opener = urllib.request.build_opener(_NoRedirects)
+        response = opener.open(urllib.request.Request(url, data, headers))
     except urllib.error.HTTPError as error:
         if (target := error.headers["Location"]) is not None:
             raise ZooError(

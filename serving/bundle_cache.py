@@ -18,7 +18,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from serving.source import Listing
-from zoo.bundle import Bundle
+from zoo.bundle import MANIFEST, Bundle
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class BundleCache:
             self._bundles.mkdir(parents=True, exist_ok=True)
             partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=self._bundles))
             try:
-                for name in ("manifest.json", *bundle.manifest.files):
+                for name in (MANIFEST, *bundle.manifest.files):
                     shutil.copyfile(bundle.directory / name, partial / name)
                 partial.replace(target)
             except BaseException:

@@ -71,6 +71,10 @@ class Trials:
         with self._lock:
             self._end()
 
+    def __del__(self) -> None:
+        if self._process is not None:  # of an engine that nobody has closed
+            self._end()
+
     def _try(self, directory: Path, digest: str) -> None:
         trial = self._trial(directory)
         outcome = self._ask(trial)

@@ -80,7 +80,7 @@ class Settings(BaseModel):
     bundles: DirectoryPath | None = None
     """Serve the exported bundles under this directory instead of a registry."""
     sources: Annotated[tuple[str, ...], BeforeValidator(_sources)] = ()
-    """Comma-separated addresses and absolute paths, such as `s3://models/zoo,/srv/models`, below which the files
+    """Comma-separated addresses and absolute paths, such as `s3://models/zoo,/srv/models`, below which files
     of versions may lie, besides the tracking store's own folders."""
     mlflow_url: HttpUrl | None = None
     """Address of MLflow for browsers; the page at `/` links to it."""

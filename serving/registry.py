@@ -164,6 +164,7 @@ def _connect(uri: str) -> "MlflowClient":
     # MLflow would retry for minutes inside one call; the follower has its own patience.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     if uri.startswith(SQLITE):  # with a pool, MLflow would go on reading a file that another one replaced
         os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
     import mlflow

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from training.datasets.package_index import fetch_package
+from training.package_index import fetch_package
 from zoo.errors import InvalidInput, NotFound
 from zoo.home import data_directories
 

@@ -1,0 +1,197 @@
+"""Bundles whose graphs never end, or want more memory than there is: tried elsewhere, refused, remembered."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tiny_zoo import write_regression
+
+from serving import trials
+from serving.engine import Engine
+from zoo.bundle import Bundle, digest_of
+from zoo.bundle_files import sha256
+from zoo.errors import BundleError
+
+SECONDS = 1.0  # of processor time for a trial
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "SECONDS", SECONDS)
+    monkeypatch.setattr(trials, "WAITING", 20)  # on a machine that runs other tests
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[], Engine]]:
+    """Starts an engine, as the service is started again and again with the same cache."""
+    engines: list[Engine] = []
+
+    def engine() -> Engine:
+        engines.append(Engine("cpu", 1, 1, 1, verdicts=tmp_path / "verdicts"))
+        return engines[-1]
+
+    yield engine
+    for each in engines:
+        each.close()
+
+
+def changed(made: Bundle, nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]) -> Path:
+    """The bundle of a regression to whose answer the nodes' `nothing` is added, with a right manifest."""
+    model = onnx.load(made.graph_path)
+    model.graph.node[-1].output[0] = "before"
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    model.graph.node.extend([*nodes, helper.make_node("Add", ["before", "nothing"], ["value"])])
+    made.graph_path.write_bytes(model.SerializeToString())
+    path = made.directory / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"]["model.onnx"] = sha256(made.graph_path)
+    path.write_text(json.dumps(manifest))
+    return made.directory
+
+
+def endless(directory: Path) -> Path:
+    info = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["c_out"]), helper.make_node("Identity", ["v"], ["v_out"])],
+        "body",
+        [info("i", TensorProto.INT64, []), info("c", TensorProto.BOOL, []), info("v", TensorProto.FLOAT, [])],
+        [info("c_out", TensorProto.BOOL, []), info("v_out", TensorProto.FLOAT, [])],
+    )
+    loop = helper.make_node("Loop", ["times", "yes", "zero"], ["nothing"], body=body)
+    constants = {"times": np.array(2**62), "yes": np.array(True), "zero": np.array(0, np.float32)}
+    return changed(write_regression(directory), [loop], constants)
+
+
+def greedy(directory: Path, folded: bool) -> Path:
+    """Twelve gigabytes: as the session is opened, where ONNX Runtime can compute them then, or in a run."""
+    constants = {"size": np.array([3 << 30])}
+    if folded:
+        large = helper.make_node("ConstantOfShape", ["size"], ["large"])
+    else:
+        large = helper.make_node("Expand", ["one", "size"], ["large"])
+    one = helper.make_node("ReduceMin", ["before"], ["one"], keepdims=0)
+    least = helper.make_node("ReduceMin", ["large"], ["nothing"], keepdims=0)
+    return changed(write_regression(directory), [one, large, least], constants)
+
+
+def process(engine: Engine) -> object:
+    return engine.trials._process
+
+
+def test_a_graph_without_end(
+    start: Callable[[], Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = endless(tmp_path / "endless")
+    engine = start()
+    with pytest.raises(BundleError, match="its check took longer than 1 s"):
+        engine.load(directory)
+    other = write_regression(tmp_path / "other", bias=3.0)
+    assert engine.load(other.directory).bundle.digest == other.digest, "others are loaded after it"
+    again = start()
+    with pytest.raises(BundleError, match="longer than 1 s"):
+        again.load(directory)
+    assert process(again) is None, "the verdict was kept"
+    later = time.time() + 70
+    monkeypatch.setattr(time, "time", lambda: later)
+    once_more = start()
+    with pytest.raises(BundleError, match="longer than 1 s"):
+        once_more.load(directory)
+    verdict = once_more.trials.verdicts.find(digest_of(directory))
+    assert verdict is not None
+    assert (verdict.failures, verdict.retry_at) == (2, later + 120)
+
+
+@pytest.mark.parametrize("folded", [True, False])
+def test_a_graph_that_wants_all_memory(start: Callable[[], Engine], tmp_path: Path, folded: bool) -> None:
+    engine = start()
+    with pytest.raises(BundleError, match=r"needs more than .* MiB of memory"):
+        engine.load(greedy(tmp_path / "greedy", folded))
+
+
+def test_a_bundle_that_passed_is_not_tried_again(start: Callable[[], Engine], tmp_path: Path) -> None:
+    made, engine = write_regression(tmp_path / "made"), start()
+    engine.load(made.directory)
+    assert process(engine) is not None
+    engine.trials.rest()
+    assert process(engine) is None
+    again = start()
+    assert again.load(made.directory).bundle.digest == made.digest
+    assert process(again) is None
+
+
+def test_one_process_tries_several_bundles(start: Callable[[], Engine], tmp_path: Path) -> None:
+    engine, processes = start(), set()
+    for bias in (1.0, 2.0, 3.0):
+        engine.load(write_regression(tmp_path / str(bias), bias=bias).directory)
+        processes.add(process(engine))
+    assert len(processes) == 1
+
+
+def test_a_bundle_that_is_repaired_is_loaded(start: Callable[[], Engine], tmp_path: Path) -> None:
+    made, engine = write_regression(tmp_path / "made"), start()
+    graph = made.graph_path.read_bytes()
+    made.graph_path.write_bytes(b"\0")
+    with pytest.raises(BundleError, match=r"model\.onnx is not the file"):
+        engine.load(made.directory)
+    made.graph_path.write_bytes(graph)
+    assert engine.load(made.directory).bundle.digest == made.digest
+
+
+def test_the_process_knows_no_keys(
+    start: Callable[[], Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not Path("/proc").is_dir():
+        pytest.skip("needs /proc")
+    for name in ("ZOO_API_KEYS", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "secret")
+    engine = start()
+    engine.load(write_regression(tmp_path / "made").directory)
+    variables = Path(f"/proc/{engine.trials._process.pid}/environ").read_bytes()
+    assert b"secret" not in variables
+    assert b"PATH=" in variables
+
+
+def test_the_end_of_the_service_does_not_wait_for_a_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "SECONDS", 100.0)
+    engine, directory = Engine("cpu", 1, 1, 1), endless(tmp_path / "endless")
+    refused: list[Exception] = []
+
+    def load() -> None:
+        try:
+            engine.load(directory)
+        except BundleError as error:
+            refused.append(error)
+
+    loading = threading.Thread(target=load)
+    loading.start()
+    while process(engine) is None:
+        time.sleep(0.01)
+    engine.close()
+    loading.join(20)
+    assert [str(error) for error in refused] == ["the service is stopping"]
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "verdicts").write_text("a file where the directory should be")
+    engine = Engine("cpu", 1, 1, 1, verdicts=tmp_path / "verdicts")
+    engine.load(write_regression(tmp_path / "made").directory)
+    engine.close()
+    assert "cannot keep the verdict" in caplog.text
+
+
+def test_what_is_kept_of_bundles_that_are_gone(start: Callable[[], Engine], tmp_path: Path) -> None:
+    engine = start()
+    digests = [
+        engine.load(write_regression(tmp_path / str(b), bias=b).directory).bundle.digest for b in (1.0, 2.0)
+    ]
+    engine.trials.verdicts.prune(digests[:1])
+    (folder,) = (tmp_path / "verdicts").iterdir()
+    assert [path.stem for path in folder.iterdir()] == digests[:1]

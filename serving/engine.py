@@ -137,7 +137,9 @@ class Engine:
         if loaded.digest != digest:
             raise BundleError("the bundle was changed while it was loaded")
         threads = threads_of(loaded.task, self.threads, self._cores)
-        graph, seconds = open_and_warm_up(loaded, self.device, threads)
+        graph, seconds = open_and_warm_up(
+            loaded, self.device, threads, self.trials.longest_seconds(directory)
+        )
         asked = Window(loaded.manifest.model, loaded.task, loaded.baseline)
         return LoadedModel(
             bundle=loaded,

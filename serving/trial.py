@@ -7,6 +7,7 @@ of the output, which is empty, says that the process is ready. See `serving.tria
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ def run(trial: Trial) -> Outcome:
         loaded = bundle.load(trial.directory)
         threads = threads_of(loaded.task, trial.threads, trial.cores)
         limit_computation(trial.seconds * threads)
-        open_and_warm_up(loaded, trial.device, threads)
+        open_and_warm_up(loaded, trial.device, threads, threading.TIMEOUT_MAX)
     except ProviderUnavailable as error:
         return Outcome(reason=str(error), device_missing=True)
     except BundleError as error:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from serving.trial import Outcome, Trial
@@ -96,10 +97,15 @@ class Trials:
             self.verdicts.went_past_a_limit(digest, reason)
         raise BundleError(reason) from (RuntimeError(outcome.detail) if outcome.detail else None)
 
+    def longest_seconds(self, directory: Path) -> float:
+        """Seconds that the trial of the bundle in a directory may take, on a busy machine."""
+        return WAITING * self._seconds(bundle.size_of(directory))
+
+    def _seconds(self, size: int) -> float:
+        return SECONDS + size / BYTES_PER_SECOND + CUDA_SECONDS * (self._device == "cuda")
+
     def _trial(self, directory: Path) -> Trial:
-        size = bundle.size_of(directory)
-        cuda = self._device == "cuda"
-        seconds = SECONDS + size / BYTES_PER_SECOND + CUDA_SECONDS * cuda
+        size, cuda = bundle.size_of(directory), self._device == "cuda"
         memory = (
             MEMORY + MEMORY_PER_BYTE * size + MEMORY_PER_CORE * (os.cpu_count() or 1) + CUDA_MEMORY * cuda
         )
@@ -108,7 +114,7 @@ class Trials:
             device=self._device,
             threads=self._threads,
             cores=self._cores,
-            seconds=seconds,
+            seconds=self._seconds(size),
             memory=memory,
         )
 
@@ -138,6 +144,8 @@ class Trials:
             env=environment,
             encoding="utf-8",
         )
+        if self._closed:  # meanwhile
+            self._process.kill()
         self._line(self._process, START_SECONDS)
         return self._process
 
@@ -163,6 +171,7 @@ class Trials:
         process, self._process = self._process, None
         if process is None:
             return None
-        with process:  # which closes the pipes and waits
-            process.kill()
+        process.kill()
+        with suppress(BrokenPipeError), process:  # which closes the pipes and waits
+            pass
         return process.returncode

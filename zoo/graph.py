@@ -61,11 +61,18 @@ class Graph:
         self.inputs = [(i.name, i.type, i.shape) for i in self.session.get_inputs()]
         self.outputs = [(o.name, o.type, o.shape) for o in self.session.get_outputs()]
         self._run: Callable[..., list[Any]] = self.session.run
+        self._options = ort.RunOptions()
         self._output_names = [name for name, _, _ in self.outputs]
 
     def __call__(self, inputs: Arrays) -> Arrays:
         """Outputs by name for inputs by name."""
-        return dict(zip(self._output_names, self._run(self._output_names, inputs), strict=True))
+        return dict(
+            zip(self._output_names, self._run(self._output_names, inputs, self._options), strict=True)
+        )
+
+    def end_runs(self) -> None:
+        """Makes the runs of this moment fail after the node that they are at, and all runs after them."""
+        self._options.terminate = True
 
 
 class GraphSet:
@@ -81,6 +88,11 @@ class GraphSet:
     def __call__(self, inputs: Arrays) -> Arrays:
         """Outputs by name for inputs by name."""
         return self._graphs[frozenset(inputs)](inputs)
+
+    def end_runs(self) -> None:
+        """As of `Graph`."""
+        for graph in self._graphs.values():
+            graph.end_runs()
 
 
 def _why_not_opened(error: Exception) -> str:

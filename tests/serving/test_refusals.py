@@ -1,5 +1,6 @@
 """Versions that cannot be loaded: told in words of ours, tried again with pauses, logged once."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,8 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tiny_zoo import write_regression
+from hostile_bundles import unlisted
+from tiny_zoo import record_of, write_regression
 
+from serving.bundles_folder import BundlesFolder
 from serving.credentials import hide_credentials
 from serving.engine import Engine
 from serving.follower import LAST_RETRY_SECONDS, Follower
@@ -102,6 +105,26 @@ def test_what_can_be_had_again_is_loaded(
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert follower.load(VERSION).version == "1"
     assert not follower._refusals
+
+
+def test_an_output_that_cannot_be_listed(engine: Engine, tmp_path: Path) -> None:
+    """It would keep the whole listing from being made."""
+    source = Failing(unavailable())
+    source.error, source.directory = None, unlisted(tmp_path / "unlisted")
+    follower = Follower(source, engine, 1.0, None)
+    follower._step()
+    assert follower.catalogue is not None
+    with pytest.raises(NotFound, match=r"input or output of the type seq\(tensor\(float\)\)"):
+        follower.catalogue.find(NAME)
+
+
+@pytest.mark.parametrize("version", ["1\r\nSet-Cookie: a=b", "", "0", "one", "-1"])
+def test_a_folder_with_a_version_that_is_no_number(tmp_path: Path, version: str) -> None:
+    made = write_regression(tmp_path / "made")
+    origin = {"version": version, "record": record_of(made).model_dump()}
+    (made.directory / "origin.json").write_text(json.dumps(origin))
+    write_regression(tmp_path / "other", name="linear_regression-other")
+    assert list(BundlesFolder(tmp_path).read().versions) == ["linear_regression-other"]
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,17 @@
 """Bundles whose graphs never end, or want more memory than there is: tried elsewhere, refused, remembered."""
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from hostile_bundles import endless, greedy
 from tiny_zoo import write_regression
 
 from serving import trials
 from serving.engine import Engine
-from zoo.bundle import Bundle, digest_of
-from zoo.bundle_files import sha256
+from zoo.bundle import digest_of
 from zoo.errors import BundleError
 
 SECONDS = 1.0  # of processor time for a trial
@@ -39,45 +35,6 @@ def start(tmp_path: Path) -> Iterator[Callable[[], Engine]]:
     yield engine
     for each in engines:
         each.close()
-
-
-def changed(made: Bundle, nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]) -> Path:
-    """The bundle of a regression to whose answer the nodes' `nothing` is added, with a right manifest."""
-    model = onnx.load(made.graph_path)
-    model.graph.node[-1].output[0] = "before"
-    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
-    model.graph.node.extend([*nodes, helper.make_node("Add", ["before", "nothing"], ["value"])])
-    made.graph_path.write_bytes(model.SerializeToString())
-    path = made.directory / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["files"]["model.onnx"] = sha256(made.graph_path)
-    path.write_text(json.dumps(manifest))
-    return made.directory
-
-
-def endless(directory: Path) -> Path:
-    info = helper.make_tensor_value_info
-    body = helper.make_graph(
-        [helper.make_node("Identity", ["c"], ["c_out"]), helper.make_node("Identity", ["v"], ["v_out"])],
-        "body",
-        [info("i", TensorProto.INT64, []), info("c", TensorProto.BOOL, []), info("v", TensorProto.FLOAT, [])],
-        [info("c_out", TensorProto.BOOL, []), info("v_out", TensorProto.FLOAT, [])],
-    )
-    loop = helper.make_node("Loop", ["times", "yes", "zero"], ["nothing"], body=body)
-    constants = {"times": np.array(2**62), "yes": np.array(True), "zero": np.array(0, np.float32)}
-    return changed(write_regression(directory), [loop], constants)
-
-
-def greedy(directory: Path, folded: bool) -> Path:
-    """Twelve gigabytes: as the session is opened, where ONNX Runtime can compute them then, or in a run."""
-    constants = {"size": np.array([3 << 30])}
-    if folded:
-        large = helper.make_node("ConstantOfShape", ["size"], ["large"])
-    else:
-        large = helper.make_node("Expand", ["one", "size"], ["large"])
-    one = helper.make_node("ReduceMin", ["before"], ["one"], keepdims=0)
-    least = helper.make_node("ReduceMin", ["large"], ["nothing"], keepdims=0)
-    return changed(write_regression(directory), [one, large, least], constants)
 
 
 def process(engine: Engine) -> object:
@@ -105,6 +62,18 @@ def test_a_graph_without_end(
     verdict = once_more.trials.verdicts.find(digest_of(directory))
     assert verdict is not None
     assert (verdict.failures, verdict.retry_at) == (2, later + 120)
+
+
+def test_a_graph_that_has_an_end_only_when_it_is_tried(
+    start: Callable[[], Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As graphs with random numbers may be: the service itself ends the run."""
+    engine, directory = start(), endless(tmp_path / "endless")
+    monkeypatch.setattr(trials, "WAITING", 1)
+    engine.trials.verdicts.passed(digest_of(directory))
+    with pytest.raises(BundleError, match="the graph does not run") as refused:
+        engine.load(directory)
+    assert "terminate" in str(refused.value.__cause__)
 
 
 @pytest.mark.parametrize("folded", [True, False])

@@ -136,7 +136,7 @@ class Trials:
         self._end()
         # What it needs to know of the settings it is told; keys and passwords are none of its business.
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "MLFLOW_", "ZOO_"))}
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        environment["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "serving.trial"],
             stdin=subprocess.PIPE,

@@ -14,7 +14,7 @@ from serving.engine import Engine
 from zoo.bundle import digest_of
 from zoo.errors import BundleError
 
-SECONDS = 1.0  # of processor time for a trial
+SECONDS = 0.6  # of processor time for a trial; told as 1 s
 
 
 @pytest.fixture(autouse=True)

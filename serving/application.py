@@ -66,7 +66,12 @@ class Application:
         """`bentoml` is told of the server's start and stop; `tracer` is told of every request."""
         self._bentoml = bentoml
         self._engine = Engine(
-            settings.device, settings.threads, settings.queue, settings.generations, settings.workers
+            settings.device,
+            settings.threads,
+            settings.queue,
+            settings.generations,
+            settings.workers,
+            verdicts=None if settings.bundles is not None else serving_cache() / "verdicts",
         )
         self._follower = _follower(settings, self._engine)
         self._on_demand = OnDemand(self._follower.load, settings.on_demand)
@@ -191,4 +196,5 @@ def _follower(settings: Settings, engine: Engine) -> Follower:
     if settings.bundles is not None:
         return Follower(BundlesFolder(settings.bundles), engine, settings.poll, None)
     cache = BundleCache(serving_cache())
-    return Follower(Registry(tracking_uri(), cache.holds_listing), engine, settings.poll, cache)
+    registry = Registry(tracking_uri(), cache.holds_listing, settings.sources)
+    return Follower(registry, engine, settings.poll, cache)

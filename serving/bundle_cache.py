@@ -18,7 +18,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from serving.source import Listing
-from zoo.bundle import Bundle
+from zoo.bundle import MANIFEST, Bundle
 from zoo.home import make_directory
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class BundleCache:
             make_directory(self._bundles)
             partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=self._bundles))
             try:
-                for name in ("manifest.json", *bundle.manifest.files):
+                for name in (MANIFEST, *bundle.manifest.files):
                     shutil.copyfile(bundle.directory / name, partial / name)
                 partial.replace(target)
             except BaseException:

@@ -18,7 +18,7 @@ import tyro
 
 from zoo.ask_command import Ask
 from zoo.chat_command import Chat
-from zoo.errors import InvalidInput, NotFound, ZooError
+from zoo.errors import BundleError, InvalidInput, NotFound, ZooError
 from zoo.operating_system import execute
 from zoo.quickstart_command import Quickstart
 from zoo.service_client import SERVICE_URL, answering, events, fetch
@@ -415,7 +415,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at the end
         sys.exit(1)  # as rich does
     except ZooError as error:
-        print(f"zoo: {printable(str(error), sys.stderr)}", file=sys.stderr)
+        detail = f" ({error.__cause__})" if isinstance(error, BundleError) and error.__cause__ else ""
+        print(f"zoo: {printable(f'{error}{detail}', sys.stderr)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("zoo: interrupted", file=sys.stderr)

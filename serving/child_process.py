@@ -36,6 +36,7 @@ SURELY_ALIVE_SECONDS = IDLE_SECONDS - 5
 """Seconds of idleness up to which a child is still used."""
 WORK = "from serving.child_process import main; main()"  # not by -m, for classes are pickled by their module
 ENDING_SECONDS = 1.0
+OWN_MEMORY = 1 << 28  # bytes of a child without work, at most
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # the child computes nothing in parallel
 
 
@@ -161,7 +162,7 @@ class ChildProcesses:
 
 def work(connection: Connection, memory: int) -> None:
     """Does what comes through the connection, until it is closed or nothing has come for a minute."""
-    limit_memory(memory)
+    limit_memory(OWN_MEMORY + memory)
     gc.disable()  # it would look through millions of new lists again and again; no work leaves it anything
 
     def ask(*question: Any) -> Any:

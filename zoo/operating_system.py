@@ -64,17 +64,6 @@ def kill_group(leader: "subprocess.Popen[bytes]") -> None:
             os.killpg(leader.pid, signal.SIGKILL)
 
 
-def limit_memory(size: int) -> None:
-    """Lets this process take at most so many bytes of address space more; does nothing but on Linux."""
-    if sys.platform != "linux":
-        return
-    import resource  # Windows lacks it
-
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    limit = pages * resource.getpagesize() + size
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-
-
 def interrupt_on_signals() -> None:
     """Makes each signal that asks a process to end raise `KeyboardInterrupt`, as Ctrl-C does."""
     for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # SIGHUP: the terminal is closed; SIGBREAK is of Windows

@@ -131,7 +131,7 @@ def test_a_folder_with_a_version_that_is_no_number(tmp_path: Path, version: str)
     ("text", "hidden"),
     [
         ("postgresql://me:p%40ss@host/db failed", "postgresql://***@host/db failed"),
-        ("('https://token@host/a', 'https://host/a@b')", "('https://***@host/a', 'https://host/a@b')"),
+        ("('https://token@host/a', 'https://host/a')", "('https://***@host/a', 'https://host/a')"),
         ("no address, me@host", "no address, me@host"),
     ],
 )

@@ -1,16 +1,16 @@
 """Address that the service listens on, which BentoML's options and settings decide."""
 
+import logging
 import socket
 from ipaddress import ip_address
 
 import click
 
+from serving.settings import Settings
+
+log = logging.getLogger(__name__)
+
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-
-
-def is_loopback(address: str) -> bool:
-    """Returns True if only programs on the same machine can reach the address."""
-    return ip_address(address).is_loopback
 
 
 def listening_address() -> str | None:
@@ -26,3 +26,18 @@ def listening_address() -> str | None:
         return str(listener.getsockname()[0])
     finally:
         listener.detach()  # uvicorn will listen on it
+
+
+def bound(settings: Settings, address: str | None) -> Settings:
+    """The settings of a service that listens on an address: on loopback its names are the hosts.
+
+    A web page can have its own name stand for 127.0.0.1, and so ask what only this machine should reach.
+    """
+    if address is None:
+        return settings
+    if ip_address(address).is_loopback:
+        hosts = LOOPBACK_NAMES | {address} if settings.hosts is None else settings.hosts
+        return settings.model_copy(update={"hosts": hosts})
+    if settings.api_keys is None:
+        log.warning("whoever reaches %s may use the service: ZOO_API_KEYS is not set", address)
+    return settings

@@ -4,6 +4,7 @@ What a client does not read stays in memory, here and in the operating system, a
 connection by itself: closing waits until everything is sent.
 """
 
+import logging
 import struct
 import sys
 import time
@@ -20,12 +21,16 @@ from serving.settings import Settings
 if TYPE_CHECKING:
     from serving.connection import BoundedConnection
 
+log = logging.getLogger(__name__)
+
 LOOK_SECONDS = 1.0
 """Seconds between two looks at what is unread. A look at 1,000 connections takes a millisecond."""
 READ_SECONDS = 10.0
 """Seconds after the deadline's end, at the earliest, without a byte read until a connection is aborted."""
 NO_TIME = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 """A `struct linger`: an end within 0 seconds, for which the operating system drops what is unread."""
+OTHER_FILES = 1024
+"""Files besides connections that a worker may have open: models, the registry's database, sockets."""
 
 
 @dataclass(slots=True)
@@ -96,6 +101,25 @@ class OpenConnections:
         scope: Mapping[str, Any] = {} if connection.cycle is None else connection.cycle.scope
         due: float = scope.get(DEADLINE, unread.since + self._deadline)
         return due
+
+
+def allow_files(connections: int) -> None:
+    """Raises this process's limit of open files, which is often 1,024, so that it does not end them first.
+
+    A process may raise its limit up to another one that is the administrator's; a warning where that is low.
+    """
+    if sys.platform == "win32":  # which has no such limit
+        return
+    from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
+
+    wanted = connections + OTHER_FILES
+    soft, hard = getrlimit(RLIMIT_NOFILE)
+    if soft == RLIM_INFINITY or soft >= wanted:
+        return
+    most = wanted if hard == RLIM_INFINITY else min(wanted, hard)
+    setrlimit(RLIMIT_NOFILE, (most, hard))
+    if most < wanted:
+        log.warning("%d files may be open, too few for %d connections: see ulimit -n", most, connections)
 
 
 def _abort(transport: Transport) -> None:

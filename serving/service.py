@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import bentoml
 
-from serving.listening_address import LOOPBACK_NAMES, is_loopback, listening_address
+from serving.listening_address import bound, listening_address
 from serving.settings import Settings, traced
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from serving.application import Application
 
-
-log = logging.getLogger(__name__)
 
 BUNDLES = "src/bundles"  # in a Bento; see [tool.bentoml.build] in pyproject.toml
 
@@ -35,10 +33,11 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML has
         from serving import access_log
         from serving.application import Application
         from serving.connection import BoundedConnection
+        from serving.open_connections import allow_files
 
         access_log.to_stdout()
         logging.getLogger("serving").setLevel(logging.INFO)
-        settings = _bound(Settings.from_environment(os.environ), listening_address())
+        settings = bound(Settings.from_environment(os.environ), listening_address())
         # BentoML leaves uvicorn its choice of a protocol and of a loop, and has no setting for either.
         HTTP_PROTOCOLS["auto"] = "serving.connection:BoundedConnection"
         LOOP_FACTORIES["asyncio"] = "serving.event_loop:selector_loop"
@@ -50,23 +49,9 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML has
         application = Application(super().to_asgi(is_main), settings, tracer)
         BoundedConnection.keep_alive = settings.keep_alive
         BoundedConnection.others = application.connections
+        allow_files(settings.connections)
         BoundedConnection.refusals = application.refusals
         return application
-
-
-def _bound(settings: Settings, address: str | None) -> Settings:
-    """The settings of a service that listens on an address: on loopback its names are the hosts.
-
-    A web page can have its own name stand for 127.0.0.1, and so ask what only this machine should reach.
-    """
-    if address is None:
-        return settings
-    if is_loopback(address):
-        hosts = LOOPBACK_NAMES | {address} if settings.hosts is None else settings.hosts
-        return settings.model_copy(update={"hosts": hosts})
-    if settings.api_keys is None:
-        log.warning("whoever reaches %s may use the service: ZOO_API_KEYS is not set", address)
-    return settings
 
 
 def _workers() -> int:

@@ -12,6 +12,7 @@ from test_bad_input import raw_answer, status
 from test_errors import ROWS, refused
 
 from serving.application import Application
+from serving.listening_address import bound
 from serving.settings import Settings
 from zoo.errors import ZooError
 
@@ -321,3 +322,21 @@ def test_json_shapes_of_refusals(server: Server) -> None:
     for path, keys in ((b"/v2/x", {"error"}), (b"/regress", {"error", "code", "request_id"})):
         answer = raw_answer(server, get(b" evil.example", path))
         assert json.loads(answer.partition(b"\r\n\r\n")[2]).keys() == keys
+
+
+@pytest.mark.parametrize(
+    ("address", "hosts"),
+    [
+        (None, None),
+        ("0.0.0.0", None),
+        ("::", None),
+        ("192.0.2.1", None),
+        ("127.0.0.1", {"localhost", "127.0.0.1", "::1"}),
+        ("::1", {"localhost", "127.0.0.1", "::1"}),
+        ("127.0.0.2", {"localhost", "127.0.0.1", "127.0.0.2", "::1"}),
+    ],
+)
+def test_hosts_by_the_address_of_the_service(address: str | None, hosts: set[str] | None) -> None:
+    assert bound(Settings(), address).hosts == hosts
+    named = Settings.from_environment({"ZOO_HOSTS": "zoo.example"})
+    assert bound(named, address).hosts == {"zoo.example"}

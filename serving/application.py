@@ -146,14 +146,11 @@ class Application:
             if context.contest is not None:
                 self._challenges.record(context.contest, outcome, context.timing)
             context.free()
-            if self._is_logged(outcome):
+            # 501 is no fault of the service, and `Refusals` logs it.
+            if outcome >= self._logged_from and (outcome != 501 or not self._logged_from):
                 access_log.write(exchange, total)
             if self._tracer is not None:
                 self._tracer.trace(exchange, total)
-
-    def _is_logged(self, outcome: int) -> bool:
-        """Returns True if the setting asks for it. 501 is no fault of the service, and `Refusals` logs it."""
-        return outcome >= self._logged_from and (outcome != 501 or not self._logged_from)
 
     async def _answer(self, exchange: Exchange) -> None:
         cors = self._cors

@@ -45,7 +45,10 @@ class Door:
                 raise Problem(400, "bad_header", f"{exchange.repeated_header}: given on two lines")
             if headers.get(b"host") not in self._known:
                 self._require_host(exchange)
-            _require_framing(headers)
+            if b"transfer-encoding" in headers and headers[b"transfer-encoding"].lower() != b"chunked":
+                raise unknown_transfer_coding()
+            if len(headers.get(b"content-length", b"")) > LONGEST_LENGTH:
+                raise Problem(400, "bad_header", f"Content-Length: over {LONGEST_LENGTH} digits")
             if (b"origin" in headers or b"sec-fetch-site" in headers) and exchange.method == "POST":
                 self._require_origin(headers)
             if self._keys is not None and not self._needs_no_key(exchange):
@@ -89,14 +92,6 @@ class Door:
 def is_open(path: str, open_metrics: bool) -> bool:
     """Returns True if the path needs no key where the service has some."""
     return path in OPEN or path.startswith(OPEN_PREFIX) or (open_metrics and path == METRICS)
-
-
-def _require_framing(headers: dict[bytes, bytes]) -> None:
-    coding = headers.get(b"transfer-encoding")
-    if coding is not None and coding.lower() != b"chunked":
-        raise unknown_transfer_coding()
-    if len(headers.get(b"content-length", b"")) > LONGEST_LENGTH:
-        raise Problem(400, "bad_header", f"Content-Length: over {LONGEST_LENGTH} digits")
 
 
 def unknown_transfer_coding() -> Problem:

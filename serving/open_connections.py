@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 """Seconds between two looks at what is unread. A look at 1,000 connections takes a millisecond."""
 READ_SECONDS = 10.0
-"""Seconds after the deadline's end, at the earliest, without a byte read until a connection is aborted."""
+"""Seconds without a byte read after which a connection is aborted, once the deadline is past."""
 NO_TIME = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 """A `struct linger`: an end within 0 seconds, for which the operating system drops what is unread."""
 OTHER_FILES = 1024
@@ -40,7 +40,7 @@ class Unread:
     size: int = 0
     """Bytes."""
     since: float = 0.0
-    """Time on `time.monotonic()` at which there were last more or fewer."""
+    """Time of the last change, as of `time.monotonic()`."""
 
 
 class OpenConnections:

@@ -49,8 +49,8 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML has
         application = Application(super().to_asgi(is_main), settings, tracer)
         BoundedConnection.keep_alive = settings.keep_alive
         BoundedConnection.others = application.connections
-        allow_files(settings.connections)
         BoundedConnection.refusals = application.refusals
+        allow_files(settings.connections)
         return application
 
 

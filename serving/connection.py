@@ -31,6 +31,9 @@ MAX_FIELDS = 128  # headers of a request; browsers and proxies together send 30
 PIECE = 16_384
 """Bytes of a head that are parsed at once: 4,000 headers without a value, which take 2 ms."""
 VERSIONS = ("1.1", "1.0")
+MAX_ESCAPES = 1024
+"""Bytes of a path that are written as `%XX`, each of which takes half a microsecond. A model's name has 128
+characters at most."""
 MAX_MESSAGE = 2 * MAX_BODY  # bytes of a request as it is sent: small chunks are mostly framing
 
 UNKNOWN_VERSION = ("Invalid HTTP version", "Pause on PRI/Upgrade")
@@ -44,8 +47,8 @@ class BoundedConnection(HttpToolsProtocol):
     """uvicorn's connection with bounds."""
 
     keep_alive: ClassVar[float] = Settings.model_fields["keep_alive"].default
-    """Seconds after an answer until an idle connection is closed. `serving.service` sets it, and these:"""
-    others: ClassVar[OpenConnections] = OpenConnections(Settings())
+    """Seconds after an answer until an idle connection is closed. `serving.service` sets the class's fields."""
+    all_open: ClassVar[OpenConnections] = OpenConnections(Settings())
     refusals: ClassVar[Refusals] = Refusals()
     _received = 0
     """Bytes since the last request was complete."""
@@ -53,7 +56,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn wants a Transport
-        if not self.others.add(self):
+        if not self.all_open.add(self):
             self.transport.abort()
             return
         self.timeout_keep_alive = self.keep_alive  # type: ignore[assignment]  # any number of seconds will do
@@ -61,7 +64,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.others.remove(self)
+        self.all_open.remove(self)
         super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
@@ -71,6 +74,8 @@ class BoundedConnection(HttpToolsProtocol):
             return  # `_parse` declines
         if self.parser.get_http_version() not in VERSIONS:
             raise _unknown_version()
+        if len(self.url) > MAX_ESCAPES and self.url.partition(b"?")[0].count(b"%") > MAX_ESCAPES:
+            raise Problem(404, "not_found", "nothing answers at this path")
         if not self.url.startswith(b"/"):
             self._take_absolute_form()
         self._stop_timer()
@@ -133,13 +138,13 @@ class BoundedConnection(HttpToolsProtocol):
                 self.parser.feed_data(rest)
                 return
             except HttpParserUpgrade as offer:
-                if self.parser.get_method() == b"CONNECT":  # there is no way to ignore this one
-                    raise HttpParserError("CONNECT is for proxies") from None
                 rest = rest[offer.args[0] :]
-                head = self._head_without_offer()
-                self.parser = HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-                self.parser.feed_data(head)
+            if self.parser.get_method() == b"CONNECT":  # there is no way to ignore this one
+                raise HttpParserError("CONNECT is for proxies")
+            head = self._head_without_offer()
+            self.parser = HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+            self.parser.feed_data(head)
 
     def _head_without_offer(self) -> bytes:
         version = self.parser.get_http_version().encode()

@@ -37,7 +37,7 @@ class Door:
 
         Problems: 400 for a malformed head, 421 for a host that is not the service's, 403 for a page of
         another site or a wrong key, 401 where there is no key, 501 for a transfer coding, 404 for a path that
-        is never the service's.
+        is too long or has a slash within a name.
         """
         headers, path = exchange.headers, exchange.scope["raw_path"]
         try:

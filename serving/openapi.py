@@ -115,8 +115,9 @@ def document(catalogue: Catalogue | None, locked: bool = False, open_metrics: bo
     components: Json = {"schemas": _schemas() | forms}
     if locked:
         components["securitySchemes"] = KEYS
-        for path, item in paths.items():
-            for method in item.keys() & {"get", "post"} if not is_open(path, open_metrics) else ():
+        locked_items = [item for path, item in paths.items() if not is_open(path, open_metrics)]
+        for item in locked_items:
+            for method in item.keys() & {"get", "post"}:
                 item[method]["security"] = [{SCHEME: []}]
     return orjson.dumps(
         {

@@ -48,7 +48,7 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML has
             tracer = Tracer(os.environ)
         application = Application(super().to_asgi(is_main), settings, tracer)
         BoundedConnection.keep_alive = settings.keep_alive
-        BoundedConnection.others = application.connections
+        BoundedConnection.all_open = application.connections
         BoundedConnection.refusals = application.refusals
         allow_files(settings.connections)
         return application

@@ -64,10 +64,8 @@ class Pages:
         self._docs = environment.get_template("docs.html").render().encode()
         self.paths = frozenset({INDEX, DOCS, *self._files})
 
-    def handler(self, path: str, method: str) -> Handler:
-        """`Problem` 404 where there is no page, 405 where the method would change one."""
-        if path not in self.paths:
-            raise Problem(404, "not_found", "nothing answers at this path")
+    def handler(self, _path: str, method: str) -> Handler:
+        """`Problem` 405 where the method is another than those that pages take."""
         if method not in ("GET", "HEAD"):
             message = "this path does not take this method"
             raise Problem(405, "method_not_allowed", message, {"Allow": "GET, HEAD"})

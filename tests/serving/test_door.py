@@ -117,6 +117,14 @@ def test_versions(server: Server, line: bytes, expected: int) -> None:
     assert status(raw_answer(server, line + b"\r\n" + HOST + b"\r\n")) == expected
 
 
+def test_an_offer_to_upgrade_in_another_version(server: Server) -> None:
+    offer = b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    assert status(raw_answer(server, b"GET /livez HTTP/2.0\r\n" + HOST + offer)) == 505
+    userinfo = b"GET http://a@localhost/livez HTTP/1.1\r\n" + HOST + offer
+    assert status(raw_answer(server, userinfo)) == 400
+    assert status(raw_answer(server, b"GET http://evil.example/livez HTTP/1.1\r\n" + HOST + offer)) == 421
+
+
 def test_the_preface_of_http_2(server: Server) -> None:
     assert status(raw_answer(server, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")) == 505
 
@@ -175,6 +183,8 @@ def test_a_long_number_as_length(server: Server) -> None:
         b"/v1//models",
         b"/livez;x",
         b"/" + b"a" * 60_000,
+        b"/" + b"%41" * 20_000,
+        b"http://localhost/" + b"a" * 60_000,
         b"/v2/models" + b"/a" * 20_000,
     ],
 )
@@ -184,6 +194,10 @@ def test_paths_that_are_like_others(server: Server, path: bytes) -> None:
 
 def test_letters_may_be_written_in_numbers(server: Server) -> None:
     assert status(raw_answer(server, get(b" localhost", b"/%6Civez"))) == 200
+
+
+def test_a_query_may_be_long(server: Server) -> None:
+    assert status(raw_answer(server, get(b" localhost", b"/livez?" + b"a&" * 20_000))) == 200
 
 
 @pytest.mark.parametrize(

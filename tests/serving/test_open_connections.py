@@ -55,7 +55,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     monkeypatch.setattr(open_connections, "LOOK_SECONDS", LOOK_SECONDS)
     memory = MemoryBudget(1 << 30, lambda: 1.0)
     connections = OpenConnections(Settings(deadline=DEADLINE, connections=20), memory)
-    monkeypatch.setattr(BoundedConnection, "others", connections)
+    monkeypatch.setattr(BoundedConnection, "all_open", connections)
     monkeypatch.setattr(BoundedConnection, "keep_alive", 0.2)
     ended: list[str] = []
 

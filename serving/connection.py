@@ -47,7 +47,7 @@ class BoundedConnection(HttpToolsProtocol):
     """uvicorn's connection with bounds."""
 
     keep_alive: ClassVar[float] = Settings.model_fields["keep_alive"].default
-    """Seconds after an answer until an idle connection is closed. `serving.service` sets the class's fields."""
+    """Seconds after an answer until an idle connection is closed. `serving.service` sets these three."""
     all_open: ClassVar[OpenConnections] = OpenConnections(Settings())
     refusals: ClassVar[Refusals] = Refusals()
     _received = 0

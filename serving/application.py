@@ -9,6 +9,7 @@ import gc
 import math
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,20 +20,24 @@ from serving.bundles_folder import BundlesFolder
 from serving.catalogue import Catalogue
 from serving.challenges import Challenges
 from serving.child_process import ChildProcesses
+from serving.cors import Cors, permission
+from serving.door import Door
 from serving.drain import Drain
 from serving.engine import Engine
-from serving.exchange import Exchange
+from serving.exchange import TEXT, Exchange
 from serving.follower import Follower
 from serving.inference import Inference
-from serving.keys import ApiKeys
 from serving.measurements import Measurements
 from serving.memory import MemoryBudget
 from serving.on_demand import OnDemand
+from serving.open_connections import OpenConnections
+from serving.openapi import document
 from serving.pages.pages import Pages
-from serving.problem import Problem, draining
+from serving.problem import Problem, draining, problem_of
 from serving.protocols.openai.protocol import OpenAIProtocol
 from serving.protocols.v2.protocol import V2Protocol
 from serving.protocols.zoo import ZooProtocol
+from serving.refusals import Refusals
 from serving.registry import Registry
 from serving.settings import Settings
 from serving.siblings import Siblings
@@ -58,6 +63,9 @@ SWITCH_SECONDS = 0.0005
 Beside a busy thread a task that wants to run each millisecond is 0.8 ms late (median), and 5.2 ms with
 Python's default of 5 ms. The throughput was the same with both."""
 
+Answering = ZooProtocol | V2Protocol | OpenAIProtocol | Pages
+"""What answers the paths of one dialect."""
+
 
 class Application:
     """The service as one ASGI application; its lifespan is the lifespan of engine and follower."""
@@ -78,8 +86,17 @@ class Application:
         self._siblings = Siblings(settings.meeting_place)
         turns = self._engine.turns
         self._memory = MemoryBudget(settings.memory, lambda: turns.backlog_seconds)
+        self.connections = OpenConnections(settings, self._memory)
+        self.refusals = Refusals()
         self.measurements = Measurements(
-            self._engine, self._catalogue, self._follower, self._siblings, self._memory, settings
+            self._engine,
+            self._catalogue,
+            self._follower,
+            self._siblings,
+            self._memory,
+            self.connections,
+            self.refusals,
+            settings,
         )
         self._challenges = Challenges(self._engine, self._catalogue, self._siblings)
         self.measurements.include(self._challenges)
@@ -91,8 +108,8 @@ class Application:
             children,
             self._catalogue,
             self.measurements.page,
+            partial(document, locked=settings.api_keys is not None, open_metrics=settings.open_metrics),
             settings.deadline,
-            settings.api_keys is not None,
         )
         self._v2 = V2Protocol(
             inference,
@@ -109,8 +126,8 @@ class Application:
         self._pages = Pages(self._catalogue, settings)
         drain = self._drain = Drain(settings.drain, settings.deadline + SENDING_SECONDS)
         turns.alone = lambda: drain.in_flight == 1
-        keys = settings.api_keys
-        self._keys = None if keys is None else ApiKeys(keys.get_secret_value().split(","))
+        self._cors = Cors(settings.origins) if settings.origins else None
+        self._door = Door(settings, self._cors, self.refusals)
         self._tracer = tracer
         self._logged_from = LOGGED_FROM[settings.access_log]
 
@@ -138,31 +155,36 @@ class Application:
             if context.contest is not None:
                 self._challenges.record(context.contest, outcome, context.timing)
             context.free()
-            if outcome >= self._logged_from:
+            # 501 is no fault of the service, and `Refusals` logs it.
+            if outcome >= self._logged_from and (outcome != 501 or not self._logged_from):
                 access_log.write(exchange, total)
             if self._tracer is not None:
                 self._tracer.trace(exchange, total)
 
     async def _answer(self, exchange: Exchange) -> None:
-        path = exchange.path
+        cors = self._cors
+        if cors is not None:
+            exchange.common_fields = cors.fields(exchange)
         try:
-            if self._drain.begun and path not in UNTIL_THE_END:
+            if self._drain.begun and exchange.path not in UNTIL_THE_END:
                 raise draining()
-            if exchange.repeated_header is not None:
-                raise Problem(400, "bad_header", f"{exchange.repeated_header}: given on two lines")
-            if self._keys is not None and exchange.method == "POST":
-                self._keys.check(exchange.headers.get(b"authorization", b""))
+            self._door.check(exchange)
         except Problem as problem:
             await exchange.refuse(problem)
             return
-        if exchange.dialect == "v2":
-            await self._v2(exchange)
-        elif exchange.dialect == "openai":
-            await self._openai(exchange)
-        elif path in self._pages.paths:
-            await self._pages(exchange)
+        protocol = self._protocol(exchange)
+        asked = None if cors is None else cors.asked_method(exchange)
+        if asked is None:
+            await protocol(exchange)
         else:
-            await self._zoo(exchange)
+            await _permit(exchange, protocol, asked)
+
+    def _protocol(self, exchange: Exchange) -> Answering:
+        if exchange.dialect == "v2":
+            return self._v2
+        if exchange.dialect == "openai":
+            return self._openai
+        return self._pages if exchange.path in self._pages.paths else self._zoo
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         gc.set_threshold(COLLECT_AFTER)
@@ -190,6 +212,16 @@ class Application:
             await asyncio.sleep(DRIFT_SECONDS)
             if (catalogue := self._catalogue()) is not None:
                 await asyncio.to_thread(lambda: list(catalogue.drift()))
+
+
+async def _permit(exchange: Exchange, protocol: Answering, method: str) -> None:
+    """Answers a preflight: granted where something answers at the path by this method."""
+    try:
+        protocol.handler(exchange.path, method)
+    except Exception as error:
+        await exchange.refuse(problem_of(error))
+    else:
+        await exchange.answer(200, b"", TEXT, permission(method))
 
 
 def _follower(settings: Settings, engine: Engine) -> Follower:

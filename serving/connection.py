@@ -11,12 +11,15 @@ from asyncio import BaseTransport, TimerHandle
 from collections import deque
 from typing import Any, ClassVar
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from serving import http_1_0
+from serving.door import unknown_transfer_coding
 from serving.exchange import JSON, MAX_BODY, new_request_id, too_large
+from serving.open_connections import OpenConnections
 from serving.problem import Problem, problem_json
+from serving.refusals import Refusals
 from serving.settings import Settings
 from serving.whole_answer import rendered
 
@@ -24,7 +27,17 @@ PATIENCE = 10.0
 """Seconds for the head of a request, from the connection or from the head's first bytes, and for what is
 left of a request that is answered."""
 MAX_HEAD = 65_536  # bytes of a request line and its headers
+MAX_FIELDS = 128  # headers of a request; browsers and proxies together send 30
+PIECE = 16_384
+"""Bytes of a head that are parsed at once: 4,000 headers without a value, which take 2 ms."""
+VERSIONS = ("1.1", "1.0")
+MAX_ESCAPES = 1024
+"""Bytes of a path that are written as `%XX`, each of which takes half a microsecond. A model's name has 128
+characters at most."""
 MAX_MESSAGE = 2 * MAX_BODY  # bytes of a request as it is sent: small chunks are mostly framing
+
+UNKNOWN_VERSION = ("Invalid HTTP version", "Pause on PRI/Upgrade")
+"""Messages of the parser; the second is about the first line of HTTP/2."""
 
 NO_TRAILERS: Any = deque(maxlen=0)
 """Where uvicorn collects what comes as headers behind a body, and nobody reads."""
@@ -34,23 +47,40 @@ class BoundedConnection(HttpToolsProtocol):
     """uvicorn's connection with bounds."""
 
     keep_alive: ClassVar[float] = Settings.model_fields["keep_alive"].default
-    """Seconds after an answer until an idle connection is closed. `serving.service` sets it."""
+    """Seconds after an answer until an idle connection is closed. `serving.service` sets these three."""
+    all_open: ClassVar[OpenConnections] = OpenConnections(Settings())
+    refusals: ClassVar[Refusals] = Refusals()
     _received = 0
     """Bytes since the last request was complete."""
     _timer: TimerHandle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn wants a Transport
+        if not self.all_open.add(self):
+            self.transport.abort()
+            return
         self.timeout_keep_alive = self.keep_alive  # type: ignore[assignment]  # any number of seconds will do
         self.access_log = False  # ours is `serving.access_log`; uvicorn would make a line that nobody reads
         self._await_head()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.all_open.remove(self)
+        super().connection_lost(exc)
+
     def on_headers_complete(self) -> None:
+        if len(self.headers) > MAX_FIELDS:
+            raise _head_too_large()
         if self.parser.should_upgrade():
             return  # `_parse` declines
+        if self.parser.get_http_version() not in VERSIONS:
+            raise _unknown_version()
+        if len(self.url) > MAX_ESCAPES and self.url.partition(b"?")[0].count(b"%") > MAX_ESCAPES:
+            raise Problem(404, "not_found", "nothing answers at this path")
+        if not self.url.startswith(b"/"):
+            self._take_absolute_form()
         self._stop_timer()
         super().on_headers_complete()
-        if self.scope["http_version"] in http_1_0.VERSIONS:
+        if self.scope["http_version"] == "1.0":
             self._answer_in_http_1_0()
         self.headers = NO_TRAILERS
 
@@ -64,19 +94,29 @@ class BoundedConnection(HttpToolsProtocol):
             self._stop_timer()
 
     def data_received(self, data: bytes) -> None:
+        if len(data) <= PIECE:
+            self._receive(data)
+            return
+        rest = memoryview(data)
+        while rest and not self.transport.is_closing():
+            size = PIECE if self._in_head() else len(rest)
+            self._receive(rest[:size])
+            rest = rest[size:]
+
+    def _receive(self, data: bytes | memoryview) -> None:
         self._received += len(data)
         self._unset_keepalive_if_required()
         try:
             self._parse(data)
-        except HttpParserError:
-            self._end(Problem(400, "malformed_http", "this is no HTTP request"))
+        except HttpParserError as error:
+            self._end(_problem_of(error))
             return
         cycle = self.cycle
         working = cycle is not None and not cycle.response_complete
         if working and self._received <= MAX_HEAD:
             return  # nearly always
-        if self._in_head() and self._received > MAX_HEAD:
-            self._end(Problem(431, "head_too_large", f"the request's head is over {MAX_HEAD:,} bytes"))
+        if self._in_head() and (self._received > MAX_HEAD or len(self.headers or ()) > MAX_FIELDS):
+            self._end(_head_too_large())
         elif self._received > MAX_MESSAGE:
             self._end(too_large())
         elif not working and self._is_idle():
@@ -86,7 +126,7 @@ class BoundedConnection(HttpToolsProtocol):
         elif not working and self._timer is None:
             self._await_head()
 
-    def _parse(self, data: bytes) -> None:
+    def _parse(self, data: bytes | memoryview) -> None:
         """Parses data, with every offer to upgrade declined.
 
         A parser takes an offer for the end of HTTP: it ends the message behind the head and stops there. A
@@ -98,18 +138,31 @@ class BoundedConnection(HttpToolsProtocol):
                 self.parser.feed_data(rest)
                 return
             except HttpParserUpgrade as offer:
-                if self.parser.get_method() == b"CONNECT":  # there is no way to ignore this one
-                    raise HttpParserError("CONNECT is for proxies") from None
                 rest = rest[offer.args[0] :]
-                head = self._head_without_offer()
-                self.parser = HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-                self.parser.feed_data(head)
+            if self.parser.get_method() == b"CONNECT":  # there is no way to ignore this one
+                raise HttpParserError("CONNECT is for proxies")
+            head = self._head_without_offer()
+            self.parser = HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+            self.parser.feed_data(head)
 
     def _head_without_offer(self) -> bytes:
         version = self.parser.get_http_version().encode()
         fields = [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
         return b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, b"".join(fields))
+
+    def _take_absolute_form(self) -> None:
+        """Reads a whole URL in a request line, which goes before `Host` (RFC 9112, section 3.2.2)."""
+        url = parse_url(self.url)
+        if url.host is None:
+            return  # an asterisk
+        if url.userinfo is not None:
+            raise Problem(400, "malformed_http", "the request's URL has a user name in it")
+        host = b"[%b]" % url.host if b":" in url.host else url.host
+        if url.port is not None:
+            host += b":%d" % url.port
+        self.headers[:] = [(name, host if name == b"host" else value) for name, value in self.headers]
+        self.url = (url.path or b"/") + (b"" if url.query is None else b"?" + url.query)
 
     def _answer_in_http_1_0(self) -> None:
         cycle = self.cycle
@@ -143,8 +196,30 @@ class BoundedConnection(HttpToolsProtocol):
         cycle = self.cycle
         answered = cycle is not None and cycle.response_started
         if self._received and (not answered or (cycle.response_complete and self._in_head())):
+            self.refusals.note(problem, self.client)
             self.transport.write(_answer(problem, self.server_state.default_headers))
         self.transport.close()
+
+
+def _problem_of(error: HttpParserError) -> Problem:
+    """The problem that a callback raised, or that the parser means."""
+    if isinstance(error.__context__, Problem):
+        return error.__context__
+    reason = str(error)
+    if reason in UNKNOWN_VERSION:
+        return _unknown_version()
+    if "Transfer-Encoding" in reason and "Content-Length" not in reason:
+        return unknown_transfer_coding()
+    return Problem(400, "malformed_http", "this is no HTTP request")
+
+
+def _head_too_large() -> Problem:
+    message = f"the request's head is over {MAX_HEAD:,} bytes or {MAX_FIELDS} headers"
+    return Problem(431, "head_too_large", message)
+
+
+def _unknown_version() -> Problem:
+    return Problem(505, "unknown_version", "the service speaks HTTP/1.1 and HTTP/1.0")
 
 
 def _answer(problem: Problem, headers: list[tuple[bytes, bytes]]) -> bytes:

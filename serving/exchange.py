@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from starlette.types import Message, Receive, Scope, Send
 
 from serving.context import RequestContext
-from serving.header_lines import joined, repeated
+from serving.header_lines import MAX_ITEMS, items, joined, repeated
 from serving.memory import Body, MemoryBudget
 from serving.problem import Dialect, Problem, problem_json
 from serving.timing import Timing
@@ -31,11 +31,14 @@ MAX_MEMBERS = 16_384
 MEMBER_PIECE = 256  # bytes that are inflated first of every member but the first one
 COMPRESS_FROM = 1024  # bytes; below, a packet more or less is not saved
 
+DEADLINE = "zoo.deadline"
+"""Key of a request's scope: the deadline, for the connection, which waits for the answer to be read."""
 KEY = b"x-request-key"
 KEY_BYTES = 4096  # of either end of a body
 NANOSECONDS = 1e9  # of a second
 JSON = b"application/json"
 TENSORS = b"application/octet-stream"
+TEXT = b"text/plain; charset=utf-8"
 HTML, CSS = b"text/html; charset=utf-8", b"text/css; charset=utf-8"
 JAVASCRIPT = b"text/javascript; charset=utf-8"
 COMPRESSED = frozenset({JSON, TENSORS, b"text/html", b"text/css", b"text/javascript", b"text/plain"})
@@ -61,6 +64,8 @@ class Exchange:
         self.dialect = dialect_of(self.path)
         lines = scope["headers"]
         self.headers: dict[bytes, bytes] = dict(lines)
+        self.common_fields: tuple[tuple[bytes, bytes], ...] = ()
+        """Header fields of the answer, whatever it is."""
         self.repeated_header: str | None = None
         """Name of a header that came on two lines although it has one value; None if there is none."""
         if len(self.headers) < len(lines):
@@ -122,7 +127,7 @@ class Exchange:
                 seconds = math.nan
             if not 0 <= seconds < math.inf:
                 raise Problem(400, "bad_header", "X-Request-Timeout: expected a number of seconds")
-        self.context.deadline = self.begun / NANOSECONDS + min(longest, seconds)
+        self.context.deadline = self.scope[DEADLINE] = self.begun / NANOSECONDS + min(longest, seconds)
         return self.context
 
     async def body(self, turns: Turns) -> Body:
@@ -160,7 +165,7 @@ class Exchange:
         may_shrink: bool = True,
     ) -> None:
         """Sends the answer, compressed where it may be, the client asks for it and it pays."""
-        fields = [(b"content-type", media_type), (b"x-request-id", self.request_id)]
+        fields = [(b"content-type", media_type), (b"x-request-id", self.request_id), *self.common_fields]
         if headers:
             fields += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         if may_shrink and len(body) >= COMPRESS_FROM and media_type.partition(b";")[0] in COMPRESSED:
@@ -181,6 +186,7 @@ class Exchange:
         """Sends a message of the answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            message["headers"] = [*message["headers"], *self.common_fields]
         else:
             self.bytes_out += len(message.get("body", b""))
         await self._send(message)
@@ -204,8 +210,9 @@ class Exchange:
         listed = self.headers.get(b"content-encoding")
         if listed is None:
             return None
-        codings = [name for part in listed.lower().split(b",") if (name := part.strip()) not in NO_CODING]
-        if len(codings) > 1 or not CODINGS.keys() >= set(codings):
+        codings = [name for name in items(listed.lower()) if name not in NO_CODING]
+        too_many = len(codings) > 1 or listed.count(b",") >= MAX_ITEMS
+        if too_many or not CODINGS.keys() >= set(codings):
             message = "Content-Encoding: gzip and deflate are understood, one of them at a time"
             raise Problem(415, "unsupported_coding", message, {"Accept-Encoding": "gzip, deflate"})
         return codings[0] if codings else None
@@ -342,8 +349,8 @@ def accepted_coding(accept: bytes) -> bytes | None:
 def weighted(header: bytes) -> dict[bytes, float]:
     """What a header of the Accept family names, each with its weight; a weight that is none counts as 0."""
     weights = {}
-    for part in header.lower().split(b","):
-        name, *parameters = (piece.strip() for piece in part.split(b";"))
+    for item in items(header.lower()):
+        name, *parameters = items(item, b";")
         given = next((p[2:] for p in parameters if p.startswith(b"q=")), b"1")
         try:
             weight = float(given)

@@ -9,8 +9,6 @@ import weakref
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-VERSIONS = ("1.0", "0.9")
-
 
 class OldAnswer:
     """Sends the answer of one of uvicorn's cycles, which would send chunks."""

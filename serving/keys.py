@@ -1,4 +1,4 @@
-"""API keys: who may ask for predictions (RFC 6750, bearer tokens in the Authorization header)."""
+"""API keys: who may use the service (RFC 6750, bearer tokens in the Authorization header)."""
 
 from collections.abc import Iterable
 from hashlib import sha256
@@ -13,8 +13,8 @@ class ApiKeys:
     def __init__(self, keys: Iterable[str]) -> None:
         self._digests = [sha256(key.encode()).digest() for key in keys]
 
-    def check(self, authorization: bytes) -> None:
-        """Passes an `Authorization` header with a key; problems: 401 where it has none, 403 a wrong one."""
+    def check(self, authorization: bytes) -> bytes:
+        """The digest of an `Authorization` header's key; problems: 401 where it has none, 403 a wrong one."""
         scheme, _, credentials = authorization.partition(b" ")
         if scheme.lower() != b"bearer" or not credentials.strip():
             challenge = {"WWW-Authenticate": "Bearer"}
@@ -23,3 +23,4 @@ class ApiKeys:
         # The sum looks at every key: the time does not tell at which one it would have stopped.
         if not sum(compare_digest(digest, known) for known in self._digests):
             raise Problem(403, "forbidden", "this API key is not one that the service knows")
+        return digest

@@ -22,6 +22,8 @@ from serving.catalogue import Catalogue
 from serving.engine import Engine
 from serving.follower import Follower
 from serving.memory import MemoryBudget
+from serving.open_connections import OpenConnections
+from serving.refusals import Refusals
 from serving.settings import Settings
 from serving.siblings import Siblings
 from serving.timing import Phase, Timing
@@ -182,9 +184,13 @@ class Measurements(Collector):
         follower: Follower,
         siblings: Siblings,
         memory: MemoryBudget,
+        connections: OpenConnections,
+        refusals: Refusals,
         settings: Settings,
     ) -> None:
         self._siblings = siblings
+        siblings.share("connections", lambda: [len(connections), connections.refused, connections.aborted])
+        siblings.share("refusals", lambda: {str(status): n for status, n in refusals.counts.items()})
         siblings.share("memory", lambda: [memory.reserved, memory.refused])
         siblings.share("versions", self._tallied)
         siblings.share("writing", engine.writing)
@@ -228,6 +234,7 @@ class Measurements(Collector):
         yield from self._served(self._writing())
         yield from self._drifted()
         yield from self._remembered()
+        yield from self._kept_out()
         yield GaugeMetricFamily(
             "zoo_serving_from_cache",
             "1 where the registry could not be read since the start.",
@@ -264,6 +271,24 @@ class Measurements(Collector):
             reserved,
         )
         yield CounterMetricFamily("zoo_memory_refused", "Requests refused for want of memory.", refused)
+
+    def _kept_out(self) -> Iterator[Metric]:
+        """Connections, and what was refused of them and of requests before they were read."""
+        open_now, refused, aborted = map(sum, zip(*self._siblings.states("connections"), strict=True))
+        yield GaugeMetricFamily("zoo_connections", "Open connections.", open_now)
+        yield CounterMetricFamily("zoo_connections_refused", "Connections closed as one too many.", refused)
+        yield CounterMetricFamily(
+            "zoo_connections_aborted", "Connections closed because the client did not read.", aborted
+        )
+        requests = CounterMetricFamily(
+            "zoo_requests_refused", "Requests refused before their body was read.", labels=("status",)
+        )
+        counts: Counter[str] = Counter()
+        for state in self._siblings.states("refusals"):
+            counts.update(state)
+        for status, count in counts.items():
+            requests.add_metric((status,), count)
+        yield requests
 
     def _counted(self, tallies: Tallies) -> Iterator[Metric]:
         requests = CounterMetricFamily(

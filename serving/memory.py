@@ -40,6 +40,11 @@ class MemoryBudget:
             self.refused += 1
         raise Overloaded("the memory for requests is in use; try again later", self._retry_after())
 
+    def hold(self, size: int) -> None:
+        """Counts bytes that are in use already, past the limit if it must be; a negative size frees some."""
+        with self._lock:
+            self.reserved += size
+
     def free(self, size: int) -> None:
         """Returns reserved bytes."""
         with self._lock:

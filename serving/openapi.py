@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from serving.catalogue import Catalogue, ModelDetails, ModelEntry, ModelList, lineage_header
+from serving.door import is_open
 from serving.protocols.openai.openapi import ERROR as OPENAI_ERROR
 from serving.protocols.openai.openapi import REQUESTS, openai_paths
 from serving.protocols.v2.openapi import ERROR as V2_ERROR
@@ -24,19 +25,22 @@ REFERENCES = "#/components/schemas/{model}"
 STATUSES = {
     400: "Malformed HTTP, JSON, form or header",
     401: "The service has keys, and this request brought none",
-    403: "Not a key that the service knows, or nothing that a client may do",
+    403: "Not a key that the service knows, a page of another site, or nothing that a client may do",
     404: "No such model",
     405: "Another method; see Allow",
     408: "The request's head did not arrive in time",
     413: "Over a size limit",
     415: "A media type or content coding that is not understood",
+    421: "The Host is not a name of the service",
     422: "Well-formed, but not a request that the model takes",
     431: "The request's head is too large",
+    501: "A transfer coding that is not understood",
     503: "Not ready, draining, out of memory for requests, or too many requests before it; see Retry-After",
     504: "Past the deadline",
+    505: "Neither HTTP/1.1 nor HTTP/1.0",
 }
-ALWAYS = (400, 405, 408, 431, 503)
-POSTED = (401, 403, 404, 413, 415, 422, 504)
+ALWAYS = (400, 401, 403, 405, 408, 421, 431, 501, 503, 505)
+POSTED = (404, 413, 415, 422, 504)
 SCHEME = "bearer"
 KEYS = {SCHEME: {"type": "http", "scheme": "bearer", "description": "One of the service's API keys."}}
 TAGS = {
@@ -79,10 +83,10 @@ class ErrorAnswer(BaseModel):
 
 
 @lru_cache(maxsize=1)
-def document(catalogue: Catalogue | None, locked: bool = False) -> bytes:
+def document(catalogue: Catalogue | None, locked: bool = False, open_metrics: bool = False) -> bytes:
     """OpenAPI 3.1 as JSON, with an example for each model in the catalogue.
 
-    `locked`: the service has API keys, one of which every POST needs.
+    `locked`: the service has API keys, one of which most paths need; `open_metrics`: the metrics do not.
     """
     served: list[tuple[ModelEntry, Task]] = []
     if catalogue is not None:
@@ -111,9 +115,10 @@ def document(catalogue: Catalogue | None, locked: bool = False) -> bytes:
     components: Json = {"schemas": _schemas() | forms}
     if locked:
         components["securitySchemes"] = KEYS
-        for item in paths.values():
-            if "post" in item:
-                item["post"]["security"] = [{SCHEME: []}]
+        locked_items = [item for path, item in paths.items() if not is_open(path, open_metrics)]
+        for item in locked_items:
+            for method in item.keys() & {"get", "post"}:
+                item[method]["security"] = [{SCHEME: []}]
     return orjson.dumps(
         {
             "openapi": "3.1.0",

@@ -1,4 +1,4 @@
-"""Which handler answers an exchange, in a dialect whose paths take one method each."""
+"""Which handler answers at a path, in a dialect whose paths take one method each."""
 
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -17,15 +17,15 @@ class Routes:
         self._prefix = prefix
         self._show = show
 
-    def handler(self, exchange: Exchange) -> Handler:
+    def handler(self, path: str, method: str) -> Handler:
         """`Problem` 404 where nothing answers at the path, 405 where not by this method."""
-        route = self._paths.get(exchange.path)
+        route = self._paths.get(path)
         if route is None:
-            if not exchange.path.startswith(self._prefix):
+            if not path.startswith(self._prefix):
                 raise Problem(404, "not_found", "nothing answers at this path")
             route = ("GET", self._show)
         allowed, handler = route
-        if exchange.method != allowed and (exchange.method, allowed) != ("HEAD", "GET"):
+        if method != allowed and (method, allowed) != ("HEAD", "GET"):
             allow = {"Allow": "GET, HEAD" if allowed == "GET" else allowed}
             raise Problem(405, "method_not_allowed", "this path does not take this method", allow)
         return handler

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import bentoml
 
 from serving import supervisor
+from serving.listening_address import bound, listening_address
 from serving.settings import Settings, traced
 from zoo.errors import ZooError
 
@@ -33,20 +34,25 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML has
         from serving import access_log
         from serving.application import Application
         from serving.connection import BoundedConnection
+        from serving.open_connections import allow_files
 
-        settings = Settings.from_environment(os.environ)
+        access_log.to_stdout()
+        logging.getLogger("serving").setLevel(logging.INFO)
+        settings = bound(Settings.from_environment(os.environ), listening_address())
         # BentoML leaves uvicorn its choice of a protocol and of a loop, and has no setting for either.
         HTTP_PROTOCOLS["auto"] = "serving.connection:BoundedConnection"
         LOOP_FACTORIES["asyncio"] = "serving.event_loop:selector_loop"
-        BoundedConnection.keep_alive = settings.keep_alive
-        access_log.to_stdout()
-        logging.getLogger("serving").setLevel(logging.INFO)
         tracer = None
         if traced(os.environ):
             from serving.tracing import Tracer
 
             tracer = Tracer(os.environ)
-        return Application(super().to_asgi(is_main), settings, tracer)
+        application = Application(super().to_asgi(is_main), settings, tracer)
+        BoundedConnection.keep_alive = settings.keep_alive
+        BoundedConnection.all_open = application.connections
+        BoundedConnection.refusals = application.refusals
+        allow_files(settings.connections)
+        return application
 
 
 def _workers() -> int:

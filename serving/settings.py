@@ -19,27 +19,51 @@ from pydantic import (
     ValidationError,
 )
 
+from serving.authority import authority_of
 from zoo.errors import ZooError
 
 COLLECTORS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 LEAST_MEMORY = 640 << 20
 """Bytes: the largest legal request, 32 MiB of JSON with 50 million pixels to be turned, needs half a GB."""
-KEY = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
+KEY = re.compile(r"(?=.{16})[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1; a shorter one could be guessed
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?")  # as browsers write it
 
 
 def _keys(value: SecretStr) -> SecretStr:
     if not all(KEY.fullmatch(key) for key in value.get_secret_value().split(",")):
-        raise ValueError("expected keys of letters, digits and ._~+/- with commas between them")
+        raise ValueError("expected keys of 16 or more letters, digits and ._~+/- with commas between them")
     return value
 
 
-def _sources(value: object) -> tuple[str, ...]:
-    sources = tuple(str(value).split(",")) if value else ()
-    for source in sources:
-        if not urlsplit(source).scheme and not Path(source).is_absolute():
-            raise ValueError("expected addresses and absolute paths with commas between them")
-    return sources
+def _listed(value: object) -> object:
+    return [item.strip() for item in value.split(",")] if isinstance(value, str) else value
+
+
+def _host(value: str) -> str:
+    try:
+        return authority_of(value.encode()).name
+    except ValueError:
+        raise ValueError("expected host names with commas between them") from None
+
+
+def _origin(value: str) -> str:
+    if not ORIGIN.fullmatch(value):
+        raise ValueError(
+            "expected origins without paths, such as https://app.example, with commas between them"
+        )
+    return value
+
+
+def _source(value: str) -> str:
+    if not urlsplit(value).scheme and not Path(value).is_absolute():
+        raise ValueError("expected addresses and absolute paths with commas between them")
+    return value
+
+
+Host = Annotated[str, AfterValidator(_host)]
+Origin = Annotated[str, AfterValidator(_origin)]
+Source = Annotated[str, AfterValidator(_source)]
 
 
 class Settings(BaseModel):
@@ -76,10 +100,20 @@ class Settings(BaseModel):
     access_log: Literal["off", "errors", "all"] = "errors"
     """Which requests are logged: none, those answered 500 and above, or every one."""
     api_keys: Annotated[SecretStr, AfterValidator(_keys)] | None = None
-    """Comma-separated keys, one of which every POST needs, and so every prediction; without it none does."""
+    """Comma-separated keys of at least 16 characters, one of which every request but a health check needs;
+    without it none does."""
+    open_metrics: bool = False
+    """`/metrics` needs no key either, as Prometheus often has none."""
+    hosts: Annotated[frozenset[Host], BeforeValidator(_listed)] | None = None
+    """Comma-separated names that a request's `Host` may have, whatever its port; another is answered 421. By
+    default the loopback names where the service is bound to loopback, and any name elsewhere."""
+    origins: Annotated[frozenset[Origin], BeforeValidator(_listed)] = frozenset()
+    """Comma-separated origins of web pages on other sites that may use the service."""
+    connections: Annotated[int, Field(ge=1)] = 1000
+    """Connections that each worker keeps at the same time; the next one is closed at once."""
     bundles: DirectoryPath | None = None
     """Serve the exported bundles under this directory instead of a registry."""
-    sources: Annotated[tuple[str, ...], BeforeValidator(_sources)] = ()
+    sources: Annotated[tuple[Source, ...], BeforeValidator(_listed)] = ()
     """Comma-separated addresses and absolute paths, such as `s3://models/zoo,/srv/models`, below which files
     of versions may lie, besides the tracking store's own folders."""
     mlflow_url: HttpUrl | None = None

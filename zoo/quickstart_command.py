@@ -4,6 +4,7 @@ This process stays while the servers run, so it imports little; the training has
 """
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -84,6 +85,15 @@ def _say_what_to_try(service: str, ui: str) -> None:
     print(f"\nRuns, figures and models   {ui}\nServed models              {service}")
     print(f"Forms to try the API       {service}/docs\n")
     print("Try:\n")
+    if os.environ.get("ZOO_API_KEYS"):
+        print(f"  curl {service}/models -H 'Authorization: Bearer KEY'     # one of ZOO_API_KEYS\n")
+    else:
+        _show_requests(service)
+    print("Ctrl-C stops both.", flush=True)
+
+
+def _show_requests(service: str) -> None:
+    """Shows how to ask for the list of models, and one of each kind."""
     print(f"  curl {service}/models\n")
     with urllib.request.urlopen(f"{service}/models") as response:
         entries = json.load(response)["models"]
@@ -92,4 +102,3 @@ def _say_what_to_try(service: str, ui: str) -> None:
         for entry in of_kind[:1]:
             body = shlex.quote(json.dumps(entry["example_request"]))
             print(f"  curl {service}{entry['endpoint']} -H 'Content-Type: application/json' -d {body}\n")
-    print("Ctrl-C stops both.", flush=True)

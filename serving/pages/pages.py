@@ -15,6 +15,7 @@ from serving.catalogue import Catalogue, ModelEntry
 from serving.exchange import CSS, HTML, JAVASCRIPT, Exchange
 from serving.pages.swagger_ui import swagger_ui_folder
 from serving.problem import Problem
+from serving.routes import Handler
 from serving.settings import Settings
 
 HERE = Path(__file__).parent
@@ -25,6 +26,7 @@ POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancesto
 # Swagger UI's style sheet holds its icons as data URLs, and it shows pictures that were answered as blobs.
 DOCS_POLICY = f"{POLICY}; img-src 'self' data: blob:"
 AS_DECLARED = {"X-Content-Type-Options": "nosniff"}
+UNFRAMED = {"X-Frame-Options": "DENY"}  # for browsers that do not know the policy's frame-ancestors
 FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 """Headers of a file whose path changes with its content."""
 REVALIDATED = {"Cache-Control": "no-cache"}
@@ -62,13 +64,23 @@ class Pages:
         self._docs = environment.get_template("docs.html").render().encode()
         self.paths = frozenset({INDEX, DOCS, *self._files})
 
+    def handler(self, _path: str, method: str) -> Handler:
+        """`Problem` 405 where the method is another than those that pages take."""
+        if method not in ("GET", "HEAD"):
+            message = "this path does not take this method"
+            raise Problem(405, "method_not_allowed", message, {"Allow": "GET, HEAD"})
+        return self._send
+
     async def __call__(self, exchange: Exchange) -> None:
         """Answers, errors included."""
+        try:
+            await self.handler(exchange.path, exchange.method)(exchange)
+        except Problem as problem:
+            await exchange.refuse(problem)
+
+    async def _send(self, exchange: Exchange) -> None:
         path = exchange.path
-        if exchange.method not in ("GET", "HEAD"):
-            message = "this path does not take this method"
-            await exchange.refuse(Problem(405, "method_not_allowed", message, {"Allow": "GET, HEAD"}))
-        elif path == INDEX:
+        if path == INDEX:
             page = await asyncio.to_thread(self._render_index, self._catalogue())
             await _show(exchange, page, POLICY)
         elif path == DOCS:
@@ -89,7 +101,7 @@ class Pages:
 
 
 async def _show(exchange: Exchange, page: bytes, policy: str) -> None:
-    headers = AS_DECLARED | REVALIDATED | {"Content-Security-Policy": policy}
+    headers = AS_DECLARED | UNFRAMED | REVALIDATED | {"Content-Security-Policy": policy}
     await exchange.answer(200, page, HTML, headers)
 
 

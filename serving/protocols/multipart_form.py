@@ -12,10 +12,12 @@ from starlette.datastructures import FormData, Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from serving.exchange import MAX_BODY
+from serving.header_lines import MAX_ITEMS
 from serving.memory import Body
 from serving.problem import Problem
 
-QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
+# A string without its end goes on to the end: to look for a beginning at every quote in it would take 0.1 s.
+QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)')
 PARAMETER = re.compile(rb";\s*([^=;\s]+)\s*=")
 TYPES_OF_TEXT = (b"text/", b"application/json")  # a JSON string may hold a file in base64
 
@@ -56,6 +58,8 @@ class MultipartForm(MultiPartParser):
 
         This copies the form, so a large one should be read in a thread.
         """
+        if self.headers["Content-Type"].count(";") > MAX_ITEMS:
+            raise Problem(400, "malformed_form", "Content-Type: too many parameters")
         try:
             self.parse().send(None)  # never suspends: all data is in memory
         except StopIteration as parsed:
@@ -72,6 +76,8 @@ class MultipartForm(MultiPartParser):
         if sum(name == b"content-disposition" for name, _ in part.item_headers) > 1:
             raise MultiPartException("A part has two Content-Disposition headers.")
         disposition = part.content_disposition or b""
+        if disposition.count(b";") > MAX_ITEMS:
+            raise MultiPartException("A part's Content-Disposition has too many parameters.")
         names = PARAMETER.findall(QUOTED.sub(b"", disposition.lower()))
         if len(names) > len(set(names)):
             raise MultiPartException("A part's Content-Disposition has a parameter twice.")

@@ -9,7 +9,6 @@ from functools import partial
 
 import orjson
 
-from serving import openapi
 from serving.catalogue import Catalogue, Served
 from serving.child_process import Ask, ChildProcesses
 from serving.context import HoldsUp, RequestContext
@@ -20,6 +19,7 @@ from serving.inference import Inference
 from serving.json_size import MAX_VALUES, reserve_parsed
 from serving.measurements import MEDIA_TYPE
 from serving.memory import Body
+from serving.openapi import bentoml_schema
 from serving.problem import Problem, let_go, not_ready, problem_of, stuck
 from serving.protocols.zoo_request import (
     MULTIPART,
@@ -65,20 +65,20 @@ class ZooProtocol:
         children: ChildProcesses,
         catalogue: Callable[[], Catalogue | None],
         metrics: Callable[[], bytes],
+        document: Callable[[Catalogue | None], bytes],
         deadline: float,
-        locked: bool,
     ) -> None:
         """`catalogue` gives the snapshot of the moment, `metrics` a page; `deadline` is the longest, in s.
 
-        `locked`: the service has API keys, which the OpenAPI document says.
+        `document` renders the OpenAPI document of a snapshot.
         """
         self._inference = inference
         self._turns = turns
         self._children = children
         self._catalogue = catalogue
         self._metrics = metrics
+        self._document = document
         self._deadline = deadline
-        self._locked = locked
         paths: dict[str, tuple[str, Handler]] = {
             "/models": ("GET", self._list_models),
             "/livez": ("GET", self._live),
@@ -91,10 +91,14 @@ class ZooProtocol:
             paths[operation.endpoint] = ("POST", partial(self._predict, operation))
         self._routes = Routes(paths, ONE_MODEL, self._describe_model)
 
+    def handler(self, path: str, method: str) -> Handler:
+        """See `Routes.handler`."""
+        return self._routes.handler(path, method)
+
     async def __call__(self, exchange: Exchange) -> None:
         """Answers, errors included."""
         try:
-            await self._routes.handler(exchange)(exchange)
+            await self.handler(exchange.path, exchange.method)(exchange)
         except ClientLeft as error:  # there is nobody to tell
             let_go(error)
         except Exception as error:
@@ -223,11 +227,11 @@ class ZooProtocol:
 
     async def _openapi(self, exchange: Exchange) -> None:
         # A thread, for it takes 0.1 s the first time.
-        document = await asyncio.to_thread(openapi.document, self._catalogue(), self._locked)
+        document = await asyncio.to_thread(self._document, self._catalogue())
         await exchange.answer(200, document)
 
     async def _bentoml_schema(self, exchange: Exchange) -> None:
-        await exchange.answer(200, openapi.bentoml_schema())
+        await exchange.answer(200, bentoml_schema())
 
     def _snapshot(self) -> Catalogue:
         catalogue = self._catalogue()

@@ -28,4 +28,5 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running(scratch / "log", ZOO_HOME=str(registry.home)) as server:
         body = {"model": MODEL, "rows": [[1, 2]] * LEAST_ROWS}
         httpx.post(f"{server.url}/regress", json=body).raise_for_status()
+        assert httpx.get(f"{server.url}/livez", headers={"Host": "elsewhere"}).status_code == 421
         yield server

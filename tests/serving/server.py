@@ -35,9 +35,9 @@ def environment(**variables: str) -> dict[str, str]:
     return {**inherited, "ZOO_POLL": "0.2", "ZOO_DRAIN": "0", **variables}
 
 
-def command(port: int) -> list[str]:
+def command(port: int, host: str = "127.0.0.1") -> list[str]:
     """What `zoo serve` executes."""
-    return service_command("127.0.0.1", port)
+    return service_command(host, port)
 
 
 def free_port() -> int:
@@ -48,13 +48,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(log: Path, **variables: str) -> Iterator[Server]:
-    """A service with these variables, ready when the context opens."""
+def running(log: Path, host: str = "127.0.0.1", **variables: str) -> Iterator[Server]:
+    """A service on an address, with these variables, ready when the context opens."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command(port), env=environment(**variables), stdout=output, stderr=subprocess.STDOUT
+            command(port, host), env=environment(**variables), stdout=output, stderr=subprocess.STDOUT
         )
     try:
         _wait_until_ready(url, process, log)

@@ -117,7 +117,14 @@ def test_a_client_that_leaves_half_way(tmp_path: Path) -> None:
         async def send(message: dict[str, object]) -> None:
             sent.append(message)
 
-        scope = {"type": "http", "method": "POST", "path": "/regress", "headers": []}
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/regress",
+            "raw_path": b"/regress",
+            "http_version": "1.0",
+            "headers": [],
+        }
         await application(scope, lambda: anext(coming), send)
 
     asyncio.run(scenario())

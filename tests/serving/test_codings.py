@@ -9,7 +9,15 @@ import pytest
 from test_errors import ROWS, post, refused
 
 from serving.context import RequestContext
-from serving.exchange import DEFLATE_RATIO, MAX_BODY, MAX_MEMBERS, decompress, inflated
+from serving.exchange import (
+    DEFLATE_RATIO,
+    MAX_BODY,
+    MAX_MEMBERS,
+    accepted_coding,
+    decompress,
+    inflated,
+    weighted,
+)
 from serving.memory import MemoryBudget
 from serving.problem import Problem
 from serving.turns import Overloaded
@@ -53,6 +61,27 @@ def test_the_members_of_gzip_are_one_body(client: httpx.Client, body: bytes) -> 
 def test_deflate(client: httpx.Client, body: bytes) -> None:
     answered(client, body, "deflate")
     refused(post(client, body + body, Content_Encoding="deflate"), 400)
+
+
+@pytest.mark.parametrize(
+    "value", ["," * 60_000, "a;," * 20_000, ";" * 60_000, "gzip;q=0," * 6_000, "*/*," * 15_000]
+)
+def test_long_lists_of_what_is_accepted(value: str) -> None:
+    begun = time.process_time()
+    for _ in range(10):
+        weighted(value.encode())
+    assert time.process_time() - begun < 0.05
+
+
+def test_no_more_than_32_items_are_looked_at() -> None:
+    assert accepted_coding(b"br," * 31 + b"gzip") == b"gzip"
+    assert accepted_coding(b"br," * 32 + b"gzip") is None
+    assert accepted_coding(b"gzip" + b";a" * 31 + b";q=0") == b"gzip"
+
+
+@pytest.mark.parametrize("listed", ["," * 60_000, "," * 32 + "gzip", "identity," * 5_000])
+def test_long_lists_of_codings(client: httpx.Client, listed: str) -> None:
+    refused(post(client, members(ROWS), Content_Encoding=listed), 415)
 
 
 @pytest.mark.parametrize(

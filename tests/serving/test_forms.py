@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import time
 from typing import Any
 
 import httpx
@@ -134,3 +135,25 @@ def test_a_pickle_is_refused_by_its_type_alone() -> None:
     for name in (b"model", b"image"):
         part = b'name="%b"\r\nContent-Type: application/vnd.bentoml+pickle\r\n\r\n\x80\x04K\x01.' % name
         assert status(form(part)) == 415
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [b";" * 60_000, b"; a" * 20_000, b'; x="' + b";" * 60_000, b'; x="' + b'\\";' * 20_000],
+    ids=["empty", "names", "one string", "quotes"],
+)
+def test_long_lists_of_parameters(parameters: bytes) -> None:
+    begun = time.process_time()
+    assert status(form(MODEL), TYPE["Content-Type"] + parameters.decode()) == 400
+    assert time.process_time() - begun < 0.02
+    part = b'name="model"' + parameters[:4000] + b"\r\n\r\nmnist"
+    assert status(form(part)) == 400
+
+
+@pytest.mark.parametrize("end", [b"", b"\\", b'\\"'])
+def test_strings_without_an_end(end: bytes) -> None:
+    part = b'name="model' + b'\\"' * 1_900 + end + b"\r\n\r\nmnist"
+    begun = time.process_time()
+    with contextlib.suppress(Problem):
+        read(form(*[part] * 50))
+    assert time.process_time() - begun < 1

@@ -20,7 +20,7 @@ LARGE = json.dumps({"model": "diabetes", "rows": [[1, 2]] * 100}).encode()
 def asked(client: httpx.Client, path: str, body: bytes, *lines: tuple[str, str]) -> httpx.Response:
     """The answer to a request with these header lines and none of the client's own."""
     request = httpx.Request("POST", f"{client.base_url}{path}", content=body)
-    request.headers = httpx.Headers([("Host", "x"), ("Content-Length", str(len(body))), *lines])
+    request.headers = httpx.Headers([("Host", "localhost"), ("Content-Length", str(len(body))), *lines])
     return client.send(request)
 
 
@@ -114,8 +114,8 @@ def test_numbers_on_two_lines(client: httpx.Client) -> None:
 def test_two_keys(registry: TinyRegistry, tmp_path_factory: pytest.TempPathFactory) -> None:
     """None of two is believed, whichever is right."""
     log = tmp_path_factory.mktemp("keys") / "log"
-    right, wrong = ("Authorization", "Bearer right"), ("Authorization", "Bearer wrong")
-    service = running(log, ZOO_HOME=str(registry.home), ZOO_API_KEYS="right")
+    right, wrong = ("Authorization", "Bearer right-right-right"), ("Authorization", "Bearer wrong")
+    service = running(log, ZOO_HOME=str(registry.home), ZOO_API_KEYS="right-right-right")
     with service as server, httpx.Client(base_url=server.url) as client:
         assert asked(client, "/regress", ROWS, JSON, right).status_code == 200
         for lines in ([right, wrong], [wrong, right], [right, right]):

@@ -15,8 +15,8 @@ from test_errors import ROWS
 pytestmark = pytest.mark.usefixtures("unharmed")
 
 CHUNKED_ROWS = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (ROWS[:9], ROWS[9:])) + b"0\r\n\r\n"
-LAST = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-INNER = b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n"
+LAST = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+INNER = b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 PROTOCOLS = ("h2c", "websocket", "TLS/1.0, HTTP/2.0", "x")
 
 
@@ -39,7 +39,7 @@ def statuses(answers: bytes) -> list[int]:
 def offer(protocol: str, framing: bytes, connection: bytes = b"Upgrade, HTTP2-Settings") -> bytes:
     """The head of a request that offers another protocol."""
     return (
-        b"POST /regress HTTP/1.1\r\nHost: x\r\nConnection: %b\r\nUpgrade: %b\r\n"
+        b"POST /regress HTTP/1.1\r\nHost: localhost\r\nConnection: %b\r\nUpgrade: %b\r\n"
         b"HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\nContent-Type: application/json\r\n%b\r\n\r\n"
     ) % (connection, protocol.encode(), framing)
 
@@ -81,7 +81,7 @@ def test_an_offer_with_close_closes(server: Server, apart: bool) -> None:
 
 def test_an_offer_without_a_body(server: Server) -> None:
     request = (
-        b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
     assert statuses(told(server, request + LAST)) == [200, 200]
@@ -90,7 +90,7 @@ def test_an_offer_without_a_body(server: Server) -> None:
 
 
 def test_thousands_of_offers_at_once(server: Server) -> None:
-    request = b"GET /livez HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+    request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
     assert statuses(told(server, request * 2000 + LAST)) == [200] * 2001
 
 
@@ -109,7 +109,7 @@ def test_a_head_without_end_that_offers(server: Server) -> None:
 
 @pytest.mark.parametrize("target", [b"x:1", b"/regress", b"http://x/regress", b"*"])
 def test_connect_is_refused_and_nothing_behind_it_read(server: Server, target: bytes) -> None:
-    head = b"CONNECT %b HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % (target, length(INNER))
+    head = b"CONNECT %b HTTP/1.1\r\nHost: localhost\r\n%b\r\n\r\n" % (target, length(INNER))
     for pieces in ([head + INNER], [head, INNER]):
         with connected(server) as connection:
             for piece in pieces:
@@ -191,6 +191,6 @@ def test_chunks_in_http_1_0_are_read_and_the_connection_closed(server: Server) -
 
 def test_a_stream_in_http_1_1_comes_in_chunks(server: Server) -> None:
     path = b"/generate_text"
-    answer = told(server, old(path, STREAMS[path], b"Host: x", version=b"1.1") + LAST)
+    answer = told(server, old(path, STREAMS[path], b"Host: localhost", version=b"1.1") + LAST)
     assert statuses(answer) == [200, 200]
     assert b"transfer-encoding: chunked" in answer

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 UVICORNS_OWN = 5.0  # seconds, and BentoML leaves it at that
 BUSY = 2.0  # seconds that a busy test machine may be late
-ASK = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+ASK = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 OLD = b"GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
 
 
@@ -46,7 +46,7 @@ def test_an_idle_connection_is_closed_after_the_setting(tmp_path: Path) -> None:
                 answered = asked(connection, request)
                 assert 1.4 < closed(connection, answered) < 1.5 + BUSY
         with connected(server) as connection:  # refused before its body came
-            connection.sendall(b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+            connection.sendall(b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n")
             while not connection.recv(65536).endswith(b"}"):
                 pass
             connection.sendall(b"body")

@@ -1,22 +1,31 @@
 """`ZOO_API_KEYS`: who may ask, what others are told, and that no key is ever shown."""
 
 import asyncio
+import contextlib
 import json
+import re
 from collections.abc import Iterator
+from hashlib import sha256
+from itertools import product
 from pathlib import Path
 
 import httpx
 import pytest
 from server import Server, running, wait_for
+from test_application import no_page, request
 from tiny_zoo import write_regression
 
+from serving.application import Application
+from serving.exchange import Exchange
 from serving.keys import ApiKeys
 from serving.problem import Problem
 from serving.settings import Settings
 from zoo.cli import main
 from zoo.errors import ZooError
 
-KEYS = ("first-Key.1", "second~key+/==")
+KEYS = ("first-Key.1-of-the-tests", "second~key+/of/the/tests==")
+OPEN = {"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"}
+NAMES = {"{name}": "diabetes", "{model}": "diabetes", "{version}": "1"}
 BODY = {"model": "diabetes", "rows": [[1, 2]]}
 
 
@@ -77,22 +86,63 @@ def test_without_one(locked: Server, path: str, headers: dict[str, str], status:
         assert answer["code"] == code
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/livez",
-        "/readyz",
-        "/v2/health/live",
-        "/v2/health/ready",
-        "/models",
-        "/metrics",
-        "/docs.json",
-        "/docs",
-        "/",
-    ],
-)
-def test_what_is_only_read_needs_none(locked: Server, path: str) -> None:
-    assert httpx.get(locked.url + path).status_code == 200
+def routes(locked: Server, application: Application) -> set[str]:
+    """Every path of the document, of the routers and of the pages, and some at which nothing answers."""
+    document = httpx.get(f"{locked.url}/docs.json", headers=bearer(KEYS[0])).json()
+    paths = {re.sub("{.*?}", lambda name: NAMES[name[0]], path) for path in document["paths"]}
+    routed = {*application._zoo._routes._paths, *application._openai._routes._paths}
+    routed |= {f"/v2/{path}" for path in application._v2._routes}
+    unknown = {"/nothing", "/v2/nothing", "/v1/nothing", "/models/", "/v2/health", "/livez/", "/%6Dodels"}
+    return paths | routed | application._pages.paths | unknown
+
+
+def test_everything_but_health_checks_needs_one(locked: Server, tmp_path: Path) -> None:
+    paths = routes(locked, Application(no_page, Settings(bundles=tmp_path)))
+    assert len(paths) > 45
+    assert paths > OPEN
+    with httpx.Client(base_url=locked.url) as client:
+        for path, method in product(paths, ("GET", "POST", "HEAD", "OPTIONS", "DELETE")):
+            response = client.request(method, path)
+            assert (response.status_code == 401) == (path not in OPEN), (method, path)
+
+
+def test_health_checks_need_none(locked: Server) -> None:
+    for path in OPEN:
+        assert httpx.get(locked.url + path).status_code == 200
+        assert httpx.get(locked.url + path, headers=bearer("wrong")).status_code == 200
+
+
+def test_refusals_are_counted_and_logged_now_and_then(locked: Server) -> None:
+    def refused() -> float:
+        page = httpx.get(f"{locked.url}/metrics", headers=bearer(KEYS[0])).text
+        return float(re.search(r'zoo_requests_refused_total{status="403"} ([0-9.]+)', page)[1])
+
+    httpx.get(f"{locked.url}/models", headers=bearer("wrong"))
+    before = refused()
+    for _ in range(50):
+        httpx.get(f"{locked.url}/models", headers=bearer("wrong-and-not-to-be-logged"))
+    assert refused() == before + 50
+    log = locked.log.read_text()
+    assert 1 <= len(re.findall("refused 127.0.0.1 with 403", log)) < 10
+    assert "not-to-be-logged" not in log
+
+
+def test_metrics_may_be_open(tmp_path: Path) -> None:
+    settings = Settings.from_environment(
+        {"ZOO_API_KEYS": KEYS[0], "ZOO_OPEN_METRICS": "1", "ZOO_BUNDLES": str(tmp_path)}
+    )
+    application = Application(no_page, settings)
+    assert request(application, "GET", "/metrics").status_code == 200
+    assert request(application, "GET", "/docs.json").status_code == 401
+
+
+def test_the_context_says_whose_key_it_was(tmp_path: Path) -> None:
+    exchanges: list[Exchange] = []
+    application = Application(no_page, Settings(bundles=tmp_path, api_keys=",".join(KEYS)))
+    application._zoo = exchanges.append  # type: ignore[assignment]
+    with contextlib.suppress(TypeError):  # it awaits nothing
+        request(application, "GET", "/models", headers=bearer(KEYS[1]))
+    assert [exchange.context.caller for exchange in exchanges] == [sha256(KEYS[1].encode()).digest()]
 
 
 def test_the_command_line_has_a_key(
@@ -113,7 +163,7 @@ def test_the_body_is_not_read(locked: Server) -> None:
     async def scenario() -> bytes:
         address = httpx.URL(locked.url)
         reader, writer = await asyncio.open_connection(address.host, address.port)
-        writer.write(b"POST /regress HTTP/1.1\r\nHost: zoo\r\nContent-Length: 30000000\r\n\r\n")
+        writer.write(b"POST /regress HTTP/1.1\r\nHost: localhost\r\nContent-Length: 30000000\r\n\r\n")
         head = await asyncio.wait_for(reader.readuntil(b"\r\n"), 5)
         writer.close()
         return head
@@ -137,7 +187,25 @@ def test_settings_hide_them() -> None:
         assert not any(key in shown for key in KEYS)
 
 
-@pytest.mark.parametrize("keys", [",", "secret,", ",secret", "secret two", "secret\n", "sécret", "=secret"])
+LONG = "secret-secret-secret"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ",",
+        f"{LONG},",
+        f",{LONG}",
+        f"{LONG} two",
+        f"{LONG}\n",
+        f"sécret{LONG}",
+        f"={LONG}",
+        "s",
+        "secret-secret-s",
+        f"{LONG},secret",
+        f"secret,{LONG}",
+    ],
+)
 def test_keys_that_cannot_be(keys: str) -> None:
     with pytest.raises(ZooError, match="ZOO_API_KEYS: ") as refused:
         Settings.from_environment({"ZOO_API_KEYS": keys, "ZOO_THREADS": "0"})

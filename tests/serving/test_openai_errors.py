@@ -16,7 +16,7 @@ from tiny_zoo import write_images, write_talker, write_writer
 
 LETTERS, TALK = "rnn-letters", "rnn-reply"
 ASKED = [{"role": "user", "content": "hello"}]
-KEY = "the-key"
+KEY = "the-key-of-the-tests"
 PATHS = ("/v1/completions", "/v1/chat/completions")
 
 

@@ -79,10 +79,12 @@ def picture(example: dict[str, Any]) -> bytes:
 
 
 def test_what_needs_a_key_is_locked() -> None:
-    document = orjson.loads(openapi.document(None, locked=True))
-    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
-    for _, method, operation in operations(document):
-        assert operation.get("security") == ([{"bearer": []}] if method == "post" else None)
+    for open_metrics in (False, True):
+        document = orjson.loads(openapi.document(None, locked=True, open_metrics=open_metrics))
+        assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+        unlocked = {path for path, _, operation in operations(document) if "security" not in operation}
+        open_paths = {"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"}
+        assert unlocked == open_paths | ({"/metrics"} if open_metrics else set())
 
 
 def test_without_keys_nothing_is_locked(document: dict[str, Any]) -> None:

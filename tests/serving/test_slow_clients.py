@@ -25,7 +25,7 @@ def begun(server: Server, first: bytes) -> socket.socket:
 
 def opened(server: Server) -> dict[socket.socket, str]:
     """Connections of each kind of slow client, with its name."""
-    kept = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    kept = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
     refused = HEAD % b"/regress" + b"Content-Length: 99999999999\r\n\r\n"
     body = HEAD % b"/regress" + b"X-Request-Timeout: 1\r\nContent-Length: 1000\r\n\r\n{"
     firsts = {"head": b"POST /reg", "behind another": kept + b"GET /li", "refused": refused, "body": body}

@@ -33,6 +33,8 @@ def start(**variables: str) -> "subprocess.CompletedProcess[str]":
         ({"ZOO_WORKERS": "0"}, "ZOO_WORKERS=0"),
         ({"ZOO_DEADLINE": "soon"}, "ZOO_DEADLINE=soon"),
         ({"ZOO_KEEP_ALIVE": "0"}, "ZOO_KEEP_ALIVE=0"),
+        ({"ZOO_API_KEYS": "a-key-too-short"}, "ZOO_API_KEYS: Value error, expected keys of 16 or more"),
+        ({"ZOO_HOSTS": "*"}, "ZOO_HOSTS=*"),
         ({"ZOO_BUNDLES": "/nowhere/at/all"}, "ZOO_BUNDLES=/nowhere/at/all"),
     ],
 )
@@ -112,3 +114,13 @@ def test_ten_models_are_ready_within_seconds(registry: TinyRegistry, tmp_path: P
         listed = httpx.get(f"{server.url}/models").json()["models"]
     assert sum(entry["dataset"].startswith("many") for entry in listed) == 20
     assert seconds < 10
+
+
+@pytest.mark.parametrize("keys", [{}, {"ZOO_API_KEYS": "a-key-of-the-tests"}])
+def test_a_service_beyond_loopback_has_any_name(tmp_path: Path, keys: dict[str, str]) -> None:
+    write_regression(tmp_path / "bundles" / "made")
+    variables = {"ZOO_BUNDLES": str(tmp_path / "bundles"), **keys}
+    with running(tmp_path / "log", "0.0.0.0", **variables) as server:
+        assert httpx.get(f"{server.url}/livez", headers={"Host": "10.1.2.3:3000"}).status_code == 200
+        warnings = server.log.read_text().count("ZOO_API_KEYS is not set")
+    assert warnings == (0 if keys else 1)

@@ -21,7 +21,7 @@ NUMBER: Json = {"type": "integer"}
 REQUESTS: tuple[type[BaseModel], ...] = (CompletionRequest, ChatRequest)
 """Models that the document's components have to hold."""
 GREETING = [{"role": "user", "content": "Hello!"}]
-COMPUTING = (400, 401, 403, 404, 413, 415, 504)
+COMPUTING = (404, 413, 415, 504)
 
 
 def _record(**fields: Json) -> Json:

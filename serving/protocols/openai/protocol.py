@@ -49,10 +49,14 @@ class OpenAIProtocol:
         }
         self._routes = Routes(paths, ONE_MODEL, self._show_model)
 
+    def handler(self, path: str, method: str) -> Handler:
+        """See `Routes.handler`."""
+        return self._routes.handler(path, method)
+
     async def __call__(self, exchange: Exchange) -> None:
         """Answers, errors included."""
         try:
-            await self._routes.handler(exchange)(exchange)
+            await self.handler(exchange.path, exchange.method)(exchange)
         except ClientLeft as error:  # there is nobody to tell
             let_go(error)
         except Exception as error:

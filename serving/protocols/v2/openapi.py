@@ -13,9 +13,9 @@ JSON, BYTES, EVENTS = "application/json", TENSORS.decode(), "text/event-stream"
 TEXT: Json = {"type": "string"}
 FLAG: Json = {"type": "boolean"}
 PARAMETERS: Json = {"type": "object"}
-READING = (400, 404, 504)  # a version that is not loaded takes time, and has a deadline
-COMPUTING = (400, 401, 403, 404, 413, 415, 504)
-FORBIDDEN = (401, 403, 404)
+READING = (404, 504)  # a version that is not loaded takes time, and has a deadline
+COMPUTING = (404, 413, 415, 504)
+FORBIDDEN = (403, 404)
 
 
 def _record(required: Json, **optional: Json) -> Json:

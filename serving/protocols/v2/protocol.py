@@ -112,16 +112,20 @@ class V2Protocol:
             "generate_stream": ("POST", v2.generate_stream),
         }
 
+    def handler(self, path: str, method: str) -> Handler:
+        """`Problem` 404 where nothing answers at the path, 405 where not by this method."""
+        handlers = self._handlers(path.removeprefix(ROOT).removeprefix("/"))
+        method = "GET" if method == "HEAD" else method
+        if method not in handlers:
+            allow = ", ".join(handlers).replace("GET", "GET, HEAD")
+            message = "this path does not take this method"
+            raise Problem(405, "method_not_allowed", message, {"Allow": allow})
+        return handlers[method]
+
     async def __call__(self, exchange: Exchange) -> None:
         """Answers, errors included."""
         try:
-            handlers = self._handlers(exchange.path.removeprefix(ROOT).removeprefix("/"))
-            method = "GET" if exchange.method == "HEAD" else exchange.method
-            if method not in handlers:
-                allow = ", ".join(handlers).replace("GET", "GET, HEAD")
-                message = "this path does not take this method"
-                raise Problem(405, "method_not_allowed", message, {"Allow": allow})
-            await handlers[method](exchange)
+            await self.handler(exchange.path, exchange.method)(exchange)
         except ClientLeft as error:  # there is nobody to tell
             let_go(error)
         except Exception as error:

@@ -27,6 +27,7 @@ COPIES = 3  # that Pillow makes of a header, at most
 PNG_BEGINS, JPEG_BEGINS = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xd8"
 PIXELS = b"IDAT"  # is read piece by piece
 NEEDED_CHUNKS = frozenset({b"PLTE", b"tRNS", PIXELS, b"IEND"})
+LARGEST_TABLE = 12 + 3 * 256  # bytes of a palette's chunk
 XMP_TEXT, EXIF_TEXT = b"XML:com.adobe.xmp\0", b"Raw profile type exif\0"
 GREYS = {1: "1", 16: "I;16"}  # modes by bits; else L
 MODES = {2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}  # by a PNG's colour type
@@ -111,13 +112,14 @@ def _png_header(data: bytes) -> Header:
     _check_size(width, height)
     mode = GREYS.get(bits, "L") if colour == 0 else MODES.get(colour, "RGBA")
     lines = 2 * (1 + width * bits * SAMPLES.get(colour, 4) // 8)  # this one and the one above it
-    exif, profile, xmp, transparent, kept = b"", b"", b"", mode in ("LA", "RGBA"), lines
+    exif, profile, xmp, transparent = b"", (b"", b""), (b"", b""), mode in ("LA", "RGBA")
     pieces: list[Piece] = [(0, 33)]
     for kind, place, end in _chunks(data):
         if kind in NEEDED_CHUNKS:
+            if kind != PIXELS and end - place > LARGEST_TABLE:
+                raise unreadable()
             _join(pieces, place, end)
             transparent |= kind == b"tRNS"
-            kept += 0 if kind == PIXELS else COPIES * (end - place)
         elif kind == b"IHDR":  # readers differ in which of two they believe
             raise unreadable()
         else:
@@ -125,11 +127,11 @@ def _png_header(data: bytes) -> Header:
             if kind == b"eXIf":
                 exif = data[content]
             elif data.startswith(XMP_TEXT, place + 8):
-                xmp = text_of(data[content], kind)
+                xmp = kind, data[content]
             elif data.startswith(EXIF_TEXT, place + 8):
-                profile = text_of(data[content], kind)
-    turned = orientation(exif or exif_of_profile(profile), xmp)
-    return Header("PNG", width, height, mode, turned, transparent, kept, 0, tuple(pieces))
+                profile = kind, data[content]
+    turned = orientation(exif or exif_of_profile(text_of(*profile)), text_of(*xmp))
+    return Header("PNG", width, height, mode, turned, transparent, lines, 0, tuple(pieces))
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

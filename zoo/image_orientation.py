@@ -12,7 +12,7 @@ MOST_BYTES = 1 << 16
 """Bytes of a block that are looked at: what a JPEG's segment can hold."""
 TAG = 0x0112
 SIDEWAYS = (5, 6, 7, 8)  # orientations in which the file's rows are columns
-FORMS = {1: "B", 3: "H", 4: "I"}  # by the type of a tag; 3 is the standard's
+FORMS = {3: "H", 4: "I"}  # by the type of a tag; 3 is the standard's
 XMP = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 
 
@@ -24,9 +24,9 @@ def orientation(exif: bytes, xmp: bytes) -> int:
     return 1 if said is None else int(said[1])
 
 
-def text_of(chunk: bytes, kind: bytes) -> bytes:
+def text_of(kind: bytes, content: bytes) -> bytes:
     """The text of a PNG's chunk tEXt, zTXt or iTXt without its keyword; its beginning if it is compressed."""
-    text = chunk.partition(b"\0")[2]
+    text = content.partition(b"\0")[2]
     compressed = kind == b"zTXt" or (kind == b"iTXt" and text[:1] == b"\1")
     text = text[1:] if kind == b"zTXt" else text[2:].split(b"\0", 2)[-1] if kind == b"iTXt" else text
     try:

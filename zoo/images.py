@@ -22,11 +22,13 @@ from PIL.PngImagePlugin import PngInfo
 from zoo.errors import InputTooLarge, InvalidInput
 from zoo.image_fitting import fit, mode_of, peak_bytes, scale_of
 from zoo.image_headers import MAX_PIXELS, MOST_SCANNED, Header, read_header, unreadable
+from zoo.operating_system import return_freed_memory
 from zoo.reservation import reserve
 
 MAX_PIXELS_TOGETHER, MAX_SCANNED_TOGETHER = 4 * MAX_PIXELS, 4 * MOST_SCANNED
 """Of all images of a request: a file of a few kilobytes can take seconds to decode."""
 UNCOUNTED = 1 << 16  # pixels of a request for which no memory is reserved: they take less than a megabyte
+LARGE = 1 << 24  # bytes; of more, glibc keeps some for each thread until it is asked to give it back
 GAP = 2  # pixels between the images of a grid
 URL_ALPHABET = bytes.maketrans(b"-_", b"+/")
 Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS is checked instead, from the header, as an error
@@ -67,12 +69,17 @@ def decode_images(files: Sequence[bytes], height: int, width: int, channels: int
 
     `InputTooLarge` past MAX_PIXELS_TOGETHER, `InvalidInput` past MAX_SCANNED_TOGETHER.
     """
-    headers = _headers(files)
-    if sum(header.width * header.height for header in headers) > UNCOUNTED:
-        reserve(_together_bytes(headers, height, width, channels))
+    headers, taken = _headers(files), 0
+    if sum(header.width * header.height + header.copied for header in headers) > UNCOUNTED:
+        taken = _together_bytes(headers, height, width, channels)
+        reserve(taken)
     images = np.empty((len(files), height, width, channels), np.uint8)
     for image, header, data in zip(images, headers, files, strict=True):
+        if taken:
+            reserve(0)  # a server may end here what is late
         image[:] = _decode(header, data, height, width, channels)
+    if taken > LARGE:
+        return_freed_memory()
     return images
 
 

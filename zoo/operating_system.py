@@ -1,7 +1,9 @@
-"""Differences between operating systems: cores of a process, `exec`, signals and process groups."""
+"""Differences between operating systems: cores, `exec`, signals, process groups and freed memory."""
 
+import ctypes
 import math
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -70,3 +72,9 @@ def interrupt_on_signals() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, signal.default_int_handler)
+
+
+def return_freed_memory() -> None:
+    """Gives freed memory back to the system; does nothing where the C library is not glibc."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

@@ -17,6 +17,7 @@ from requirement import require
 from zoo.errors import InputTooLarge, InvalidInput
 from zoo.image_headers import MAX_PIXELS
 from zoo.images import decode_images, decoding_bytes
+from zoo.reservation import Reserving
 
 MEGABYTE = 1_000_000
 CLEAR = Path("/proc/self/clear_refs")  # Linux: lets the highest memory be measured anew
@@ -125,6 +126,19 @@ def test_components_in_scans_of_their_own_are_kept_whole() -> None:
     data = file_of("RGB", LARGE, "JPEG", subsampling=0)
     whole = decoding_bytes([data], 28, 28, 3)
     assert decoding_bytes([in_scans(data)], 28, 28, 3) > whole + 6 * LARGE[0] * LARGE[1]
+
+
+def test_work_that_is_late_ends_before_the_next_image() -> None:
+    asked = []
+
+    def grant(size: int) -> None:
+        asked.append(size)
+        if asked.count(0) == 2:
+            raise TimeoutError
+
+    with Reserving(grant), pytest.raises(TimeoutError):
+        decode_images([FILES["L.png"]] * 9, 28, 28, 1)
+    assert asked == [decoding_bytes([FILES["L.png"]] * 9, 28, 28, 1), 0, 0]
 
 
 def test_several_files_are_decoded_one_after_another() -> None:

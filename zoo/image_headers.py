@@ -9,6 +9,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice, repeat
 
 from zoo.errors import InputTooLarge, InvalidInput
 from zoo.image_orientation import MOST_BYTES, SIDEWAYS, exif_of_profile, orientation, text_of
@@ -16,6 +17,9 @@ from zoo.image_orientation import MOST_BYTES, SIDEWAYS, exif_of_profile, orienta
 MAX_PIXELS = 50_000_000
 MOST_PARTS = 10_000
 """Chunks of a PNG or segments of a JPEG: a PNG of 32 MB has 4,000 of 8 KB, as usual."""
+MOST_PARTS_TOGETHER = 20 * MOST_PARTS
+"""Of all images of a request, of which each takes up to 2 us: 48 for each of as many as there may be."""
+ENDLESS = repeat(None)
 MOST_SCANS = 64  # of a JPEG: encoders write about 10
 MOST_SCANNED = 512_000_000
 """Samples times scans of a JPEG: 50 megapixels in 10 scans. A scan may be a few bytes long, and libjpeg takes
@@ -90,15 +94,15 @@ class Header:
         return b"".join([memoryview(data)[begin:end] for begin, end in self.pieces])
 
 
-def read_header(data: bytes) -> Header:
-    """Header of a PNG or JPEG file.
+def read_header(data: bytes, parts: Iterator[None] = ENDLESS) -> Header:
+    """Header of a PNG or JPEG file; takes an item of `parts` for each of its chunks or segments.
 
     `InvalidInput` where it is neither, or would take long to decode; `InputTooLarge` past MAX_PIXELS.
     """
     if data.startswith(PNG_BEGINS) and len(data) >= 33:
-        return _png_header(data)
+        return _png_header(data, parts)
     if data.startswith(JPEG_BEGINS):
-        return _jpeg_header(data)
+        return _jpeg_header(data, parts)
     raise unreadable()
 
 
@@ -107,14 +111,14 @@ def unreadable() -> InvalidInput:
     return InvalidInput("image: not a readable PNG or JPEG file")
 
 
-def _png_header(data: bytes) -> Header:
+def _png_header(data: bytes, parts: Iterator[None]) -> Header:
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
     _check_size(width, height)
     mode = GREYS.get(bits, "L") if colour == 0 else MODES.get(colour, "RGBA")
     lines = 2 * (1 + width * bits * SAMPLES.get(colour, 4) // 8)  # this one and the one above it
     exif, profile, xmp, transparent = b"", (b"", b""), (b"", b""), mode in ("LA", "RGBA")
     pieces: list[Piece] = [(0, 33)]
-    for kind, place, end in _chunks(data):
+    for kind, place, end in _chunks(data, parts):
         if kind in NEEDED_CHUNKS:
             if kind != PIXELS and end - place > LARGEST_TABLE:
                 raise unreadable()
@@ -134,10 +138,10 @@ def _png_header(data: bytes) -> Header:
     return Header("PNG", width, height, mode, turned, transparent, lines, 0, tuple(pieces))
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, beginning and end of the chunks behind the first; `InvalidInput` past MOST_PARTS of them."""
+def _chunks(data: bytes, parts: Iterator[None]) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, beginning and end of the chunks behind the first; `InvalidInput` if they are too many."""
     place = 33
-    for _ in range(MOST_PARTS):
+    for _ in islice(parts, MOST_PARTS):
         if place + 8 > len(data):
             return
         length, kind = struct.unpack_from(">I4s", data, place)
@@ -146,13 +150,13 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         if kind == b"IEND":
             return
         place = end
-    raise InvalidInput(f"image: a PNG may have at most {MOST_PARTS:,} chunks")
+    raise _too_many_parts("PNG", "chunks")
 
 
-def _jpeg_header(data: bytes) -> Header:
+def _jpeg_header(data: bytes, parts: Iterator[None]) -> Header:
     frame, exif, xmp, progressive = b"", b"", b"", False
     pieces: list[Piece] = [(0, 2)]
-    segments = _segments(data)
+    segments = _segments(data, parts)
     for marker, place, end in segments:
         if marker in TABLES:
             _join(pieces, place, end)
@@ -192,14 +196,14 @@ def _jpeg_header(data: bytes) -> Header:
     return Header("JPEG", width, height, mode, turned, False, kept, scanned, tuple(pieces))
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, beginning and end of a JPEG's segments up to its end; `InvalidInput` past MOST_PARTS of them.
+def _segments(data: bytes, parts: Iterator[None]) -> Iterator[tuple[int, int, int]]:
+    """Marker, beginning and end of a JPEG's segments up to its end; `InvalidInput` if they are too many.
 
     As libjpeg finds them: whatever is before a marker is skipped, such as the coded pixels behind the header
     of a scan. Of the restarts in them a regular expression alone knows.
     """
     end = 2
-    for _ in range(MOST_PARTS):
+    for _ in islice(parts, MOST_PARTS):
         found = MARKER.search(data, end)
         if found is None:
             return
@@ -213,7 +217,13 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         elif marker >= FIRST_SEGMENT:
             return
         # Any other is reserved, and libjpeg skips it where it looks for a restart.
-    raise InvalidInput(f"image: a JPEG may have at most {MOST_PARTS:,} segments")
+    raise _too_many_parts("JPEG", "segments")
+
+
+def _too_many_parts(kind: str, parts: str) -> InvalidInput:
+    return InvalidInput(
+        f"image: a {kind} may have at most {MOST_PARTS:,} {parts}, all of a request {MOST_PARTS_TOGETHER:,}"
+    )
 
 
 def _count_scans(segments: Iterator[tuple[int, int, int]], most: int) -> int:

@@ -13,6 +13,7 @@ import io
 import math
 import string
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from zoo.errors import InputTooLarge, InvalidInput
 from zoo.image_fitting import fit, mode_of, peak_bytes, scale_of
-from zoo.image_headers import MAX_PIXELS, MOST_SCANNED, Header, read_header, unreadable
+from zoo.image_headers import MAX_PIXELS, MOST_PARTS_TOGETHER, MOST_SCANNED, Header, read_header, unreadable
 from zoo.operating_system import return_freed_memory
 from zoo.reservation import reserve
 
@@ -131,7 +132,8 @@ def grid(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 def _headers(files: Sequence[bytes]) -> list[Header]:
     """Headers of a request's files; errors where they are too much together."""
-    headers = [read_header(data) for data in files]
+    parts = repeat(None, MOST_PARTS_TOGETHER)
+    headers = [read_header(data, parts) for data in files]
     if sum(header.width * header.height for header in headers) > MAX_PIXELS_TOGETHER:
         raise InputTooLarge(f"image: at most {MAX_PIXELS_TOGETHER:,} pixels are accepted in all")
     if sum(header.scanned for header in headers) > MAX_SCANNED_TOGETHER:

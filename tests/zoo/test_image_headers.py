@@ -14,7 +14,7 @@ from zoo.errors import InvalidInput
 from zoo.image_headers import MAX_PIXELS, MOST_PARTS, MOST_SCANS, read_header
 from zoo.images import decode_image, decode_images
 
-SECONDS = 0.5  # each takes a few milliseconds, and took seconds
+SECONDS = 2.0  # in which a test must end; of many the files took minutes
 DC, AC = b"\1\1\0\0\0\0", b"\1\1\0\1\x3f\0"  # headers of scans of one component: the first, and another
 RANDOM = np.random.default_rng(0)
 
@@ -90,6 +90,13 @@ def test_a_png_of_many_chunks(parts: bytes) -> None:
         with pytest.raises(InvalidInput, match="a PNG may have at most 10,000 chunks"):
             decode_image(data, 8, 8, 1)
     assert decode_image(png(chunk(b"tEXt") * (MOST_PARTS - 2)), 8, 8, 1).min() == 200
+
+
+def test_many_chunks_or_segments_in_many_files() -> None:
+    for data, word in ((png(chunk(b"IDAT") * 9000), "chunks"), (photo(segment(0xFE) * 9000), "segments")):
+        with pytest.raises(InvalidInput, match=f"{word}, all of a request 200,000"):
+            decode_images([data] * 30, 8, 8, 1)
+    assert len(decode_images([png(chunk(b"tEXt") * 1000)] * 40, 8, 8, 1)) == 40
 
 
 @pytest.mark.parametrize(

@@ -151,9 +151,9 @@ def _decode(header: Header, data: bytes, height: int, width: int, channels: int)
             # In grey, libjpeg leaves out the colours. Pillow finds the same scale in the size.
             image.draft("L" if channels == 1 else None, (image.width // scale, image.height // scale))
         image.load()
-    except Exception as error:  # Pillow's decoders raise many types on hostile bytes
+        image = fit(header, scale, image, (width, height), mode_of(image.mode, channels))
+    except Exception as error:  # Pillow raises many types on hostile bytes
         raise unreadable() from error
-    image = fit(header, scale, image, (width, height), mode_of(image.mode, channels))
     if channels == 3 and image.mode == "L":  # three equal channels are resized alike
         image = image.convert("RGB")
     return np.frombuffer(image.tobytes(), dtype=np.uint8).reshape(height, width, channels)

@@ -1,6 +1,7 @@
 """The context of one request: its deadline, its statistics and who waits for it, in every dialect."""
 
 import math
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,14 @@ class RequestContext:
             self.reserved += size
 
     def reserve_decoded(self, size: int) -> None:
-        """Reserves bytes for what is decoded; `HoldsUp` on the event loop if it takes long to fill them."""
+        """Reserves bytes for what is decoded; `HoldsUp` on the event loop if it takes long to fill them.
+
+        `DeadlineExceeded` past the deadline.
+        """
+        if time.monotonic() >= self.deadline:
+            from serving.turns import too_late  # which imports this module
+
+            raise too_late()
         if self.inline and size > INLINE_BYTES:
             raise HoldsUp
         self.reserve(size)

@@ -1,99 +1,252 @@
-"""Headers of PNG and JPEG files, read without a decoder: the size, and what decoding will keep in memory.
+"""Headers of PNG and JPEG files, read without a decoder: the size, what decoding costs, and what it needs.
 
-Pillow's `Image.open` takes ten times as long, and inflates a PNG's texts. A file that is out of the ordinary
-has no `Header` here: it is left to Pillow, which forgives more.
+Pillow reads in Python whatever a file holds before its pixels: texts, profiles, previews, comments, EXIF. A
+few kilobytes of gzip can keep it busy for minutes. It is given the pieces that the pixels need alone, and how
+many these are is bounded here.
 """
 
+import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice, repeat
+
+from zoo.errors import InputTooLarge, InvalidInput
+from zoo.image_orientation import MOST_BYTES, SIDEWAYS, exif_of_profile, orientation, text_of
+
+MAX_PIXELS = 50_000_000
+MOST_PARTS = 10_000
+"""Chunks of a PNG or segments of a JPEG: a PNG of 32 MB has 4,000 of 8 KB, as usual."""
+MOST_PARTS_TOGETHER = 20 * MOST_PARTS
+"""Of all images of a request, of which each takes up to 2 us: 48 for each of as many as there may be."""
+ENDLESS = repeat(None)
+MOST_SCANS = 64  # of a JPEG: encoders write about 10
+MOST_SCANNED = 512_000_000
+"""Samples times scans of a JPEG: 50 megapixels in 10 scans. A scan may be a few bytes long, and libjpeg takes
+up to 1.4 ns for each sample that it goes over: 0.7 s in all."""
+MOST_TABLES = 1 << 17
+"""Bytes of tables in a JPEG's header: Pillow takes 10 us for 65 of them. Usual are fewer than 1,000."""
+COPIES = 3  # that Pillow makes of a header, at most
 
 PNG_BEGINS, JPEG_BEGINS = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xd8"
-MOST_CHUNKS = 20_000  # of a PNG: those of 8 KB, as usual, make up 160 MB
-COPIES = 3  # that Pillow makes of the rest of a file, at most
-INFLATED = 1 << 20  # bytes to which Pillow inflates a chunk, at most
-PIXELS = (b"IDAT", b"fdAT")  # chunks that are read piece by piece
-COMPRESSED = (b"zTXt", b"iTXt", b"iCCP")
-# What may hold an orientation, besides a PNG's chunk eXIf.
-TURNING_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
-TURNING_SEGMENTS = (b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
-SEGMENTS = frozenset({*range(0xC0, 0xD0), *range(0xDA, 0xF0), 0xFE}) - {0xC8}  # markers before a length
-FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
-SCAN = 0xDA
+PIXELS = b"IDAT"  # is read piece by piece
+NEEDED_CHUNKS = frozenset({b"PLTE", b"tRNS", PIXELS, b"IEND"})
+LARGEST_TABLE = 12 + 3 * 256  # bytes of a palette's chunk
+XMP_TEXT, EXIF_TEXT = b"XML:com.adobe.xmp\0", b"Raw profile type exif\0"
 GREYS = {1: "1", 16: "I;16"}  # modes by bits; else L
 MODES = {2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}  # by a PNG's colour type
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2}  # of a pixel, by the same
+
+# A marker, or one of the bytes that may fill the space before it; neither a stuffed byte nor a restart.
+MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xff]")
+FILL, FIRST_SEGMENT = 0xFF, 0xC0
+SEGMENTS = frozenset({*range(0xC0, 0xD0), *range(0xDA, 0xF0), 0xFE}) - {0xC8}  # markers before a length
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+HUFFMAN, PROGRESSIVE = (0xC0, 0xC1, 0xC2), 0xC2
+SCAN = 0xDA
+TABLES = (0xC4, 0xDB, 0xDD)  # Huffman codes, quantisation, restart interval
+# What says how colours are stored, and what may hold an orientation, by the marker.
+COLOURS = {0xE0: (b"JFIF\0",), 0xEE: (b"Adobe",)}
+EXIF_SEGMENT, XMP_SEGMENT = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+APP1 = 0xE1
 COMPONENTS = {1: "L", 3: "RGB", 4: "CMYK"}  # of a JPEG
 BLOCK = 32  # pixels a side, at most, by whose multiples libjpeg keeps coefficients
 
+Piece = tuple[int, int]
+"""Beginning and end in a file."""
 
-@dataclass(frozen=True)
+
+@dataclass(slots=True)  # frozen would take longer than to read a small header
 class Header:
     """Size and form of an image file."""
 
+    kind: str
+    """`PNG` or `JPEG`."""
     width: int
     height: int
     mode: str
     """Pillow's name of the form in which the pixels are decoded."""
-    scalable: bool
-    """True if the decoder can scale (JPEG)."""
-    may_turn: bool
-    """True if the file may declare an EXIF orientation."""
+    orientation: int
+    """As of EXIF, 1 to 8."""
     transparent: bool
     kept: int
     """Bytes that the decoder keeps beside the pixels, at most."""
+    scanned: int
+    """Samples that the scans of a JPEG go over together; 0 if there is one scan alone."""
+    pieces: tuple[Piece, ...]
+    """What a decoder needs of the file; of one piece, the file itself."""
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Width and height once the image is turned."""
+        sideways = self.orientation in SIDEWAYS
+        return (self.height, self.width) if sideways else (self.width, self.height)
+
+    @property
+    def copied(self) -> int:
+        """Bytes that `needed` copies."""
+        return sum(end - begin for begin, end in self.pieces) if len(self.pieces) > 1 else 0
+
+    def needed(self, data: bytes) -> bytes:
+        """The file without what a decoder does not need."""
+        if len(self.pieces) == 1:
+            return data
+        return b"".join([memoryview(data)[begin:end] for begin, end in self.pieces])
 
 
-def png_header(data: bytes) -> Header | None:
-    """Header of a PNG file; None of other files, and of one that is out of the ordinary."""
-    if not data.startswith(PNG_BEGINS) or len(data) < 33:
-        return None
+def read_header(data: bytes, parts: Iterator[None] = ENDLESS) -> Header:
+    """Header of a PNG or JPEG file; takes an item of `parts` for each of its chunks or segments.
+
+    `InvalidInput` where it is neither, or would take long to decode; `InputTooLarge` past MAX_PIXELS.
+    """
+    if data.startswith(PNG_BEGINS) and len(data) >= 33:
+        return _png_header(data, parts)
+    if data.startswith(JPEG_BEGINS):
+        return _jpeg_header(data, parts)
+    raise unreadable()
+
+
+def unreadable() -> InvalidInput:
+    """The error of a file that cannot be decoded."""
+    return InvalidInput("image: not a readable PNG or JPEG file")
+
+
+def _png_header(data: bytes, parts: Iterator[None]) -> Header:
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
+    _check_size(width, height)
     mode = GREYS.get(bits, "L") if colour == 0 else MODES.get(colour, "RGBA")
     lines = 2 * (1 + width * bits * SAMPLES.get(colour, 4) // 8)  # this one and the one above it
-    may_turn, transparent, kept, place = False, mode in ("LA", "RGBA"), lines, 33
-    for _ in range(MOST_CHUNKS):
+    exif, profile, xmp, transparent = b"", (b"", b""), (b"", b""), mode in ("LA", "RGBA")
+    pieces: list[Piece] = [(0, 33)]
+    for kind, place, end in _chunks(data, parts):
+        if kind in NEEDED_CHUNKS:
+            if kind != PIXELS and end - place > LARGEST_TABLE:
+                raise unreadable()
+            _join(pieces, place, end)
+            transparent |= kind == b"tRNS"
+        elif kind == b"IHDR":  # readers differ in which of two they believe
+            raise unreadable()
+        else:
+            content = slice(place + 8, min(end - 4, place + 8 + MOST_BYTES))
+            if kind == b"eXIf":
+                exif = data[content]
+            elif data.startswith(XMP_TEXT, place + 8):
+                xmp = kind, data[content]
+            elif data.startswith(EXIF_TEXT, place + 8):
+                profile = kind, data[content]
+    turned = orientation(exif or exif_of_profile(text_of(*profile)), text_of(*xmp))
+    return Header("PNG", width, height, mode, turned, transparent, lines, 0, tuple(pieces))
+
+
+def _chunks(data: bytes, parts: Iterator[None]) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, beginning and end of the chunks behind the first; `InvalidInput` if they are too many."""
+    place = 33
+    for _ in islice(parts, MOST_PARTS):
         if place + 8 > len(data):
-            return Header(width, height, mode, False, may_turn, transparent, kept)
+            return
         length, kind = struct.unpack_from(">I4s", data, place)
-        if kind == b"IHDR":  # of two, Pillow takes the last
-            return None
-        may_turn |= kind == b"eXIf" or data.startswith(TURNING_TEXTS, place + 8)
-        transparent |= kind == b"tRNS"
-        if kind not in PIXELS:
-            kept += COPIES * min(length, len(data) - place) + (INFLATED if kind in COMPRESSED else 0)
-        place += 12 + length
-    return None
+        end = min(place + 12 + length, len(data))
+        yield kind, place, end
+        if kind == b"IEND":
+            return
+        place = end
+    raise _too_many_parts("PNG", "chunks")
 
 
-def jpeg_header(data: bytes) -> Header | None:
-    """Header of a JPEG file; None of other files, and of one that is out of the ordinary."""
-    if not data.startswith(JPEG_BEGINS):
-        return None
-    frame, progressive, may_turn, place = b"", False, False, 2
-    while place + 4 < len(data) and data[place] == 0xFF and (marker := data[place + 1]) in SEGMENTS:
-        content = data[place + 4 : place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")]
+def _jpeg_header(data: bytes, parts: Iterator[None]) -> Header:
+    frame, exif, xmp, progressive = b"", b"", b"", False
+    pieces: list[Piece] = [(0, 2)]
+    segments = _segments(data, parts)
+    for marker, place, end in segments:
+        if marker in TABLES:
+            _join(pieces, place, end)
+            continue
+        content = data[place + 4 : end]
         if marker == SCAN:
-            in_scans = progressive or content[:1] != frame[5:6]  # fewer components than there are
-            return _jpeg_header(frame, in_scans, may_turn, COPIES * place)
+            break
         if marker in FRAMES:
-            frame, progressive = content, marker in PROGRESSIVE
-        may_turn |= content.startswith(TURNING_SEGMENTS)
-        place += 4 + len(content)
-    return None
-
-
-def _jpeg_header(frame: bytes, in_scans: bool, may_turn: bool, kept: int) -> Header | None:
-    """Header of a JPEG with this frame, whose components come together or in several scans."""
+            if frame or marker not in HUFFMAN:
+                raise InvalidInput(
+                    "image: a JPEG must be baseline or progressive, with one frame and Huffman codes"
+                )
+            frame, progressive = content, marker == PROGRESSIVE
+        if marker in FRAMES or content.startswith(COLOURS.get(marker, ())):
+            _join(pieces, place, end)
+        elif marker == APP1 and content.startswith(EXIF_SEGMENT):
+            exif = exif or content
+        elif marker == APP1 and content.startswith(XMP_SEGMENT):
+            xmp = content
+    else:
+        raise unreadable()
+    tables = sum(end - begin for begin, end in pieces)
     mode = COMPONENTS.get(len(frame) // 3 - 2)
-    if mode is None or len(frame) != 6 + 3 * frame[5]:
-        return None
+    if mode is None or len(frame) != 6 + 3 * frame[5] or tables > MOST_TABLES:
+        raise unreadable()
     height, width = struct.unpack_from(">HH", frame, 1)
-    sampling = [(byte >> 4) * (byte & 15) for byte in frame[7::3]]
-    if not all(sampling):
-        return None
-    kept += BLOCK * width * len(sampling)  # lines of blocks
-    if in_scans:  # libjpeg collects all coefficients, two bytes each, however small the image is to become
+    _check_size(width, height)
+    kept, scanned = COPIES * tables + BLOCK * width * frame[5], 0  # and lines of blocks
+    if progressive or content[:1] != frame[5:6]:  # not all components are in the first scan
+        # libjpeg collects all coefficients, two bytes each, however small the image is to become
         samples = -(-width // BLOCK) * BLOCK * -(-height // BLOCK) * BLOCK
-        kept += 2 * samples * sum(sampling) // max(sampling)
-    return Header(width, height, mode, True, may_turn, False, kept)
+        sampling = [(byte >> 4) * (byte & 15) for byte in frame[7::3]]
+        kept += 2 * samples * sum(sampling) // max(1, *sampling)
+        scanned = samples * _count_scans(segments, min(MOST_SCANS, MOST_SCANNED // samples))
+    _join(pieces, place, len(data))
+    turned = orientation(exif.removeprefix(EXIF_SEGMENT), xmp)
+    return Header("JPEG", width, height, mode, turned, False, kept, scanned, tuple(pieces))
+
+
+def _segments(data: bytes, parts: Iterator[None]) -> Iterator[tuple[int, int, int]]:
+    """Marker, beginning and end of a JPEG's segments up to its end; `InvalidInput` if they are too many.
+
+    As libjpeg finds them: whatever is before a marker is skipped, such as the coded pixels behind the header
+    of a scan. Of the restarts in them a regular expression alone knows.
+    """
+    end = 2
+    for _ in islice(parts, MOST_PARTS):
+        found = MARKER.search(data, end)
+        if found is None:
+            return
+        place, end = found.span()
+        marker = data[end - 1]
+        if marker in SEGMENTS:
+            end += max(2, int.from_bytes(data[end : end + 2], "big"))
+            yield marker, place, min(end, len(data))
+        elif marker == FILL:
+            end -= 1
+        elif marker >= FIRST_SEGMENT:
+            return
+        # Any other is reserved, and libjpeg skips it where it looks for a restart.
+    raise _too_many_parts("JPEG", "segments")
+
+
+def _too_many_parts(kind: str, parts: str) -> InvalidInput:
+    return InvalidInput(
+        f"image: a {kind} may have at most {MOST_PARTS:,} {parts}, all of a request {MOST_PARTS_TOGETHER:,}"
+    )
+
+
+def _count_scans(segments: Iterator[tuple[int, int, int]], most: int) -> int:
+    """Scans of a JPEG, the first of which is read already; `InvalidInput` if they are more than `most`."""
+    scans = 1
+    for marker, _, _ in segments:
+        scans += marker == SCAN
+        if scans > most:
+            raise InvalidInput(
+                f"image: a JPEG of this size may have at most {most} scans; save it as baseline"
+            )
+    return scans
+
+
+def _join(pieces: list[Piece], begin: int, end: int) -> None:
+    """Appends a piece, or extends the last one if that ends where it begins."""
+    if pieces[-1][1] == begin:
+        begin, _ = pieces.pop()
+    pieces.append((begin, end))
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise InputTooLarge(f"image: {width} x {height} pixels; at most {MAX_PIXELS:,} are accepted")
+    if width * height == 0:
+        raise unreadable()

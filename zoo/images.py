@@ -13,38 +13,26 @@ import io
 import math
 import string
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
-from PIL.JpegImagePlugin import JpegImageFile
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from zoo.errors import InputTooLarge, InvalidInput
-from zoo.image_headers import Header, jpeg_header, png_header
+from zoo.image_fitting import fit, mode_of, peak_bytes, scale_of
+from zoo.image_headers import MAX_PIXELS, MOST_PARTS_TOGETHER, MOST_SCANNED, Header, read_header, unreadable
+from zoo.operating_system import return_freed_memory
 from zoo.reservation import reserve
 
-MAX_PIXELS = 50_000_000
-MAX_PIXELS_TOGETHER = 4 * MAX_PIXELS
-"""Of all images of a request: a file of a few kilobytes can take half a second to decode."""
+MAX_PIXELS_TOGETHER, MAX_SCANNED_TOGETHER = 4 * MAX_PIXELS, 4 * MOST_SCANNED
+"""Of all images of a request: a file of a few kilobytes can take seconds to decode."""
 UNCOUNTED = 1 << 16  # pixels of a request for which no memory is reserved: they take less than a megabyte
+LARGE = 1 << 24  # bytes; of more, glibc keeps some for each thread until it is asked to give it back
 GAP = 2  # pixels between the images of a grid
-# Where Pillow finds an EXIF orientation. Looking for it in an image without any of them takes as long as
-# decoding a small image.
-ORIENTED = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
-SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations in which the file's rows are columns
-# Those whose left column, or top row, comes from the end of the file's rows or columns.
-FROM_RIGHT, FROM_BOTTOM = (2, 3, 6, 7), (3, 4, 7, 8)
-SCALES = (8, 4, 2)  # by which libjpeg can divide the sides
-MARGIN = 2  # a scaled crop has at least so many times the wanted sides
-GREY = ("1", "L", "LA", "I", "I;16")
-TILE = 1 << 18  # pixels that are flattened at one time
-TILE_COPIES = 5  # of RGBA: cut out, converted, white, composed, converted back
-DECODER_BYTES = 1 << 20  # tables of a decoder
-PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # in Pillow's memory; 4 in other modes
 URL_ALPHABET = bytes.maketrans(b"-_", b"+/")
-Image.MAX_IMAGE_PIXELS = None  # the limit above is checked instead, from the header, as an error
+Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS is checked instead, from the header, as an error
 
 
 def decode_base64(text: str) -> bytes:
@@ -78,14 +66,21 @@ def _decode_loose_base64(text: str) -> bytes:
 
 
 def decode_images(files: Sequence[bytes], height: int, width: int, channels: int) -> NDArray[np.uint8]:
-    """uint8 [N, H, W, C]; each as of `decode_image`, and `InputTooLarge` past MAX_PIXELS_TOGETHER."""
-    headers = [_header(data) for data in files]
-    _check_together(headers)
-    if sum(header.width * header.height for header in headers) > UNCOUNTED:
-        reserve(decoding_bytes(files, height, width, channels))
+    """uint8 [N, H, W, C]; each as of `decode_image`.
+
+    `InputTooLarge` past MAX_PIXELS_TOGETHER, `InvalidInput` past MAX_SCANNED_TOGETHER.
+    """
+    headers, taken = _headers(files), 0
+    if sum(header.width * header.height + header.copied for header in headers) > UNCOUNTED:
+        taken = _together_bytes(headers, height, width, channels)
+        reserve(taken)
     images = np.empty((len(files), height, width, channels), np.uint8)
-    for image, data in zip(images, files, strict=True):
-        image[:] = decode_image(data, height, width, channels)
+    for image, header, data in zip(images, headers, files, strict=True):
+        if taken:
+            reserve(0)  # a server may end here what is late
+        image[:] = _decode(header, data, height, width, channels)
+    if taken > LARGE:
+        return_freed_memory()
     return images
 
 
@@ -94,7 +89,7 @@ def decode_image(data: bytes, height: int, width: int, channels: int) -> NDArray
 
     `InvalidInput` where the bytes are no readable PNG or JPEG, `InputTooLarge` past MAX_PIXELS.
     """
-    return _decode(_open(data), height, width, channels)
+    return _decode(read_header(data), data, height, width, channels)
 
 
 def decoding_bytes(files: Sequence[bytes], height: int, width: int, channels: int) -> int:
@@ -102,10 +97,7 @@ def decoding_bytes(files: Sequence[bytes], height: int, width: int, channels: in
 
     `InvalidInput` and `InputTooLarge` as `decode_images` raises them, but for what only the pixels show.
     """
-    headers = [_header(data) for data in files]
-    _check_together(headers)
-    largest = max((_peak_bytes(header, height, width, channels) for header in headers), default=0)
-    return largest + (len(files) + 2) * height * width * channels  # two: the last one as bytes and resized
+    return _together_bytes(_headers(files), height, width, channels)
 
 
 def encode_png(image: NDArray[np.uint8], texts: Mapping[str, str] | None = None) -> bytes:
@@ -138,177 +130,35 @@ def grid(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return sheet[:-GAP, :-GAP]
 
 
-def _open(data: bytes) -> Image.Image:
-    """The image of a file, of which no more than the header is read yet."""
-    try:
-        image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
-    except Exception as error:  # Pillow's decoders raise many types on hostile bytes
-        raise _unreadable() from error
-    _check_size(image.width, image.height)
-    return image
+def _headers(files: Sequence[bytes]) -> list[Header]:
+    """Headers of a request's files; errors where they are too much together."""
+    parts = repeat(None, MOST_PARTS_TOGETHER)
+    headers = [read_header(data, parts) for data in files]
+    if sum(header.width * header.height for header in headers) > MAX_PIXELS_TOGETHER:
+        raise InputTooLarge(f"image: at most {MAX_PIXELS_TOGETHER:,} pixels are accepted in all")
+    if sum(header.scanned for header in headers) > MAX_SCANNED_TOGETHER:
+        raise InvalidInput(
+            "image: JPEGs of so many scans take too long; send fewer, or save them as baseline"
+        )
+    return headers
 
 
-def _decode(image: Image.Image, height: int, width: int, channels: int) -> NDArray[np.uint8]:
-    whole = image.size
+def _decode(header: Header, data: bytes, height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    scale = scale_of(header, (width, height))
     try:
-        scale = _draft(image, height, width, channels)
-        image.load()  # an animation's first frame; only now is everything in `info`
-        orientation = _orientation(image)
-        if orientation != 1:
-            ImageOps.exif_transpose(image, in_place=True)
-        image = _flatten(image, "L" if channels == 1 or image.mode in GREY else "RGB")
-    except Exception as error:  # as above
-        raise _unreadable() from error
-    if image.size != (width, height):
-        box = _box(whole, orientation, scale, image.size, width / height)
-        image = image.resize((width, height), Image.Resampling.BICUBIC, box)
+        image: Image.Image = Image.open(io.BytesIO(header.needed(data)), formats=(header.kind,))
+        if scale > 1:
+            # In grey, libjpeg leaves out the colours. Pillow finds the same scale in the size.
+            image.draft("L" if channels == 1 else None, (image.width // scale, image.height // scale))
+        image.load()
+        image = fit(header, scale, image, (width, height), mode_of(image.mode, channels))
+    except Exception as error:  # Pillow raises many types on hostile bytes
+        raise unreadable() from error
     if channels == 3 and image.mode == "L":  # three equal channels are resized alike
         image = image.convert("RGB")
     return np.frombuffer(image.tobytes(), dtype=np.uint8).reshape(height, width, channels)
 
 
-def _draft(image: Image.Image, height: int, width: int, channels: int) -> int:
-    """By how much the sides are divided when the image is decoded, which this sets; 1 where it cannot be."""
-    if not isinstance(image, JpegImageFile):
-        return 1
-    wanted = (height, width) if _orientation(image) in SIDEWAYS else (width, height)
-    scale = _scale(image.size, wanted)
-    if scale > 1:
-        # In grey, libjpeg leaves out the colours. Pillow finds the same scale in the size.
-        image.draft("L" if channels == 1 else None, (image.width // scale, image.height // scale))
-    return scale
-
-
-def _scale(size: tuple[int, int], wanted: tuple[int, int]) -> int:
-    """By how much the sides of a JPEG may be divided, so that the crop has MARGIN times the wanted ones."""
-    left, top, right, bottom = _crop(size, wanted[0] / wanted[1])
-    room = min((right - left) / wanted[0], (bottom - top) / wanted[1]) / MARGIN
-    return next((scale for scale in SCALES if scale <= room), 1)
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation. Of a PNG, only once it is loaded: what says so may come after the pixels."""
-    if ORIENTED.isdisjoint(image.info):
-        return 1
-    orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
-    return orientation
-
-
-def _crop(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of the largest centred crop of an aspect, as `ImageOps.fit` has it."""
-    width, height = size
-    wide, high = float(width), float(height)
-    if width / height > aspect:
-        wide = aspect * height
-    elif width / height < aspect:
-        high = width / aspect
-    left, top = (width - wide) * 0.5, (height - high) * 0.5
-    return left, top, left + wide, top + high
-
-
-def _box(
-    whole: tuple[int, int], orientation: int, scale: int, size: tuple[int, int], aspect: float
-) -> tuple[float, float, float, float]:
-    """The crop in an image of `size` that was divided by `scale`, then turned upright, of a `whole` file.
-
-    libjpeg rounds a divided side up, so that the file's last column and row hold only a part of a pixel.
-    """
-    width, height = whole[::-1] if orientation in SIDEWAYS else whole
-    before_left = size[0] - width / scale if orientation in FROM_RIGHT else 0.0
-    above = size[1] - height / scale if orientation in FROM_BOTTOM else 0.0
-    left, top, right, bottom = (edge / scale for edge in _crop((width, height), aspect))
-    return before_left + left, above + top, before_left + right, above + bottom
-
-
-def _flatten(image: Image.Image, mode: str) -> Image.Image:
-    """8-bit image of the given mode without transparency; the image itself where it is one."""
-    if not image.mode.startswith("I") and not image.has_transparency_data:
-        return image if image.mode == mode else image.convert(mode)
-    flat = Image.new(mode, image.size)
-    columns, rows = _tile(image.size)
-    # Tile by tile, as what follows takes several copies.
-    for top, left in product(range(0, image.height, rows), range(0, image.width, columns)):
-        area = left, top, min(left + columns, image.width), min(top + rows, image.height)
-        flat.paste(_flatten_tile(image.crop(area), mode), area)
-    return flat
-
-
-def _tile(size: tuple[int, int]) -> tuple[int, int]:
-    """Columns and rows of an image's tiles."""
-    columns = min(size[0], TILE)
-    return columns, min(size[1], TILE // columns)
-
-
-def _flatten_tile(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode.startswith("I"):
-        samples = np.array(image, np.uint16)
-        if (transparent := image.info.get("transparency")) is not None:
-            samples[samples == transparent] = 65535
-        scaled, rest = np.divmod(samples, np.uint16(257))  # in integers: a quarter of the memory of floats
-        scaled += rest > 128  # rounded
-        return Image.fromarray(scaled.astype(np.uint8)).convert(mode)
-    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-    if rgba.getchannel("A").getextrema() == (255, 255):  # composing would change nothing
-        return rgba.convert(mode)
-    white = Image.new("RGBA", rgba.size, "white")
-    return Image.alpha_composite(white, rgba).convert(mode)
-
-
-def _header(data: bytes) -> Header:
-    """The file's header; of one that is out of the ordinary, what Pillow reads and the worst of the rest."""
-    header = png_header(data) or jpeg_header(data)
-    if header is None:
-        image = _open(data)
-        kept = 8 * image.width * image.height  # a JPEG's coefficients, of two bytes, of four components
-        scalable = isinstance(image, JpegImageFile)
-        header = Header(image.width, image.height, image.mode, scalable, True, not scalable, kept)
-    _check_size(header.width, header.height)
-    return header
-
-
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise InputTooLarge(f"image: {width} x {height} pixels; at most {MAX_PIXELS:,} are accepted")
-
-
-def _check_together(headers: Sequence[Header]) -> None:
-    if sum(header.width * header.height for header in headers) > MAX_PIXELS_TOGETHER:
-        raise InputTooLarge(f"image: at most {MAX_PIXELS_TOGETHER:,} pixels are accepted in all")
-
-
-def _peak_bytes(header: Header, height: int, width: int, channels: int) -> int:
-    """Bytes that `_decode` takes at one time, at most."""
-    whole, mode = (header.width, header.height), header.mode
-    wanted = [(width, height), (height, width)][: 1 + header.may_turn]  # as the file's pixels may lie
-    scale = min(_scale(whole, each) for each in wanted) if header.scalable else 1
-    size = -(-whole[0] // scale), -(-whole[1] // scale)
-    ways = [size, size[::-1]][: 1 + header.may_turn]
-
-    def stored(mode: str) -> int:
-        return max(_stored_bytes(way, mode) for way in ways)
-
-    if scale > 1 and channels == 1:
-        mode = "L"
-    flat_mode = "L" if channels == 1 or mode in GREY else "RGB"
-    in_tiles = header.transparent or mode.startswith("I")
-    flat = stored(flat_mode) if in_tiles or mode != flat_mode else 0
-    tiles = max(TILE_COPIES * _stored_bytes(_tile(way), "RGBA") for way in ways) if in_tiles else 0
-    turned = stored(mode) if header.may_turn else 0
-    crops = [_crop(way, width / height) for way in ways]
-    lines = math.ceil(max(bottom - top for _, top, _, bottom in crops))  # resized to the width alone
-    resized = _stored_bytes((width, lines), flat_mode)
-    return (
-        DECODER_BYTES
-        + header.kept
-        + max(stored(mode) + max(turned, flat + tiles), (flat or stored(mode)) + resized)
-    )
-
-
-def _stored_bytes(size: tuple[int, int], mode: str) -> int:
-    """Bytes of an image in Pillow's memory: lines of whole 32-bit words, and where each one begins."""
-    width, height = size
-    return height * (8 + -(-width * PIXEL_BYTES.get(mode, 4) // 4) * 4)
-
-
-def _unreadable() -> InvalidInput:
-    return InvalidInput("image: not a readable PNG or JPEG file")
+def _together_bytes(headers: Sequence[Header], height: int, width: int, channels: int) -> int:
+    largest = max((peak_bytes(header, (width, height), channels) for header in headers), default=0)
+    return largest + (len(headers) + 2) * height * width * channels  # two: the last one as bytes and resized

@@ -7,7 +7,10 @@ _reserve: ContextVar[Callable[[int], None] | None] = ContextVar("reserve", defau
 
 
 def reserve(size: int) -> None:
-    """Announces that `size` bytes are about to be taken; raises what the server in charge raises."""
+    """Announces that `size` bytes are about to be taken; raises what the server in charge raises.
+
+    Long work calls it with 0 now and then, so that the server can end what nobody waits for.
+    """
     if (grant := _reserve.get()) is not None:
         grant(size)
 

@@ -156,6 +156,20 @@ def test_a_small_file_of_many_pixels(client: httpx.Client, mode: str) -> None:
     refused(classify(client, *(file,) * 10), 413, "200,000,000 pixels")
 
 
+def test_images_that_would_take_minutes(client: httpx.Client) -> None:
+    file = png("L", 8)
+    chunks = file[:33] + (bytes(4) + b"teXt" + struct.pack(">I", zlib.crc32(b"teXt"))) * MILLION + file[33:]
+    refused(classify(client, chunks), 422, "a PNG may have at most 10,000 chunks")
+    buffer = io.BytesIO()
+    Image.new("RGB", (3000, 3000)).save(buffer, "JPEG", progressive=True)
+    photo = buffer.getvalue()
+    last_scan = photo[photo.rindex(b"\xff\xda") : -2]
+    refused(classify(client, photo[:-2] + last_scan * 400 + photo[-2:]), 422, "at most 56 scans")
+    assert classify(client, photo).status_code == 200
+    fill = photo[:2] + b"\xff" * MILLION + photo[2:]
+    refused(classify(client, fill), 422, "a JPEG may have at most 10,000 segments")
+
+
 def test_images_that_are_none_and_images_that_are_too_large(client: httpx.Client) -> None:
     buffer = io.BytesIO()
     Image.new("L", (8, 8)).save(buffer, "PNG")

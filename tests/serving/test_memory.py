@@ -23,7 +23,7 @@ from serving.context import RequestContext
 from serving.json_size import json_size
 from serving.memory import MemoryBudget
 from serving.settings import LEAST_MEMORY
-from serving.turns import Overloaded
+from serving.turns import DeadlineExceeded, Overloaded
 from zoo.errors import InputTooLarge
 
 MODEL = "lenet5-mnist"
@@ -31,6 +31,14 @@ CLIENTS = 64
 SIZE = 30_000_000
 BESIDE = 200_000_000
 """Bytes that the process may take for everything but bodies and what is decoded of them."""
+STAYS = 150_000_000
+"""Bytes that may stay of pictures of 144 MB each."""
+
+
+def test_what_is_late_is_not_decoded() -> None:
+    RequestContext(time.monotonic() + 60).reserve_decoded(0)
+    with pytest.raises(DeadlineExceeded):
+        RequestContext(time.monotonic()).reserve_decoded(0)
 
 
 def test_a_budget() -> None:
@@ -147,3 +155,4 @@ def test_pictures_are_decoded_within_the_budget(bounded: Server) -> None:
     assert {answer.status_code for answer in answers} <= {200, 503}
     assert any(answer.status_code == 200 for answer in answers)
     assert watching.result() - before < LEAST_MEMORY + BESIDE
+    assert peak_while(bounded, _set()) - before < STAYS

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from PIL.Image import Transpose
 
-from zoo.images import TILE, decode_image, decode_images
+from zoo.image_fitting import TILE
+from zoo.images import decode_image, decode_images
 
 ORIENTATIONS = {  # EXIF value: how a camera that was held so stores what is upright
     1: None,
@@ -131,10 +132,13 @@ def test_what_is_transparent_by_its_colour_is_exact(mode: str, clear: object) ->
         assert difference(data, 28, 28, channels) == 0
 
 
-@pytest.mark.parametrize("size", [(600, 500), (TILE + 1, 2), (2, TILE + 1)], ids=str)
-def test_what_is_flattened_in_several_tiles_is_exact(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("size", [(600, 500), (TILE + 1, 2), (100, 9000)], ids=str)
+def test_what_is_flattened_in_several_tiles(size: tuple[int, int]) -> None:
+    """Pillow rounds after each direction, and begins with the height where that is cheaper."""
     samples = RANDOM.integers(0, 256, (size[1], size[0], 2), dtype=np.uint8)
     samples[samples.shape[0] // 2 :, samples.shape[1] // 2 :, 1] = 255  # no transparency in some tiles
-    data = file_of(Image.fromarray(samples, "LA"), "PNG", orientation=6, compress_level=1)
-    assert difference(data, 28, 28, 1) == 0
-    assert difference(data, 28, 28, 3) == 0
+    image = Image.fromarray(samples, "LA")
+    for orientation in ORIENTATIONS:
+        data = file_of(image, "PNG", orientation, compress_level=1)
+        for wanted in [(28, 28, 1), (28, 28, 3), (20, 50, 1)]:
+            assert difference(data, *wanted) <= LEVELS, (orientation, wanted)

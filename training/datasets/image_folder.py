@@ -144,7 +144,8 @@ def _decode(paths: list[Path], size: int) -> Arrays:
     def decode(row: int) -> bool:
         try:
             image[row] = decode_image(paths[row].read_bytes(), size, size, 3)
-        except (InvalidInput, OSError):
+        except (InvalidInput, OSError) as error:
+            log.info("%s is left out: %s", paths[row], error)
             return False
         return True
 

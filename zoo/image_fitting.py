@@ -1,0 +1,177 @@
+"""Decoded images to the size, the orientation and the colours that a model takes, and the memory for it."""
+
+import math
+
+import numpy as np
+from PIL import Image
+from PIL.Image import Transpose
+
+from zoo.image_headers import Header
+from zoo.image_orientation import SIDEWAYS
+
+BICUBIC = Image.Resampling.BICUBIC
+# By the EXIF orientation, what makes an image upright.
+TURNS = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+# Those whose left column, or top row, comes from the end of the file's rows or columns.
+FROM_RIGHT, FROM_BOTTOM = (2, 3, 6, 7), (3, 4, 7, 8)
+SCALES = (8, 4, 2)  # by which libjpeg can divide the sides
+MARGIN = 2  # a scaled crop has at least so many times the wanted sides
+GREY = ("1", "L", "LA", "I", "I;16")
+TILE = 1 << 18  # pixels that are flattened at one time
+TILE_COPIES = 5  # of RGBA: cut out, converted, white, composed, converted back
+DECODER_BYTES = 1 << 20  # tables of a decoder
+PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # in Pillow's memory; 4 in other modes
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom."""
+
+
+def scale_of(header: Header, wanted: tuple[int, int]) -> int:
+    """By how much the decoder may divide the sides, so that the crop has MARGIN times the wanted ones."""
+    if header.kind != "JPEG":
+        return 1
+    left, top, right, bottom = _crop(header.upright, wanted[0] / wanted[1])
+    room = min((right - left) / wanted[0], (bottom - top) / wanted[1]) / MARGIN
+    return next((scale for scale in SCALES if scale <= room), 1)
+
+
+def fit(header: Header, scale: int, image: Image.Image, wanted: tuple[int, int], mode: str) -> Image.Image:
+    """The largest centred crop of the wanted aspect: upright, without transparency, of the wanted size.
+
+    The image is the one of the file with this header, decoded, its sides divided by `scale`. Of a large one
+    this takes strips, since each step makes a copy: resized to the width, a line depends on one line alone.
+    """
+    orientation = header.orientation
+    size = image.size[::-1] if orientation in SIDEWAYS else image.size
+    if size == wanted:
+        return _flatten(_turn(image, orientation), mode)
+    box = _box(header, scale, size, wanted)
+    if size[0] * size[1] <= TILE or _is_plain(image, orientation, mode):
+        return _flatten(_turn(image, orientation), mode).resize(wanted, BICUBIC, box)
+    left, top, right, bottom = _seen(box, wanted, size)
+    narrow = Image.new(mode, (wanted[0], bottom - top))
+    rows = _rows(right - left)
+    for first in range(top, bottom, rows):
+        last = min(first + rows, bottom)
+        area = _in_file((left, first, right, last), size, orientation)
+        strip = _flatten(_turn(image.crop(area), orientation), mode)
+        across = (box[0] - left, 0, box[2] - left, last - first)
+        narrow.paste(strip.resize((wanted[0], last - first), BICUBIC, across), (0, first - top))
+    return narrow.resize(wanted, BICUBIC, (0, box[1] - top, wanted[0], box[3] - top))
+
+
+def peak_bytes(header: Header, wanted: tuple[int, int], channels: int) -> int:
+    """Bytes that decoding and fitting a file take at one time, at most, besides the file."""
+    scale, mode = scale_of(header, wanted), header.mode
+    size = -(-header.width // scale), -(-header.height // scale)
+    if scale > 1 and channels == 1 and mode == "RGB":
+        mode = "L"  # libjpeg leaves out the colours
+    flat_mode = mode_of(mode, channels)
+    upright = size[::-1] if header.orientation in SIDEWAYS else size
+    left, top, right, bottom = _seen(_box(header, scale, upright, wanted), wanted, upright)
+    strip = (right - left, min(_rows(right - left), bottom - top))
+    if upright[0] * upright[1] <= TILE:
+        strip = upright
+    plain = header.orientation == 1 and mode == flat_mode and not header.transparent
+    return (
+        DECODER_BYTES
+        + header.kept
+        + header.copied
+        + _stored_bytes(size, mode)
+        + (0 if plain else TILE_COPIES * _stored_bytes(strip, "RGBA"))
+        + _stored_bytes((wanted[0], bottom - top), flat_mode)
+    )
+
+
+def mode_of(mode: str, channels: int) -> str:
+    """Pillow's mode in which an image of a mode is fitted."""
+    return "L" if channels == 1 or mode in GREY else "RGB"
+
+
+def _crop(size: tuple[int, int], aspect: float) -> Box:
+    """Left, top, right and bottom of the largest centred crop of an aspect, as `ImageOps.fit` has it."""
+    width, height = size
+    wide, high = float(width), float(height)
+    if width / height > aspect:
+        wide = aspect * height
+    elif width / height < aspect:
+        high = width / aspect
+    left, top = (width - wide) * 0.5, (height - high) * 0.5
+    return left, top, left + wide, top + high
+
+
+def _box(header: Header, scale: int, size: tuple[int, int], wanted: tuple[int, int]) -> Box:
+    """The crop in an upright image of `size` whose sides were divided by `scale`.
+
+    libjpeg rounds a divided side up, so that the file's last column and row hold only a part of a pixel.
+    """
+    width, height = header.upright
+    before_left = size[0] - width / scale if header.orientation in FROM_RIGHT else 0.0
+    above = size[1] - height / scale if header.orientation in FROM_BOTTOM else 0.0
+    left, top, right, bottom = (edge / scale for edge in _crop(header.upright, wanted[0] / wanted[1]))
+    return before_left + left, above + top, before_left + right, above + bottom
+
+
+def _seen(box: Box, wanted: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """What the bicubic filter sees of an image of `size` while it resizes a box of it."""
+    beyond = [2 * max(1.0, (box[axis + 2] - box[axis]) / wanted[axis]) + 1 for axis in (0, 1)]
+    left, top = (max(0, math.floor(box[axis] - beyond[axis])) for axis in (0, 1))
+    right, bottom = (min(size[axis], math.ceil(box[axis + 2] + beyond[axis])) for axis in (0, 1))
+    return left, top, right, bottom
+
+
+def _rows(width: int) -> int:
+    """Rows of a strip."""
+    return max(1, TILE // width)
+
+
+def _in_file(
+    area: tuple[int, int, int, int], size: tuple[int, int], orientation: int
+) -> tuple[int, int, int, int]:
+    """Where an area of the upright image of `size` lies in the file."""
+    left, top, right, bottom = area
+    if orientation in FROM_RIGHT:
+        left, right = size[0] - right, size[0] - left
+    if orientation in FROM_BOTTOM:
+        top, bottom = size[1] - bottom, size[1] - top
+    return (top, left, bottom, right) if orientation in SIDEWAYS else (left, top, right, bottom)
+
+
+def _is_plain(image: Image.Image, orientation: int, mode: str) -> bool:
+    """Returns True if the image is upright and without transparency, in that mode."""
+    return orientation == 1 and image.mode == mode and not image.has_transparency_data
+
+
+def _turn(image: Image.Image, orientation: int) -> Image.Image:
+    return image if orientation == 1 else image.transpose(TURNS[orientation])
+
+
+def _flatten(image: Image.Image, mode: str) -> Image.Image:
+    """8-bit image of the given mode without transparency; the image itself where it is one."""
+    if image.mode.startswith("I"):
+        samples = np.array(image, np.uint16)
+        if (transparent := image.info.get("transparency")) is not None:
+            samples[samples == transparent] = 65535
+        scaled, rest = np.divmod(samples, np.uint16(257))  # in integers: a quarter of the memory of floats
+        scaled += rest > 128  # rounded
+        return Image.fromarray(scaled.astype(np.uint8)).convert(mode)
+    if not image.has_transparency_data:
+        return image if image.mode == mode else image.convert(mode)
+    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+    if rgba.getchannel("A").getextrema() == (255, 255):  # composing would change nothing
+        return rgba.convert(mode)
+    white = Image.new("RGBA", rgba.size, "white")
+    return Image.alpha_composite(white, rgba).convert(mode)
+
+
+def _stored_bytes(size: tuple[int, int], mode: str) -> int:
+    """Bytes of an image in Pillow's memory: lines of whole 32-bit words, and where each one begins."""
+    width, height = size
+    return height * (8 + -(-width * PIXEL_BYTES.get(mode, 4) // 4) * 4)

@@ -1,0 +1,63 @@
+"""EXIF orientation of an image, read from the blocks of a file that may hold it.
+
+Pillow reads whole blocks into Python objects, and warns of each tag that is wrong: thousands in a few
+kilobytes. One number is wanted.
+"""
+
+import re
+import struct
+import zlib
+
+MOST_BYTES = 1 << 16
+"""Bytes of a block that are looked at: what a JPEG's segment can hold."""
+TAG = 0x0112
+SIDEWAYS = (5, 6, 7, 8)  # orientations in which the file's rows are columns
+FORMS = {3: "H", 4: "I"}  # by the type of a tag; 3 is the standard's
+XMP = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
+
+
+def orientation(exif: bytes, xmp: bytes) -> int:
+    """1 to 8, as EXIF says it, or else XMP; 1 where neither does."""
+    if found := _in_exif(exif):
+        return found
+    said = XMP.search(xmp)
+    return 1 if said is None else int(said[1])
+
+
+def text_of(kind: bytes, content: bytes) -> bytes:
+    """The text of a PNG's chunk tEXt, zTXt or iTXt without its keyword; its beginning if it is compressed."""
+    text = content.partition(b"\0")[2]
+    compressed = kind == b"zTXt" or (kind == b"iTXt" and text[:1] == b"\1")
+    text = text[1:] if kind == b"zTXt" else text[2:].split(b"\0", 2)[-1] if kind == b"iTXt" else text
+    try:
+        return zlib.decompressobj().decompress(text, MOST_BYTES) if compressed else text
+    except zlib.error:
+        return b""
+
+
+def exif_of_profile(text: bytes) -> bytes:
+    """The EXIF block in a text `Raw profile type exif`: a name, a length, and hexadecimal digits."""
+    digits = b"".join(text.split(b"\n")[3:])
+    try:
+        return bytes.fromhex(digits[: len(digits) // 2 * 2].decode("ascii"))
+    except ValueError:
+        return b""
+
+
+def _in_exif(block: bytes) -> int | None:
+    """What the first directory of a TIFF structure says; None where that is no orientation."""
+    block = block.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    if order is None:
+        return None
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", block, 4)
+        (tags,) = struct.unpack_from(f"{order}H", block, directory)
+        for place in range(directory + 2, directory + 2 + 12 * tags, 12):
+            tag, form = struct.unpack_from(f"{order}HH", block, place)
+            if tag == TAG and form in FORMS:
+                (value,) = struct.unpack_from(order + FORMS[form], block, place + 8)
+                return value if 1 <= value <= 8 else None
+    except struct.error:  # it ends too early
+        pass
+    return None

@@ -37,6 +37,8 @@ class RequestContext:
     """The connection's ASGI channel, which tells when the client has left; None where nobody can leave."""
     key: bytes = b""
     """Identifies the request in an A/B split: the header `X-Request-Key`, or else the body."""
+    caller: bytes = b""
+    """Identifies who asks, by the API key: what is kept of one caller's prompts is not used for another."""
     budget: "MemoryBudget | None" = None
     """Memory budget that the request reserves from; None if memory is not bounded."""
     reserved: int = 0

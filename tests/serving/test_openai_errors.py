@@ -140,6 +140,22 @@ def test_what_does_not_fit(
     assert len(error["message"]) < 300
 
 
+def test_prompts_are_counted_before_they_are_made_tokens(raw: httpx.Client) -> None:
+    begun = time.monotonic()
+    error = refused(raw, PATHS[0], {"model": LETTERS, "prompt": ["ab " * 21_845] * 120})
+    assert error["param"] == "prompt"
+    assert "120 texts" in error["message"]
+    assert time.monotonic() - begun < 3  # 20 s and more with their tokens
+
+
+def test_a_prompt_is_refused_by_its_beginning(raw: httpx.Client) -> None:
+    begun = time.monotonic()
+    for prompt in (["ab " * 21_845] * 16, [["a"]] * 2, [[1] * 60_000]):
+        error = refused(raw, PATHS[0], {"model": LETTERS, "prompt": prompt})
+        assert error["param"].startswith("prompt")
+    assert time.monotonic() - begun < 2
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_models_that_are_none(raw: httpx.Client, path: str) -> None:
     for name, words in (("nobody", "no model answers"), ("lenet5-mnist", "POST to /classify_image")):

@@ -50,11 +50,11 @@ def prepare(
     served = inference.assign(context, champion)
     task = served.task if isinstance(served.task, LanguageModelling) else task
     timing = context.timing
-    prompts = _prompts(request, task)
-    texts = len(prompts) * request.n
-    if texts > most:
+    texts = request.prompt_count * request.n
+    if texts > most:  # before any prompt is made tokens, which takes a tenth of a second each
         field = "n" if request.n > 1 else request.text_field
         raise refusal(f"{texts} texts asked for; at most {most} are written at a time", field)
+    prompts = _prompts(request, task)
     asked = _instructions(request, task)
     grammar = _grammar(request, task)
     choices: list[Choice] = []
@@ -106,14 +106,16 @@ def _prompts(request: WritingRequest, task: LanguageModelling) -> list[Tokens]:
             return [_tokens(task, task.chat.render(messages))]
     assert isinstance(request, CompletionRequest)
     with blaming("prompt"):
+        for prompt in request.prompts:
+            if len(prompt) > MAX_PROMPT:
+                raise TextTooLong(f"a prompt has {len(prompt):,} letters; at most {MAX_PROMPT:,} are read")
         return [_tokens(task, prompt) for prompt in request.prompts]
 
 
 def _tokens(task: LanguageModelling, prompt: str | list[int]) -> Tokens:
     if isinstance(prompt, str):
-        if len(prompt) > MAX_PROMPT:
-            raise TextTooLong(f"the text has {len(prompt):,} letters; at most {MAX_PROMPT:,} are read")
-        return task.tokens(prompt or "\n")  # a line break, after which a text begins
+        return task.prompt_tokens(prompt or "\n")  # a line break, after which a text begins
+    task.require_short(len(prompt))  # before each number is looked at
     for number in prompt:
         _require_token(task, number, "prompt")
     return np.array(prompt, np.int64)

@@ -38,7 +38,7 @@ def require_bounded(schema: dict[str, Any]) -> None:
     multiples = sum(_digits(value) for value in _values(objects, "multipleOf", int | float))
     if multiples > MAX_MULTIPLES:
         raise InvalidInput(
-            f"multipleOf: all of a schema's may add up to {MAX_MULTIPLES:,}, without zeros at the end"
+            f"multipleOf: a schema's may add up to {MAX_MULTIPLES:,}, without points and zeros at the end"
         )
     if sum(map(len, _values(objects, "patternProperties", dict))) > MAX_PATTERN_PROPERTIES:
         raise InvalidInput(f"patternProperties: a schema may have {MAX_PATTERN_PROPERTIES} of them")

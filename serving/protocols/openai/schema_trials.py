@@ -70,9 +70,9 @@ class SchemaTrials:
     def _compile(self, schema: str, deadline: float) -> int:
         if time.monotonic() >= deadline:
             raise too_late()
-        process = self._process
-        if process is None or process.poll() is not None:
-            process = self._process = _started()
+        if self._process is not None and self._process.poll() is not None:
+            self._end(self._process)
+        process = self._process = self._process or _started()
         assert process.stdin is not None
         assert process.stdout is not None
         timer = threading.Timer(min(MAX_WAIT, deadline - time.monotonic()), process.kill)

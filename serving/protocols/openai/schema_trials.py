@@ -6,7 +6,9 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -37,6 +39,7 @@ class SchemaTrials:
         """The process is started with the first schema."""
         self._thread = ThreadPoolExecutor(1, "schemas")
         self._process: subprocess.Popen[bytes] | None = None
+        self._end: Callable[[], object] = lambda: None
         self._passed: OrderedDict[bytes, int] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -64,15 +67,17 @@ class SchemaTrials:
     def close(self) -> None:
         """Ends the process and the thread."""
         self._thread.shutdown()
-        if self._process is not None:
-            self._end(self._process)
+        self._end()
 
     def _compile(self, schema: str, deadline: float) -> int:
         if time.monotonic() >= deadline:
             raise too_late()
-        if self._process is not None and self._process.poll() is not None:
-            self._end(self._process)
-        process = self._process = self._process or _started()
+        if self._process is None or self._process.poll() is not None:
+            self._end()
+            self._process = _started()
+            # Also where nobody closes this.
+            self._end = weakref.finalize(self, _end, self._process)
+        process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
         timer = threading.Timer(min(MAX_WAIT, deadline - time.monotonic()), process.kill)
@@ -86,18 +91,12 @@ class SchemaTrials:
         finally:
             timer.cancel()
         if not answer:
-            self._end(process)
+            self._end()
             raise InvalidInput("the schema takes too much to compile; give fewer and simpler keywords")
         reason, seconds = json.loads(answer)
         if reason is not None:
             raise InvalidInput(f"no schema to write by: {reason}")
         return int(seconds * BYTES_A_SECOND)
-
-    def _end(self, process: "subprocess.Popen[bytes]") -> None:
-        self._process = None
-        process.kill()
-        with process:  # closes its pipes and waits
-            pass
 
 
 def _started() -> "subprocess.Popen[bytes]":
@@ -105,6 +104,12 @@ def _started() -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "serving.protocols.openai.schema_process"]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, cwd=ROOT)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    with process:  # waits, and closes the pipes
+        pass
 
 
 def _digest(schema: str) -> bytes:

@@ -6,6 +6,7 @@
 # make soak    the tests that take minutes: a million requests, promotions under load, PostgreSQL, clean installations
 # make check   lint and types, as CI does
 # make bench   the measured comparisons in tests/benchmarks
+# make lock    renew docker/requirements-*.txt, the versions and hashes that the images are built from
 
 PYTHON  ?= python3
 PORT    := 3000
@@ -14,8 +15,11 @@ VENV    := .venv
 READY   := $(VENV)/.installed
 DEV     := $(VENV)/.installed-dev
 PIP     := $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+LOCK    := $(VENV)/bin/uv pip compile --quiet --upgrade --generate-hashes --no-annotate \
+	--python-version 3.11 --python-platform x86_64-manylinux_2_36 \
+	--constraint constraints.txt --custom-compile-command 'make lock' --output-file
 
-.PHONY: run zoo test slow soak check bench clean
+.PHONY: run zoo test slow soak check bench lock clean
 
 run: $(READY)
 	$(VENV)/bin/zoo quickstart --port $(PORT) --ui-port $(UI_PORT)
@@ -42,6 +46,12 @@ bench: $(DEV)
 	$(VENV)/bin/python -m tests.benchmarks.augmentation
 	$(VENV)/bin/python -m tests.benchmarks.texts
 	$(VENV)/bin/python -m tests.benchmarks.serving
+
+lock: $(DEV)
+	echo 'setuptools>=77' | $(LOCK) docker/requirements-build.txt -
+	$(LOCK) docker/requirements-serving.txt --only-binary :all: --extra serving pyproject.toml
+	$(LOCK) docker/requirements-training.txt --extra training pyproject.toml
+	printf 'boto3\nmlflow\npsycopg[binary]\n' | $(LOCK) docker/requirements-mlflow.txt --only-binary :all: -
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; make PYTHON=/path/to/python3.11")'

@@ -5,8 +5,9 @@
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /source
 RUN python -m venv /opt/mlflow
-COPY constraints.txt .
-RUN /opt/mlflow/bin/pip install --no-cache-dir --constraint constraints.txt boto3 mlflow 'psycopg[binary]'
+COPY docker/requirements-mlflow.txt docker/
+RUN /opt/mlflow/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
+        --requirement docker/requirements-mlflow.txt
 
 FROM python:3.11-slim-bookworm
 RUN useradd --uid 10001 --home-dir /tmp --no-create-home mlflow

@@ -6,8 +6,12 @@
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /source
 RUN python -m venv /opt/zoo
+COPY docker/requirements-build.txt docker/requirements-serving.txt docker/
+RUN /opt/zoo/bin/pip install --no-cache-dir --require-hashes --requirement docker/requirements-build.txt && \
+    /opt/zoo/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
+        --requirement docker/requirements-serving.txt
 COPY . .
-RUN /opt/zoo/bin/pip install --no-cache-dir --constraint constraints.txt '.[serving]'
+RUN /opt/zoo/bin/pip install --no-cache-dir --no-deps --no-build-isolation . && /opt/zoo/bin/pip check
 
 FROM python:3.11-slim-bookworm
 RUN useradd --uid 10001 --home-dir /tmp --no-create-home zoo

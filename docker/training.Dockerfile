@@ -5,11 +5,15 @@
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /source
 RUN python -m venv /opt/zoo
+COPY docker/requirements-build.txt docker/requirements-training.txt docker/
+RUN /opt/zoo/bin/pip install --no-cache-dir --require-hashes --requirement docker/requirements-build.txt && \
+    /opt/zoo/bin/pip install --no-cache-dir --require-hashes --no-build-isolation \
+        --requirement docker/requirements-training.txt
 COPY . .
-RUN /opt/zoo/bin/pip install --no-cache-dir --constraint constraints.txt '.[training]'
+RUN /opt/zoo/bin/pip install --no-cache-dir --no-deps --no-build-isolation . && /opt/zoo/bin/pip check
 
 FROM python:3.11-slim-bookworm
-RUN useradd --uid 10001 --home-dir /tmp --no-create-home zoo && install --directory --owner zoo --group zoo /zoo
+RUN useradd --uid 10001 --home-dir /tmp --no-create-home zoo && install --directory --mode 0700 --owner zoo --group zoo /zoo
 COPY --from=build /opt/zoo /opt/zoo
 # HOME is where Matplotlib, torch and MLflow keep their caches; there is no git for MLflow to look for.
 ENV PATH=/opt/zoo/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 GIT_PYTHON_REFRESH=quiet ZOO_HOME=/zoo \

@@ -18,6 +18,7 @@ from serving.bundle_cache import BundleCache
 from serving.bundles_folder import BundlesFolder
 from serving.catalogue import Catalogue
 from serving.challenges import Challenges
+from serving.child_process import ChildProcesses
 from serving.drain import Drain
 from serving.engine import Engine
 from serving.exchange import Exchange
@@ -65,7 +66,12 @@ class Application:
         """`bentoml` is told of the server's start and stop; `tracer` is told of every request."""
         self._bentoml = bentoml
         self._engine = Engine(
-            settings.device, settings.threads, settings.queue, settings.generations, settings.workers
+            settings.device,
+            settings.threads,
+            settings.queue,
+            settings.generations,
+            settings.workers,
+            verdicts=None if settings.bundles is not None else serving_cache() / "verdicts",
         )
         self._follower = _follower(settings, self._engine)
         self._on_demand = OnDemand(self._follower.load, settings.on_demand)
@@ -78,9 +84,11 @@ class Application:
         self._challenges = Challenges(self._engine, self._catalogue, self._siblings)
         self.measurements.include(self._challenges)
         inference = Inference(self._engine)
+        self._children = children = ChildProcesses(settings.memory)
         self._zoo = ZooProtocol(
             inference,
             turns,
+            children,
             self._catalogue,
             self.measurements.page,
             settings.deadline,
@@ -89,13 +97,14 @@ class Application:
         self._v2 = V2Protocol(
             inference,
             turns,
+            children,
             self._catalogue,
             self._on_demand,
             self.measurements.statistics,
             settings.deadline,
         )
         self._openai = OpenAIProtocol(
-            inference, turns, self._catalogue, settings.deadline, settings.generations
+            inference, turns, children, self._catalogue, settings.deadline, settings.generations
         )
         self._pages = Pages(self._catalogue, settings)
         drain = self._drain = Drain(settings.drain, settings.deadline + SENDING_SECONDS)
@@ -171,6 +180,7 @@ class Application:
             self._on_demand.close()
             self._challenges.close()
             self._engine.close()
+            self._children.close()
             if self._tracer is not None:
                 self._tracer.close()
 
@@ -186,4 +196,5 @@ def _follower(settings: Settings, engine: Engine) -> Follower:
     if settings.bundles is not None:
         return Follower(BundlesFolder(settings.bundles), engine, settings.poll, None)
     cache = BundleCache(serving_cache())
-    return Follower(Registry(tracking_uri(), cache.holds_listing), engine, settings.poll, cache)
+    registry = Registry(tracking_uri(), cache.holds_listing, settings.sources)
+    return Follower(registry, engine, settings.poll, cache)

@@ -18,7 +18,8 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from serving.source import Listing
-from zoo.bundle import Bundle
+from zoo.bundle import MANIFEST, Bundle
+from zoo.home import make_directory
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class BundleCache:
         """Replaces the listing."""
 
         def write() -> None:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_directory(self.directory)
             partial = self.directory / f"{PARTIAL}{os.getpid()}"
             partial.write_bytes(LISTINGS.dump_json(listing))
             partial.replace(self._listing)
@@ -75,10 +76,10 @@ class BundleCache:
             return
 
         def write() -> None:
-            self._bundles.mkdir(parents=True, exist_ok=True)
+            make_directory(self._bundles)
             partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=self._bundles))
             try:
-                for name in ("manifest.json", *bundle.manifest.files):
+                for name in (MANIFEST, *bundle.manifest.files):
                     shutil.copyfile(bundle.directory / name, partial / name)
                 partial.replace(target)
             except BaseException:

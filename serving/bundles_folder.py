@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from serving.source import Listing, Version
-from zoo.bundle import Manifest
+from zoo.bundle import MANIFEST, MOST_MANIFEST_BYTES, parse_manifest
+from zoo.bundle_files import content
+from zoo.errors import BundleError
 from zoo.version import CHAMPION, VersionRecord
 
 log = logging.getLogger(__name__)
@@ -18,7 +21,7 @@ log = logging.getLogger(__name__)
 class Origin(BaseModel):
     """`origin.json` beside a bundle: which registered version it was exported from."""
 
-    version: str
+    version: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,17}$")]
     record: VersionRecord
 
 
@@ -44,10 +47,10 @@ class BundlesFolder:
 
     def _scan(self) -> Listing:
         found: dict[str, list[Version]] = {}
-        for path in sorted(self.directory.rglob("manifest.json")):
+        for path in sorted(self.directory.rglob(MANIFEST)):
             try:
                 version = _version(path.parent)
-            except (OSError, ValidationError) as error:
+            except (BundleError, ValidationError) as error:
                 log.error("%s is not a bundle: %s", path.parent, error)
                 continue
             self._places[version.model, version.number] = path.parent
@@ -56,11 +59,11 @@ class BundlesFolder:
 
 
 def _version(directory: Path) -> Version:
-    manifest = Manifest.model_validate_json((directory / "manifest.json").read_bytes())
+    manifest = parse_manifest(content(directory / MANIFEST, MOST_MANIFEST_BYTES))
     origin_path = directory / "origin.json"
     if not origin_path.exists():
         return Version(manifest.model, "1", (), True, "", manifest.metrics, None)
-    origin = Origin.model_validate_json(origin_path.read_bytes())
+    origin = Origin.model_validate_json(content(origin_path, MOST_MANIFEST_BYTES))
     record = origin.record
     passed = record.gate == "passed"
     return Version(

@@ -12,7 +12,7 @@ from serving.drift import Drift
 from serving.engine import LoadedModel
 from serving.source import Listing, Version
 from zoo.bundle import Manifest
-from zoo.errors import NotFound
+from zoo.errors import BundleError, NotFound
 from zoo.tasks import TASKS, Task
 from zoo.tasks.base import Lineage
 from zoo.version import CHAMPION, ChallengerMode
@@ -303,6 +303,8 @@ def _best(served: Mapping[str, Served]) -> str:
 
 
 def tensor(name: str, onnx_type: str, shape: list[Any]) -> Tensor:
-    """An input or output as ONNX Runtime describes it."""
+    """An input or output as ONNX Runtime describes it; `BundleError` where V2 has no name for its type."""
+    if onnx_type not in DATATYPES:
+        raise BundleError(f"the graph has an input or output of the type {onnx_type[:64]}")
     sizes = [size if isinstance(size, int) else -1 for size in shape]
     return Tensor(name=name, datatype=DATATYPES[onnx_type], shape=sizes)

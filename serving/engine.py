@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
 from typing import Literal
 from weakref import WeakSet
 
@@ -27,16 +26,17 @@ from serving.continuous_batching import Room
 from serving.drift import Window
 from serving.gathering import Gathering
 from serving.readers import reader_for
+from serving.trials import Trials
 from serving.turns import SLICE_SECONDS, Job, Overloaded, Pace, Turns, a_slice, result_of, too_late
+from serving.verdicts import Verdicts
+from serving.warm_up import open_and_warm_up, threads_of
 from zoo import bundle
 from zoo.bundle import Bundle
-from zoo.errors import BundleError, ZooError
+from zoo.errors import BundleError
 from zoo.graph import Graph, GraphSet
 from zoo.operating_system import cpu_cores
-from zoo.tasks import Arrays, Task
+from zoo.tasks import Arrays
 from zoo.tasks.base import Generation
-from zoo.tasks.language_modelling import LanguageModelling
-from zoo.tasks.memory import KeyValueCache
 from zoo.tasks.sequence_to_sequence import SequenceToSequence, Transformation
 from zoo.tasks.writing import Writing
 
@@ -48,8 +48,6 @@ BATCH = 64
 """Rows that a thread computes at a time, at most: bounds the memory that a request of many rows takes."""
 TEXTS = "texts"
 """First part of the lanes of generations."""
-WARM_UP_RUNS = 7
-WARM_UP_SECONDS = 0.5  # enough of a warm-up where a single run takes long
 
 # The smallest graph there is, `y = Identity(x)`, to find out whether a device works.
 IDENTITY = bytes.fromhex(
@@ -102,15 +100,25 @@ class Engine:
     Deadlines are points on `time.monotonic()`; a computation that has not begun by then never begins.
     """
 
-    def __init__(self, device: str, threads: int, queue: int, generations: int, processes: int = 1) -> None:
+    def __init__(
+        self,
+        device: str,
+        threads: int,
+        queue: int,
+        generations: int,
+        processes: int = 1,
+        verdicts: Path | None = None,
+    ) -> None:
         """`threads` CPU threads for each computation; at most `queue` of them wait.
 
-        Each model writes at most so many `generations` at a time. So many `processes` share the cores.
+        Each model writes at most so many `generations` at a time. So many `processes` share the cores. The
+        directory `verdicts` keeps what the trials of bundles found.
         """
         self.device = device
         self.threads = threads
         self._cores = max(1, cpu_cores() // processes)
         self.turns = Turns(max(1, self._cores // threads), queue)
+        self.trials = Trials(device, threads, self._cores, Verdicts(verdicts, device))
         self._generations = generations
         self._queue = queue
         self._rooms: WeakSet[Room] = WeakSet()
@@ -120,19 +128,18 @@ class Engine:
     def load(self, directory: Path) -> LoadedModel:
         """A bundle, its digests and golden answer checked, on the engine's device, warmed up.
 
-        `BundleError` where it fails a check, `ProviderUnavailable` where the device does not take it.
+        A bundle that was never loaded before is first tried by another process, which ends within the limits
+        of `serving.trials`. `BundleError` where it fails a check, `ProviderUnavailable` where the device does
+        not take it.
         """
+        digest = self.trials.require_passed(directory)
         loaded = bundle.load(directory)
-        graph = loaded.open(self.device, self._threads_of(loaded.task))
-        try:
-            loaded.replay(graph)
-            once = loaded.task.generate is None
-            example = loaded.task.example_inputs(1)
-            seconds = _warm_up(graph, example) if once else math.inf
-        except ZooError:
-            raise
-        except Exception as error:  # whatever a foreign graph makes ONNX Runtime or numpy raise
-            raise BundleError(f"the graph does not run: {error}") from error
+        if loaded.digest != digest:
+            raise BundleError("the bundle was changed while it was loaded")
+        threads = threads_of(loaded.task, self.threads, self._cores)
+        graph, seconds = open_and_warm_up(
+            loaded, self.device, threads, self.trials.longest_seconds(directory)
+        )
         asked = Window(loaded.manifest.model, loaded.task, loaded.baseline)
         return LoadedModel(
             bundle=loaded,
@@ -140,7 +147,7 @@ class Engine:
             card=loaded.read_text("card.md"),
             row_seconds=seconds,
             pace=Pace(seconds),
-            row_numbers=numbers_in(example),
+            row_numbers=numbers_in(loaded.task.example_inputs(1)),
             asked=asked,
             room=self._room(loaded, graph),
             gathering=self._gathering(loaded, graph),
@@ -212,11 +219,6 @@ class Engine:
             counts[room.model] += room.writing
         return dict(counts)
 
-    def _threads_of(self, task: Task) -> int:
-        """All cores for a model with a cache: its texts are written together, in one run after another."""
-        cached = isinstance(task, LanguageModelling) and isinstance(task.memory, KeyValueCache)
-        return self._cores if cached else self.threads
-
     def _room(self, model: Bundle, graph: Graph | GraphSet) -> Room | None:
         reader = reader_for(model.task, graph, self._generations)
         if reader is None:
@@ -238,7 +240,8 @@ class Engine:
         return self.turns.idle
 
     def close(self) -> None:
-        """Ends the threads once they are done."""
+        """Ends the threads once they are done, and a trial of a bundle at once."""
+        self.trials.close()
         self.turns.close()
 
 
@@ -259,15 +262,3 @@ def require_device(device: str) -> None:
 
 def _open_on(device: str) -> None:
     Graph(IDENTITY, device)
-
-
-def _warm_up(graph: Graph | GraphSet, inputs: Arrays) -> float:
-    """Median seconds of a run, the first one left out."""
-    graph(inputs)
-    start = time.monotonic()
-    seconds: list[float] = []
-    while len(seconds) < WARM_UP_RUNS and (not seconds or time.monotonic() - start < WARM_UP_SECONDS):
-        begin = time.perf_counter()
-        graph(inputs)
-        seconds.append(time.perf_counter() - begin)
-    return median(seconds)

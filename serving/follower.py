@@ -8,6 +8,7 @@ import gc
 import logging
 import threading
 import time
+import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,13 +17,16 @@ from serving.bundle_cache import BundleCache
 from serving.catalogue import Catalogue, Challenge, Served, VersionEntry
 from serving.engine import Engine, LoadedModel
 from serving.source import Listing, Source, Version
-from zoo.errors import BundleError, NotFound
+from zoo.credentials import hide_credentials
+from zoo.errors import BundleError, NotFound, ZooError
 from zoo.version import CHALLENGER, CHAMPION
 
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 4.0  # seconds between two attempts: a source that is back is followed within 5 s
-RETRY_SECONDS = 60.0  # a version that failed its checks is tried again, should its files be repaired
+# A version that cannot be loaded is tried again: its files may be repaired, and its store may come back.
+FIRST_RETRY_SECONDS = 1.0
+LAST_RETRY_SECONDS = 60.0
 
 Role = tuple[str, str]
 """Registered model, and what a version of it is: CHAMPION or CHALLENGER."""
@@ -33,6 +37,9 @@ class Refusal:
     """Why a version could not be loaded."""
 
     reason: str
+    """In words for clients."""
+    pause: float
+    """Seconds until it may be tried again; twice as many each time."""
     retry_at: float
     """On `time.monotonic()`."""
 
@@ -63,6 +70,8 @@ class Follower:
         self._refusals: dict[tuple[str, str], Refusal] = {}
         self._attempted: dict[Role, str] = {}
         self._refusals_changed = threading.Event()  # since the catalogue was made
+        self._problem: str | None = None
+        """Why the source could not be read, as it was logged last."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
 
@@ -80,7 +89,11 @@ class Follower:
         Takes as long as it takes to load it, unless it is loaded or was refused a short time ago.
         """
         refusal = self._refusals.get((version.model, version.number))
-        outcome = self._load(version) if refusal is None or time.monotonic() > refusal.retry_at else refusal
+        if refusal is None or time.monotonic() > refusal.retry_at:
+            outcome = self._load(version)
+            self._engine.trials.rest()
+        else:
+            outcome = refusal
         if isinstance(outcome, Refusal):
             raise NotFound(f"version {version.number} of {version.model!r} is refused: {outcome.reason}")
         return outcome
@@ -93,7 +106,11 @@ class Follower:
                 pause = self._interval
             except Exception as error:
                 pause = min(max(2 * pause, self._interval), LONGEST_PAUSE)
-                log.warning("the registry cannot be read, next try in %.0f s: %s", pause, error)
+                problem = hide_credentials(str(error))
+                if problem != self._problem:
+                    text = "the registry cannot be read, and is tried again every %.0f s at least: %s"
+                    log.warning(text, LONGEST_PAUSE, problem)
+                self._problem = problem
 
     def _step(self) -> None:
         try:
@@ -103,8 +120,9 @@ class Follower:
                 self._start_from_cache()
             raise
         self.read_at = time.monotonic()
-        if self.from_cache:
-            self.from_cache = False
+        self.from_cache = False
+        if self._problem is not None:
+            self._problem = None
             log.info("the registry can be read again")
         self._take(listing)
 
@@ -127,6 +145,7 @@ class Follower:
                 self._hold(role, served)
             if self.catalogue is not None:  # one after the other, but all before the service is ready
                 self._publish(listing, wanted)
+        self._engine.trials.rest()
         self._attempted = {role: version.number for role, version in wanted.items()}
         self._previous = {m: served for m, served in self._previous.items() if (m, CHAMPION) in wanted}
         resident = [*self._held.values(), *self._previous.values()]
@@ -135,6 +154,8 @@ class Follower:
             self._cache.keep_listing(listing)
             listed = {version.digest for version in wanted.values() if version.digest is not None}
             self._cache.prune(listed | {served.loaded.bundle.digest for served in resident})
+            registered = (version.digest for versions in listing.versions.values() for version in versions)
+            self._engine.trials.verdicts.prune({digest for digest in registered if digest is not None})
         if self.catalogue is None:
             # What is there now stays: keep it out of every later collection, which would stop the requests.
             # Not again for later versions, as the garbage of the moment would stay, too.
@@ -165,21 +186,28 @@ class Follower:
         if resident is not None and version.passed and _is(resident, version):
             return resident
         try:
-            loaded = self._checked(version, keep)
-        except BundleError as error:
-            refusal = Refusal(str(error), time.monotonic() + RETRY_SECONDS)
-            log.error("%s version %s is refused: %s", *key, error)
-        except Exception as error:  # a store that cannot be reached, a device that is out of memory
-            reason = f"could not be loaded: {type(error).__name__}"
-            refusal = Refusal(reason, time.monotonic() + LONGEST_PAUSE)
-            log.exception("%s version %s could not be loaded", *key)
-        else:
-            if self._refusals.pop(key, None) is not None:
-                self._refusals_changed.set()
-            return Served(loaded, version.number)
-        self._refusals[key] = refusal
+            served = Served(self._checked(version, keep), version.number)
+            served.details(served.entry(version.model), [])  # a graph may have inputs that cannot be listed
+        except Exception as error:
+            self._refuse(key, error)
+            return self._refusals[key]
+        if self._refusals.pop(key, None) is not None:
+            self._refusals_changed.set()
+        return served
+
+    def _refuse(self, key: tuple[str, str], error: Exception) -> None:
+        """Keeps why a version could not be loaded, and logs it where it is another reason than before."""
+        reason, detail = str(error), f": {error.__cause__}" if error.__cause__ is not None else ""
+        if not isinstance(error, ZooError):  # such as a device that is out of memory: the text is a library's
+            reason = f"it could not be loaded ({type(error).__name__})"
+            detail = f"\n{''.join(traceback.format_exception(error))}"
+        before = self._refusals.get(key)
+        pause = FIRST_RETRY_SECONDS if before is None else min(2 * before.pause, LAST_RETRY_SECONDS)
+        if before is None or before.reason != reason:
+            text = "%s version %s is refused, and tried again every %.0f s at most: %s%s"
+            log.error(text, *key, LAST_RETRY_SECONDS, reason, hide_credentials(detail))
+        self._refusals[key] = Refusal(reason, pause, time.monotonic() + pause)
         self._refusals_changed.set()
-        return refusal
 
     def _checked(self, version: Version, keep: bool) -> LoadedModel:
         if not version.passed:
@@ -197,11 +225,7 @@ class Follower:
         return loaded
 
     def _opened(self, version: Version, directory: Path) -> LoadedModel:
-        try:
-            loaded = self._engine.load(directory)
-        except BundleError as error:
-            # The reason is shown to clients, and where the files lie is not theirs to know.
-            raise BundleError(str(error).replace(f"{directory}/", "")) from error
+        loaded = self._engine.load(directory)
         if version.digest not in (None, loaded.bundle.digest):
             raise BundleError("the bundle is not the one that was registered: its digest is another")
         if loaded.bundle.manifest.model != version.model:

@@ -4,10 +4,12 @@ This file alone decides whether champion or challenger answers, counts texts, no
 outputs for the comparison of the two.
 """
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import numpy as np
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from serving.catalogue import Served
 from serving.contest import Contest
@@ -16,6 +18,8 @@ from serving.engine import Engine
 from zoo.errors import InvalidInput
 from zoo.tasks import Arrays
 from zoo.tasks.base import Generation
+
+log = logging.getLogger(__name__)
 
 
 class Inference:
@@ -41,10 +45,15 @@ class Inference:
         """Outputs of a version's graph for inputs.
 
         `own` is False for a further question to the same model, such as for a heat map: its inputs do not
-        count for drift, and its outputs are not compared with a challenger's. Errors as of `Engine.run`, and
-        `InvalidInput` if an output is not finite: there is no such number in JSON.
+        count for drift, and its outputs are not compared with a challenger's. Errors as of `Engine.run`;
+        `InvalidInput` if the graph cannot compute with the inputs, or if an output is not finite: there is no
+        such number in JSON.
         """
-        outputs = await self._engine.run(served.loaded, inputs, context)
+        try:
+            outputs = await self._engine.run(served.loaded, inputs, context)
+        except InvalidArgument as error:  # valid by the graph's signature, but not to one of its operators
+            log.warning("%s version %s: %s", served.manifest.model, served.version, error)
+            raise InvalidInput("the model's graph cannot compute with inputs of this shape") from None
         for name, array in outputs.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise InvalidInput(f"{name}: beyond the range of {array.dtype}; the inputs are too large")

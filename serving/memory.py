@@ -7,14 +7,10 @@ that is refused can be sent again.
 import threading
 from collections.abc import Callable
 
-import numpy as np
-
-from serving.context import RequestContext
 from serving.turns import Overloaded
 from zoo.errors import InputTooLarge
 
 Body = bytes | bytearray
-SMALL_TEXT = 16_384  # bytes; what is parsed of it takes two megabytes at most
 
 
 class MemoryBudget:
@@ -48,20 +44,3 @@ class MemoryBudget:
         """Returns reserved bytes."""
         with self._lock:
             self.reserved -= size
-
-
-def reserve_parsed(context: RequestContext, text: Body) -> None:
-    """Reserves the memory that a request's JSON text takes once it is parsed; nothing for a small one."""
-    if len(text) > SMALL_TEXT:
-        context.reserve(parsed_bytes(text))
-
-
-def parsed_bytes(text: Body) -> int:
-    """Upper estimate of the memory that a JSON text takes once it is parsed, in bytes.
-
-    In CPython on 64 bits a number takes 32 bytes at most, a short string 56 and its letters, a list 88 and an
-    object 232, each with its pointer; letters beyond ASCII take up to four bytes.
-    """
-    letters = np.frombuffer(text, np.uint8)
-    commas, lists, objects = (int(np.count_nonzero(letters == ord(mark))) for mark in ",[{")
-    return len(text) * (1 if text.isascii() else 4) + 64 * commas + 96 * lists + 240 * objects

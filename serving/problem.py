@@ -36,6 +36,9 @@ class Problem(Exception):
         self.headers: Mapping[str, str] = {} if headers is None else headers
         self.field = field
 
+    def __reduce__(self) -> tuple[Any, ...]:  # exceptions are pickled with their message alone
+        return Problem, (self.status, self.code, self.message, dict(self.headers), self.field)
+
 
 def problem_json(dialect: Dialect, problem: Problem, request_id: bytes) -> bytes:
     """The body of the answer."""
@@ -66,6 +69,13 @@ def draining() -> Problem:
 def not_ready() -> Problem:
     """Before the first models are loaded."""
     return Problem(503, "not_ready", "the models are still being loaded", RETRY_AFTER)
+
+
+def stuck() -> Problem:
+    """While every thread has been computing the same thing for longer than any request may take."""
+    return Problem(
+        503, "stuck", "every thread has been busy with one job for longer than the deadline", RETRY_AFTER
+    )
 
 
 # In this order: an image that is too large is an invalid input, too.

@@ -7,16 +7,18 @@ SQLAlchemy and alembic where the registry is a database.
 import os
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import unquote, urlparse
 
 from pydantic import ValidationError
 
+from serving.artifact_roots import SQLITE, is_within, local_path, own_roots
 from serving.source import Listing, Version
-from zoo.errors import InvalidInput, ZooError
+from zoo import bundle
+from zoo.credentials import without_credentials
+from zoo.errors import BundleError, InvalidInput, ZooError
 from zoo.version import CHALLENGER, CHALLENGER_MODE, CHAMPION, COPY_OF_MODEL, ChallengerMode, VersionRecord
 
 if TYPE_CHECKING:
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+DEFAULT_EXPERIMENT = "0"  # which every store has from its beginning
 PAGE = 1000  # entries a request: MLflow's own upper limit for registered models
-SQLITE = "sqlite:///"
 
 
 class RegistryUnavailable(ZooError):
@@ -37,10 +39,14 @@ class RegistryUnavailable(ZooError):
 class Registry:
     """The MLflow registry at a tracking URI."""
 
-    def __init__(self, uri: str, was_read: bool) -> None:
-        """`was_read` says that it was before: a local database that is not there is gone then."""
+    def __init__(self, uri: str, was_read: bool, sources: Sequence[str] = ()) -> None:
+        """`was_read` says that it was before: a local database that is not there is gone then.
+
+        Files of versions are read below the store's own roots and below `sources`, addresses or paths.
+        """
         self.uri = uri
         self._was_read = was_read
+        self._sources = sources
         self._client: MlflowClient | None = None
         self._probe: sqlite3.Connection | None = None
         self._file: int | None = None
@@ -99,24 +105,72 @@ class Registry:
     def bundle(self, version: Version) -> Iterator[Path]:
         if self._client is None:
             raise RegistryUnavailable("the registry was not read yet")
-        uri = self._client.get_model_version_download_uri(version.model, version.number)
-        if (local := _local_path(uri)) is not None:
+        with _unavailable("the registry does not say where its files are"):
+            uri = self._client.get_model_version_download_uri(version.model, version.number)
+        if not is_within(uri, [*self._sources, *own_roots(self.uri, self._default_location())]):
+            reason = "its files lie outside the tracking store, and their place is not listed in ZOO_SOURCES"
+            raise BundleError(reason) from ZooError(uri)
+        if (local := local_path(uri)) is not None:
             yield local  # read where it is: a copy would have to be looked after
             return
-        import mlflow.artifacts
-
         with tempfile.TemporaryDirectory(prefix="zoo-bundle-") as copy:
-            yield Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=copy))
+            with _unavailable("its files cannot be fetched"):
+                _fetch(uri, Path(copy))
+            yield Path(copy)
+
+    def _default_location(self) -> str | None:
+        from mlflow.exceptions import MlflowException
+
+        assert self._client is not None
+        try:
+            return str(self._client.get_experiment(DEFAULT_EXPERIMENT).artifact_location)
+        except MlflowException:  # as where somebody has deleted it for good
+            return None
+
+
+@contextmanager
+def _unavailable(reason: str) -> Iterator[None]:
+    """Raises `RegistryUnavailable` for whatever a store raises: each has exceptions of its own."""
+    try:
+        yield
+    except ZooError:
+        raise
+    except Exception as error:
+        raise RegistryUnavailable(reason) from error
+
+
+def _fetch(uri: str, folder: Path) -> None:
+    """Downloads the files of a bundle that its manifest names; `BundleError` where they are too large."""
+    from mlflow.artifacts import download_artifacts, list_artifacts
+
+    listed = {PurePosixPath(file.path).name: file.file_size for file in list_artifacts(artifact_uri=uri)}
+    _require_size(listed, [bundle.MANIFEST], bundle.MOST_MANIFEST_BYTES)
+    manifest = download_artifacts(artifact_uri=f"{uri}/{bundle.MANIFEST}", dst_path=str(folder))
+    names = bundle.parse_manifest(Path(manifest).read_bytes()).files
+    _require_size(listed, names, bundle.MOST_BYTES)
+    for name in names:
+        download_artifacts(artifact_uri=f"{uri}/{name}", dst_path=str(folder))
+
+
+def _require_size(listed: dict[str, int | None], names: Iterable[str], most: int) -> None:
+    """Raises `BundleError` unless files of these names are listed with at most so many bytes together."""
+    sizes = {name: listed.get(name) for name in names}
+    if missing := sorted(name for name, size in sizes.items() if size is None):
+        raise BundleError(f"the store does not list {', '.join(missing)} with a size")
+    if (total := sum(size or 0 for size in sizes.values())) > most:
+        raise BundleError(f"{', '.join(sorted(sizes))}: {total} bytes together; at most {most} are fetched")
 
 
 def _connect(uri: str) -> "MlflowClient":
     # MLflow would retry for minutes inside one call; the follower has its own patience.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     if uri.startswith(SQLITE):  # with a pool, MLflow would go on reading a file that another one replaced
         os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
     import mlflow
 
+    uri = without_credentials(uri)
     mlflow.set_tracking_uri(uri)  # artifact repositories ask for the global one
     return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
@@ -175,10 +229,3 @@ def _challenge(tags: dict[str, str]) -> ChallengerMode | None:
         return ChallengerMode.from_tag(tags.get(CHALLENGER_MODE, ""))
     except InvalidInput:
         return None
-
-
-def _local_path(uri: str) -> Path | None:
-    parsed = urlparse(uri)
-    if parsed.scheme == "file":
-        return Path(unquote(parsed.path))
-    return Path(uri) if parsed.scheme == "" else None

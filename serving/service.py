@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import bentoml
 
+from serving import supervisor
 from serving.settings import Settings, traced
 from zoo.errors import ZooError
 
@@ -80,3 +81,9 @@ class ZooService:
                 os.environ["ZOO_MEETING_PLACE"] = str(meeting_place())
         except ZooError as error:
             sys.exit(f"zoo: {error}")
+
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]
+    @staticmethod
+    def close_ports() -> None:
+        """Has BentoML's supervisor, which starts after this, listen on no port of its own."""
+        supervisor.close_ports()

@@ -3,11 +3,14 @@
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     DirectoryPath,
     Field,
@@ -29,6 +32,14 @@ def _keys(value: SecretStr) -> SecretStr:
     if not all(KEY.fullmatch(key) for key in value.get_secret_value().split(",")):
         raise ValueError("expected keys of letters, digits and ._~+/- with commas between them")
     return value
+
+
+def _sources(value: object) -> tuple[str, ...]:
+    sources = tuple(str(value).split(",")) if value else ()
+    for source in sources:
+        if not urlsplit(source).scheme and not Path(source).is_absolute():
+            raise ValueError("expected addresses and absolute paths with commas between them")
+    return sources
 
 
 class Settings(BaseModel):
@@ -68,6 +79,9 @@ class Settings(BaseModel):
     """Comma-separated keys, one of which every POST needs, and so every prediction; without it none does."""
     bundles: DirectoryPath | None = None
     """Serve the exported bundles under this directory instead of a registry."""
+    sources: Annotated[tuple[str, ...], BeforeValidator(_sources)] = ()
+    """Comma-separated addresses and absolute paths, such as `s3://models/zoo,/srv/models`, below which files
+    of versions may lie, besides the tracking store's own folders."""
     mlflow_url: HttpUrl | None = None
     """Address of MLflow for browsers; the page at `/` links to it."""
 

@@ -153,6 +153,8 @@ class Turns:
         """Tells whether a single request is being answered, so that no other can be held up. The application,
         which counts requests, sets it."""
         self._busy = 0
+        self._begun: dict[int, float] = {}
+        """When each busy thread began its job, on `time.monotonic()`, by the thread's number."""
         self._waiting = 0
         self._lanes: OrderedDict[Hashable, Lane] = OrderedDict()
         self._paces: dict[Phase, Pace] = {}
@@ -225,6 +227,11 @@ class Turns:
         """Whether a thread is free, and nothing waits for it."""
         return self._busy + self._waiting < self._threads
 
+    def stuck(self, seconds: float) -> bool:
+        """Returns True if every thread has been busy with one job for longer than so many seconds."""
+        begun = list(self._begun.values())
+        return len(begun) == self._threads and time.monotonic() - max(begun) > seconds
+
     @property
     def backlog_seconds(self) -> float:
         """Expected time until everything that waits now has been computed."""
@@ -255,10 +262,13 @@ class Turns:
     def _turn(self) -> None:
         with self._lock:
             jobs = self._next()
+        if not jobs:
+            return
+        self._begun[threading.get_ident()] = time.monotonic()
         try:
-            if jobs:
-                jobs[0].execute(jobs)
+            jobs[0].execute(jobs)
         finally:
+            del self._begun[threading.get_ident()]
             del jobs  # see the module's docstring
 
     def _next(self) -> list[Job[Any]]:

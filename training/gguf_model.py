@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from training.gguf_file import GgufFile, GgufTensor, read_gguf
 from zoo.errors import InvalidInput
 from zoo.models.llama import LlamaConfig
 
@@ -53,27 +54,33 @@ class ImportedModel:
 
 def read(path: Path) -> ImportedModel:
     """The model in a file; `InvalidInput` where it is no GGUF file, or holds another kind of model."""
-    from gguf import GGUFReader
-
+    file = read_gguf(path)
     try:
-        reader = GGUFReader(path)
-    except ValueError as error:
-        raise InvalidInput(f"{path.name} is no GGUF file: {error}") from error
-    fields = {name: field.contents() for name, field in reader.fields.items()}
-    try:
-        config = _config(fields)
-        return ImportedModel(
-            config=config,
-            weights=_weights(reader.tensors, config),
-            tokenizer=_tokenizer(fields),
-            chat_template=fields["tokenizer.chat_template"],
-            ends=_ends(fields),
-            context=fields["llama.context_length"],
-        )
+        return _imported(file)
+    except InvalidInput:
+        raise
     except KeyError as error:
         raise InvalidInput(
             f"{path.name} has no {error}, which a chat model of the Llama family needs"
         ) from error
+    except Exception as error:  # whatever a foreign file makes NumPy or tokenizers raise
+        raise InvalidInput(f"{path.name} is no GGUF file of a chat model: {error}") from error
+
+
+def _imported(file: GgufFile) -> ImportedModel:
+    fields, config = file.fields, _config(file.fields)
+    weights = _weights(file.tensors, config)
+    blocks = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
+    if blocks != set(map(str, range(min(config.layers, len(weights) + 1)))):
+        raise InvalidInput(f"the file says that it has {config.layers} blocks, and holds {len(blocks)}")
+    return ImportedModel(
+        config=config,
+        weights=weights,
+        tokenizer=_tokenizer(fields),
+        chat_template=fields["tokenizer.chat_template"],
+        ends=_ends(fields),
+        context=fields["llama.context_length"],
+    )
 
 
 def _ends(fields: dict[str, Any]) -> tuple[str, ...]:
@@ -103,12 +110,12 @@ def _shortest(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def _weights(tensors: Any, config: LlamaConfig) -> dict[str, NDArray[np.float32]]:
-    from gguf import dequantize
+def _weights(tensors: dict[str, GgufTensor], config: LlamaConfig) -> dict[str, NDArray[np.float32]]:
+    from gguf import GGMLQuantizationType, dequantize
 
     weights = {}
-    for tensor in tensors:
-        name, weight = _renamed(tensor.name), dequantize(tensor.data, tensor.tensor_type)
+    for given, tensor in tensors.items():
+        name, weight = _renamed(given), dequantize(tensor.data, GGMLQuantizationType(tensor.kind))
         if name.endswith("query.weight"):
             weight = halves_apart(weight, config.heads)
         elif name.endswith("key.weight"):

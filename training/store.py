@@ -4,29 +4,48 @@ With `tracking.py` (runs) and `promotion.py` (versions), all that training knows
 """
 
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import mlflow
-from filelock import FileLock
+from filelock import FileLock, Timeout
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
-from zoo.home import home, tracking_uri
+from zoo.credentials import hide_credentials, without_credentials
+from zoo.errors import ZooError
+from zoo.home import home, make_directory, tracking_uri
+
+LOCK_SECONDS = 120.0
+"""For which to wait for a lock. Its longest use makes the tables of a new database, in 10 s or so."""
+OWNER_ONLY = 0o077  # the permissions that a umask takes away from all others
 
 
 def connect() -> MlflowClient:
-    """A client of the tracking store, whose database is made on first use."""
+    """Returns a client of the tracking store, whose database is made on first use.
+
+    Raises `ZooError` where no store answers.
+    """
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    mlflow.set_tracking_uri(tracking_uri())
-    mlflow.set_registry_uri(tracking_uri())
-    with store_lock():  # two first runs at once would both migrate the empty database
-        client = MlflowClient()
-        client.search_experiments(max_results=1)
+    uri = without_credentials(tracking_uri())
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    with locked("mlflow"), _files_for_their_owner():  # two first runs at once would both make the tables
+        try:
+            client = MlflowClient()
+            client.search_experiments(max_results=1)
+        except (MlflowException, SQLAlchemyError) as error:
+            reason = hide_credentials(str(error))
+            raise ZooError(f"the tracking store {hide_credentials(uri)} cannot be used: {reason}") from None
     return client
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
     """Id of the experiment, made on first use; a local store keeps its artifacts under ZOO_HOME."""
-    with store_lock():
+    with locked("mlflow"):
         if found := client.get_experiment_by_name(name):
             return str(found.experiment_id)
         local = tracking_uri().startswith("sqlite:")
@@ -34,7 +53,31 @@ def experiment_id(client: MlflowClient, name: str) -> str:
         return str(client.create_experiment(name, artifact_location=location))
 
 
-def store_lock() -> FileLock:
-    """Held while something is made that must be made once."""
-    home().mkdir(parents=True, exist_ok=True)
-    return FileLock(home() / "mlflow.lock")
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Holds a lock among the processes that share this home; raises `ZooError` where another one keeps it."""
+    make_directory(home())
+    path = home() / f"{name}.lock"
+    lock = FileLock(path, LOCK_SECONDS, mode=0o600)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ZooError(
+            f"another process has held {path} for {LOCK_SECONDS:g} s; try again when it has ended"
+        ) from None
+    except OSError as error:
+        raise ZooError(f"{path} cannot be locked: {error.strerror}; is ZOO_HOME yours?") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _files_for_their_owner() -> Iterator[None]:
+    """Makes new files readable by their owner alone."""
+    before = os.umask(OWNER_ONLY)
+    try:
+        yield
+    finally:
+        os.umask(before)

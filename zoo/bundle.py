@@ -12,25 +12,42 @@ A bundle is a directory:
     manifest.json  what it is, and the SHA-256 of each file above
 
 The SHA-256 of `manifest.json` is the bundle's digest. Files that the manifest does not name (MLflow's
-own, say) are not part of the bundle. Nothing is ever unpickled.
+own, say) are not part of the bundle. Nothing is ever unpickled, and nothing is used but the bytes that were
+compared with the manifest: a file that is replaced meanwhile has no effect.
 """
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from zoo.errors import BundleError, ZooError
+from zoo.bundle_files import content, sha256, size
+from zoo.errors import BundleError
 from zoo.graph import Graph, GraphSet, open_graphs
 from zoo.tasks import TASKS, Arrays, Operation, Run, Task, any_task
 
-FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]+\.[a-z]+$")]  # nothing outside the directory
+FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}\.[a-z]{1,16}$")]  # nothing outside the directory
+# Names become headers of answers and labels of metrics.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,199}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+Parsed = TypeVar("Parsed")
+
+MANIFEST = "manifest.json"
+MOST_BYTES = 8 << 30
+"""Of a bundle: a graph has at most 2 GiB, which is protobuf's limit, and no kind has more than two."""
+MOST_DOCUMENT_BYTES = 64 << 20
+"""Of each other file: the tokenizer of a vocabulary of 256,000 tokens has 34 MB."""
+MOST_MANIFEST_BYTES = 1 << 20
+MOST_FILES = 32
 
 
 class Identity(BaseModel):
@@ -38,14 +55,14 @@ class Identity(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str
+    model: Name
     """Registered name, `<architecture>-<dataset>`."""
-    architecture: str
-    dataset: str
+    architecture: Name
+    dataset: Name
     kind: str
-    run_id: str
+    run_id: Name
     """MLflow run that trained it."""
-    data_digest: str
+    data_digest: Sha256
     """SHA-256 of the raw data that it was trained and tested on."""
     parameters: int
     metrics: dict[str, float]
@@ -56,7 +73,7 @@ class Manifest(Identity):
     """The identity with the SHA-256 of each file."""
 
     format: Literal[1] = 1
-    files: dict[FileName, str]
+    files: Annotated[dict[FileName, Sha256], Field(max_length=MOST_FILES)]
 
 
 class Golden(BaseModel):
@@ -102,13 +119,17 @@ class Bundle:
         (path,) = self.graph_paths
         return path
 
+    def read(self, name: str) -> bytes:
+        """Content of one of the bundle's files; `BundleError` where it is not what the manifest names."""
+        return _read(self.directory, name, self.manifest)
+
     def read_text(self, name: str) -> str:
-        """Text of one of the bundle's files."""
-        return (self.directory / name).read_text(encoding="utf-8")
+        """Text of one of the bundle's files; `BundleError` as above."""
+        return _as_text(name, self.read(name))
 
     def open(self, device: str = "cpu", threads: int = 1) -> Graph | GraphSet:
-        """The graph or graphs, opened; see `zoo.graph.Graph` for errors."""
-        return open_graphs(self.graph_paths, device, threads)
+        """The graph or graphs, opened; `BundleError` as above, and see `zoo.graph.Graph` for errors."""
+        return open_graphs((self.read(path.name) for path in self.graph_paths), device, threads)
 
     def replay(self, run: Run) -> None:
         """Asks the golden request again; `BundleError` where the answer is another."""
@@ -129,7 +150,7 @@ def ask(task: Task, run: Run, request: dict[str, Any], operation: Operation | No
     try:
         valid = operation.request_type.model_validate(request)
     except ValidationError as error:
-        raise BundleError(f"the request does not fit {operation.request_type.__name__}: {error}") from error
+        raise BundleError(f"the request does not fit {operation.request_type.__name__}") from error
     return operation.answer(task, run, valid)
 
 
@@ -161,13 +182,13 @@ def write(
             "baseline.json": json.dumps(task.baseline(train)).encode(),
             "card.md": card.encode(),
         }
-        for name, content in contents.items():
-            (staging / name).write_bytes(content)
-        digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        for name, written in contents.items():
+            (staging / name).write_bytes(written)
+        digests = {name: hashlib.sha256(written).hexdigest() for name, written in contents.items()}
         manifest = Manifest(**identity.model_dump(), files=digests)
-        (staging / "manifest.json").write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-        written = load(staging)
-        written.replay(written.open())
+        (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+        staged = load(staging)
+        staged.replay(staged.open())
         staging.chmod(0o755)
         staging.replace(directory)
     except BaseException:
@@ -176,29 +197,70 @@ def write(
     return load(directory)
 
 
+def digest_of(directory: Path) -> str:
+    """The digest of the bundle in a directory, whose files are not read; `BundleError` as of `load`."""
+    return hashlib.sha256(content(directory / MANIFEST, MOST_MANIFEST_BYTES)).hexdigest()
+
+
+def size_of(directory: Path) -> int:
+    """Bytes of the bundle's files; `BundleError` where they are too large or cannot be read."""
+    manifest = parse_manifest(content(directory / MANIFEST, MOST_MANIFEST_BYTES))
+    total = sum(size(directory / name) for name in manifest.files)
+    if total > MOST_BYTES:
+        raise BundleError(f"the bundle has {total} bytes; at most {MOST_BYTES} are read")
+    return total
+
+
 def load(directory: Path) -> Bundle:
-    """Reads a bundle and checks each file against the manifest; `BundleError` says what is wrong."""
-    try:
-        raw = (directory / "manifest.json").read_bytes()
-        manifest = Manifest.model_validate_json(raw)
-        for name, expected in manifest.files.items():
-            if _sha256(directory / name) != expected:
-                raise BundleError(f"{name} is not the file that the manifest names: altered or cut short")
-        if manifest.kind not in TASKS:
-            raise BundleError(f"there is no kind of task {manifest.kind!r}: the bundle is of a newer zoo")
-        kind = TASKS[manifest.kind]
-        needed = {"task.json", "golden.json", "baseline.json", "card.md"}
-        needed |= {f"{name}.json" for name in kind.documents}
-        _require(needed, manifest)
-        task = _read_task(directory, kind.documents)
-        _require({f"{signature.name}.onnx" for signature in task.signatures()}, manifest)
-        golden = Golden.model_validate_json((directory / "golden.json").read_bytes())
-        baseline = any_baseline.validate_json((directory / "baseline.json").read_bytes())
-    except ZooError:
-        raise
-    except (OSError, ValueError) as error:  # pydantic's and json's are value errors
-        raise BundleError(f"{directory.name} is not a complete bundle: {error}") from error
+    """Reads a bundle and checks each file against the manifest; `BundleError` says what is wrong.
+
+    The message is for everybody; what a library said is the error's `__cause__`.
+    """
+    size_of(directory)
+    raw = content(directory / MANIFEST, MOST_MANIFEST_BYTES)
+    manifest = parse_manifest(raw)
+    if manifest.kind not in TASKS:
+        raise BundleError(f"there is no kind of task {manifest.kind[:64]!r}: the bundle is of a newer zoo")
+    kind = TASKS[manifest.kind]
+    needed = {"task.json", "golden.json", "baseline.json", "card.md"}
+    _require(needed | {f"{name}.json" for name in kind.documents}, manifest)
+    documents = {
+        name: _read(directory, name, manifest) for name in manifest.files if not name.endswith(".onnx")
+    }
+    _as_text("card.md", documents["card.md"])
+    task = _parsed("task.json", lambda: _task(documents, kind.documents))
+    graphs = [f"{signature.name}.onnx" for signature in task.signatures()]
+    _require(set(graphs), manifest)
+    for name in manifest.files.keys() - documents.keys():
+        _check(name, sha256(directory / name), manifest)
+    golden = _parsed("golden.json", lambda: Golden.model_validate_json(documents["golden.json"]))
+    baseline = _parsed("baseline.json", lambda: any_baseline.validate_json(documents["baseline.json"]))
     return Bundle(directory, hashlib.sha256(raw).hexdigest(), manifest, task, golden, baseline)
+
+
+def parse_manifest(raw: bytes) -> Manifest:
+    """The manifest in the content of its file; `BundleError` names the fields that are wrong."""
+    return _parsed(MANIFEST, lambda: Manifest.model_validate_json(raw))
+
+
+def _parsed(name: str, parse: Callable[[], Parsed]) -> Parsed:
+    try:
+        return parse()
+    except ValidationError as error:
+        fields = sorted({_field(each["loc"]) for each in error.errors()})[:3]
+        raise _malformed(f"{name} ({', '.join(fields)})" if any(fields) else name) from error
+    except (ValueError, RecursionError) as error:  # json's, or of a text that is not UTF-8
+        raise _malformed(name) from error
+
+
+def _malformed(what: str) -> BundleError:
+    return BundleError(f"the bundle is not a complete bundle: {what} is not as the zoo writes it")
+
+
+def _field(place: tuple[str | int, ...]) -> str:
+    """The name of a field in an error of pydantic's, without keys that the file has chosen itself."""
+    names = takewhile(lambda part: re.fullmatch(r"[a-z0-9_]{1,32}", str(part)), place)
+    return ".".join(map(str, names))
 
 
 def _require(names: set[str], manifest: Manifest) -> None:
@@ -206,14 +268,26 @@ def _require(names: set[str], manifest: Manifest) -> None:
         raise BundleError(f"the manifest does not name {sorted(missing)}")
 
 
-def _read_task(directory: Path, documents: tuple[str, ...]) -> Task:
+def _task(documents: Mapping[str, bytes], names: tuple[str, ...]) -> Task:
     """The task of `task.json`, with the fields that have files of their own."""
-    fields: dict[str, Any] = json.loads((directory / "task.json").read_text(encoding="utf-8"))
-    for name in documents:
-        fields[name] = (directory / f"{name}.json").read_text(encoding="utf-8")
+    fields: dict[str, Any] = json.loads(documents["task.json"])
+    for name in names:
+        fields[name] = documents[f"{name}.json"].decode("utf-8")
     return any_task.validate_json(json.dumps(fields))
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _read(directory: Path, name: str, manifest: Manifest) -> bytes:
+    """The content of a file, compared with the manifest."""
+    most = MOST_BYTES if name.endswith(".onnx") else MOST_DOCUMENT_BYTES
+    read = content(directory / name, most)
+    _check(name, hashlib.sha256(read).hexdigest(), manifest)
+    return read
+
+
+def _check(name: str, digest: str, manifest: Manifest) -> None:
+    if digest != manifest.files[name]:
+        raise BundleError(f"{name} is not the file that the manifest names: altered or cut short")
+
+
+def _as_text(name: str, read: bytes) -> str:
+    return _parsed(name, lambda: read.decode("utf-8"))

@@ -11,6 +11,7 @@ import tyro
 
 from zoo.errors import InvalidInput, NotFound, ZooError
 from zoo.service_client import SERVICE_URL, Refused, events, fetch
+from zoo.terminal import printable
 from zoo.word_wrap import WordWrap
 
 TOO_LONG = "context_length_exceeded"  # OpenAI's code for it
@@ -38,7 +39,7 @@ class Chat:
         name = best_model(self.url) if self.name is None else self.name
         watched = sys.stdin.isatty()
         if watched:
-            print(f"{name} at {self.url}. Ctrl-C ends an answer, Ctrl-D the conversation.\n")
+            print(f"{printable(name)} at {self.url}. Ctrl-C ends an answer, Ctrl-D the conversation.\n")
         messages = [] if self.system is None else [_message("system", self.system)]
         for text in _typed(watched):
             messages.append(_message("user", text))
@@ -48,7 +49,7 @@ class Chat:
                 if not watched:
                     raise
                 messages.pop()
-                print(f"zoo: {error}\n", file=sys.stderr)
+                print(f"zoo: {printable(str(error), sys.stderr)}\n", file=sys.stderr)
 
     def _answer(self, name: str, messages: list[Message], watched: bool) -> str:
         """What the model says next, printed on the way; on Ctrl-C as far as it got."""
@@ -57,7 +58,7 @@ class Chat:
         try:
             for piece in self._pieces(name, messages):
                 written += piece  # first: what was shown when Ctrl-C came has been said
-                shown.add(piece)
+                shown.add(printable(piece))
         except KeyboardInterrupt:
             if not watched:
                 raise

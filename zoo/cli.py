@@ -18,10 +18,11 @@ import tyro
 
 from zoo.ask_command import Ask
 from zoo.chat_command import Chat
-from zoo.errors import InvalidInput, NotFound, ZooError
+from zoo.errors import BundleError, InvalidInput, NotFound, ZooError
 from zoo.operating_system import execute
 from zoo.quickstart_command import Quickstart
 from zoo.service_client import SERVICE_URL, answering, events, fetch
+from zoo.terminal import printable
 
 if TYPE_CHECKING:
     from zoo.tasks import Task
@@ -297,10 +298,8 @@ class Generate:
         except OSError as error:
             raise InvalidInput(f"cannot write {self.out}: {error.strerror}") from error
         lineage = answer["lineage"]
-        print(
-            f"{len(images)} images of {lineage['model']} version {lineage['version']}, "
-            f"seed {answer['seed']}: {self.out}"
-        )
+        model = f"{lineage['model']} version {lineage['version']}"
+        print(printable(f"{len(images)} images of {model}, seed {answer['seed']}: {self.out}"))
 
     def _fields(self, task: "type[Task]") -> dict[str, Any]:
         from zoo.tasks.image_generation import ImageGeneration
@@ -338,13 +337,13 @@ class Write:
     def __call__(self) -> None:
         print(self.prompt, end="", flush=True)
         if self.local:
-            print(ask(self.name, self._fields, self.url, self.local)["text"])
+            print(printable(ask(self.name, self._fields, self.url, self.local)["text"]))
             return
         from zoo.tasks import TASKS
 
         fields = self._fields(TASKS[fetch(f"{self.url}/models/{self.name}")["kind"]])
         for event in events(f"{self.url}/generate_text", {"model": self.name, "stream": True, **fields}):
-            print(event["text"], end="", flush=True)
+            print(printable(event["text"]), end="", flush=True)
         print()
 
     def _fields(self, task: "type[Task]") -> dict[str, Any]:
@@ -416,7 +415,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at the end
         sys.exit(1)  # as rich does
     except ZooError as error:
-        print(f"zoo: {error}", file=sys.stderr)
+        detail = f" ({error.__cause__})" if isinstance(error, BundleError) and error.__cause__ else ""
+        print(f"zoo: {printable(f'{error}{detail}', sys.stderr)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("zoo: interrupted", file=sys.stderr)

@@ -1,6 +1,7 @@
 """An ONNX graph opened with ONNX Runtime: the one way that training and serving execute a model."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,19 @@ PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
 """ONNX Runtime's execution provider for each device name, and its options."""
 
 
+NOWHERE = f"{os.devnull}/none"
+"""A folder that cannot be: ONNX Runtime would look for other files of a graph in the working directory, where
+the graph is given as bytes."""
+
+
 class Graph:
     """A `Run` over one ONNX graph. Thread-safe."""
 
     def __init__(self, source: Path | bytes, device: str = "cpu", threads: int = 1) -> None:
         """Opens a graph file or its bytes on `device` with `threads` CPU threads.
 
-        Raises `ProviderUnavailable` instead of falling back, `BundleError` where the graph is invalid.
+        Bytes have to be all of the graph: no tensor of theirs may be in another file. Raises
+        `ProviderUnavailable` instead of falling back, `BundleError` where the graph is invalid.
         """
         provider, settings = PROVIDERS[device]
         if provider not in ort.get_available_providers():
@@ -39,22 +46,33 @@ class Graph:
         options.log_severity_level = 3  # errors only; warnings about constant folding are noise
         # Several models share the cores: a spinning idle session slows its neighbours.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if isinstance(source, bytes):
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", NOWHERE)
         try:
             model = source if isinstance(source, bytes) else str(source)
             self.session = ort.InferenceSession(model, options, providers=[(provider, settings)])
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
-            raise BundleError(f"ONNX Runtime cannot open the graph: {error}") from error
+            raise BundleError(_why_not_opened(error)) from error
+        self.session.disable_fallback()
+        self.session._model_bytes = None  # kept for a fallback, as long as the session
         self.provider: str = self.session.get_providers()[0]
         if self.provider != provider:
             raise ProviderUnavailable(f"the graph was opened with {self.provider} instead of {provider}")
         self.inputs = [(i.name, i.type, i.shape) for i in self.session.get_inputs()]
         self.outputs = [(o.name, o.type, o.shape) for o in self.session.get_outputs()]
         self._run: Callable[..., list[Any]] = self.session.run
+        self._options = ort.RunOptions()
         self._output_names = [name for name, _, _ in self.outputs]
 
     def __call__(self, inputs: Arrays) -> Arrays:
         """Outputs by name for inputs by name."""
-        return dict(zip(self._output_names, self._run(self._output_names, inputs), strict=True))
+        return dict(
+            zip(self._output_names, self._run(self._output_names, inputs, self._options), strict=True)
+        )
+
+    def end_runs(self) -> None:
+        """Makes the runs of this moment fail after the node that they are at, and all runs after them."""
+        self._options.terminate = True
 
 
 class GraphSet:
@@ -71,9 +89,21 @@ class GraphSet:
         """Outputs by name for inputs by name."""
         return self._graphs[frozenset(inputs)](inputs)
 
+    def end_runs(self) -> None:
+        """As of `Graph`."""
+        for graph in self._graphs.values():
+            graph.end_runs()
+
+
+def _why_not_opened(error: Exception) -> str:
+    """ONNX Runtime's own text is in the error's cause: it may say where files lie."""
+    if "external data" in str(error).lower():
+        return "the graph has tensors in a file that the manifest does not name; all have to be in the graph"
+    return "ONNX Runtime cannot open the graph"
+
 
 def open_graphs(
-    sources: Sequence[Path] | Sequence[bytes], device: str = "cpu", threads: int = 1
+    sources: Iterable[Path] | Iterable[bytes], device: str = "cpu", threads: int = 1
 ) -> Graph | GraphSet:
     """One graph or several; errors as of `Graph`."""
     graphs = [Graph(source, device, threads) for source in sources]

@@ -1,4 +1,4 @@
-"""Differences between operating systems: cores of a process, `exec`, signals and process groups."""
+"""Differences between operating systems: a process's cores and memory, `exec`, signals, process groups."""
 
 import math
 import os
@@ -70,3 +70,22 @@ def interrupt_on_signals() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, signal.default_int_handler)
+
+
+def limit_memory(size: int) -> None:
+    """Lets this process have so many bytes of memory; Windows and macOS do not enforce it."""
+    if sys.platform != "win32":
+        import resource
+
+        # Not the address space, of which threads and CUDA reserve much more than they use.
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (size if most < 0 else min(size, most), most))
+
+
+def limit_computation(seconds: float) -> None:
+    """Ends this process once it has computed for so many seconds on all cores together, unless called again.
+
+    0 lifts the limit. On Windows there is none.
+    """
+    if sys.platform != "win32":
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # its signal, SIGPROF, ends a process

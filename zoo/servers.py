@@ -18,15 +18,19 @@ def service_command(host: str, port: int) -> list[str]:
 
 def mlflow_ui_command(host: str, port: int) -> list[str]:
     """The MLflow UI over the zoo's store, which must be there (`training.store.connect` makes it)."""
-    return [
-        sys.executable, "-m", "mlflow", "ui",
-        "--backend-store-uri", tracking_uri(),
-        "--default-artifact-root", (home() / "artifacts").as_uri(),
-        "--host", host, "--port", str(port), "--workers", "1",
-    ]  # fmt: skip
+    address = ["--host", host, "--port", str(port)]
+    return [sys.executable, "-m", "mlflow", "ui", *address, "--workers", "1"]
 
 
 def mlflow_ui_environment() -> dict[str, str]:
-    """Variables of the MLflow UI: without them it starts eight workers, of 250 MB each, for jobs of GenAI."""
-    name = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"
-    return {name: os.environ.get(name, "false")}
+    """Variables of the MLflow UI.
+
+    The store's URI may hold a password, and every user of the machine can read a command line. Without the
+    last variable MLflow starts eight workers, of 250 MB each, for jobs of GenAI.
+    """
+    jobs = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"
+    return {
+        "MLFLOW_BACKEND_STORE_URI": tracking_uri(),
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": (home() / "artifacts").as_uri(),
+        jobs: os.environ.get(jobs, "false"),
+    }

@@ -14,6 +14,13 @@ from zoo.errors import ZooError
 SERVICE_URL = "http://127.0.0.1:3000"
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Treats a redirect as an error: the key is for the host that the user named, and for no other."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 class Refused(ZooError):
     """What the service said instead of an answer."""
 
@@ -60,8 +67,13 @@ def answering(url: str, body: Mapping[str, Any] | None) -> Iterator[Any]:
     if key := os.environ.get("ZOO_API_KEY"):
         headers["Authorization"] = f"Bearer {key}"
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, data, headers))
+        opener = urllib.request.build_opener(_NoRedirects)
+        response = opener.open(urllib.request.Request(url, data, headers))
     except urllib.error.HTTPError as error:
+        if (target := error.headers["Location"]) is not None:
+            raise ZooError(
+                f"{url} redirects to {target}, which is not followed; if you trust it, name it with --url"
+            ) from error
         raise Refused(_told(error)) from error
     except (OSError, HTTPException, ValueError) as error:
         raise ZooError(

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from zoo.errors import ZooError
-from zoo.home import home
+from zoo.home import home, make_directory
 from zoo.operating_system import start_group
 
 READY_SECONDS = 60
@@ -34,7 +34,7 @@ class Server:
 def start(name: str, command: Sequence[str], environment: Mapping[str, str]) -> Server:
     """Starts a server, with these variables besides this process's; its output goes to a file in ZOO_HOME."""
     log = home() / "logs" / f"{name.lower().replace(' ', '-')}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(log.parent)
     with log.open("wb") as output:
         return Server(name, start_group(command, environment, output), log)
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from zoo.terminal import printable
 from zoo.version import FP32
 
 Rows = Sequence[Mapping[str, Any]]
@@ -20,7 +21,7 @@ def show(rows: Any, as_json: bool, table: Callable[[Any], None]) -> None:
     if as_json:
         print(json.dumps(rows))
     else:
-        table(rows)
+        table(printable(rows))
 
 
 def show_rows(title: str, rows: Rows) -> None:
@@ -54,7 +55,8 @@ def show_predictions(answer: Mapping[str, Any]) -> None:
     for line in lines:
         Console().print(line, highlight=False)
     lineage = answer["lineage"]
-    Console().print(f"{lineage['model']} version {lineage['version']}", style="dim", highlight=False)
+    about = f"{lineage['model']} version {lineage['version']}"
+    Console().print(about, style="dim", highlight=False, markup=False)
 
 
 def show_challenge(report: Mapping[str, Any]) -> None:
@@ -75,10 +77,10 @@ def show_challenge(report: Mapping[str, Any]) -> None:
 
 def _prediction(prediction: Mapping[str, Any]) -> str:
     if "label" not in prediction:
-        return f"[bold]{prediction['value']:.6g}[/] {prediction['unit']}"
+        return f"[bold]{prediction['value']:.6g}[/] {escape(prediction['unit'])}"
     likeliest = sorted(prediction["probabilities"].items(), key=lambda item: -item[1])[:3]
     others = ", ".join(f"{label} {probability:.3f}" for label, probability in likeliest)
-    return f"[bold]{prediction['label']}[/]  ({others})"
+    return f"[bold]{escape(prediction['label'])}[/]  ({escape(others)})"
 
 
 def _steps_ahead(answer: Mapping[str, Any]) -> list[str]:
@@ -129,8 +131,8 @@ def show_leaderboard(rows: Rows) -> None:
             lines.append(
                 [
                     mark,
-                    row["model"] if row["variant"] == FP32 else f"{row['model']} {row['variant']}",
-                    row["version"],
+                    as_text(row["model"] if row["variant"] == FP32 else f"{row['model']} {row['variant']}"),
+                    as_text(row["version"]),
                     as_text(row["value"]),
                     str(row["seed"]),
                     short(row["parameters"]),
@@ -143,7 +145,7 @@ def show_leaderboard(rows: Rows) -> None:
                 refused.append(f"✗ {row['model']} version {row['version']}: {row['gate_reason']}")
         _print(f"{dataset}: {metric}", columns, lines)
         for line in refused:
-            Console().print(f"  {line}", highlight=False)
+            Console().print(f"  {line}", highlight=False, markup=False)
 
 
 def short(number: float) -> str:
@@ -155,7 +157,7 @@ def short(number: float) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A table cell."""
+    """A table cell, in rich's markup."""
     if isinstance(value, list):
         return "\n".join(as_text(item) for item in value)
     if isinstance(value, dict):
@@ -164,12 +166,16 @@ def as_text(value: Any) -> str:
         return "yes" if value else "no" if value is False else ""
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else escape(str(value))
 
 
 def _print(title: str, columns: Mapping[str, Any], lines: Iterable[list[str]]) -> None:
     table = Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        title=escape(title),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
     for name, justify in columns.items():
         table.add_column(name.replace("_", " "), justify=justify, no_wrap=name == "model")

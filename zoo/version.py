@@ -11,9 +11,9 @@ In the MLflow registry
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from zoo.errors import InvalidInput
 
@@ -83,7 +83,7 @@ class VersionRecord(BaseModel):
     gate: Literal["passed", "failed"]
     gate_reason: str
     """Why the version may or may not be served, in words."""
-    digest: str
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # it becomes the name of a folder
     """SHA-256 of the bundle's manifest."""
     data_digest: str
     seed: int

@@ -11,26 +11,29 @@ import orjson
 
 from serving import openapi
 from serving.catalogue import Catalogue, Served
-from serving.context import RequestContext
+from serving.child_process import Ask, ChildProcesses
+from serving.context import HoldsUp, RequestContext
 from serving.engine import numbers_in
 from serving.event_stream import DONE, EventStream
 from serving.exchange import JSON, SMALL_BODY, Exchange
 from serving.inference import Inference
+from serving.json_size import MAX_VALUES, reserve_parsed
 from serving.measurements import MEDIA_TYPE
-from serving.memory import Body, reserve_parsed
-from serving.problem import Problem, let_go, not_ready, problem_of
+from serving.memory import Body
+from serving.problem import Problem, let_go, not_ready, problem_of, stuck
 from serving.protocols.zoo_request import (
     MULTIPART,
-    Find,
-    Parse,
     parse_form,
     parse_json,
+    read_large_json,
+    read_request,
+    require_holdable,
     wrong_endpoint,
 )
 from serving.routes import Handler, Routes
 from serving.turns import ClientLeft, Turns
 from zoo.reservation import Reserving
-from zoo.tasks import OPERATIONS, Arrays, Operation
+from zoo.tasks import OPERATIONS, Arrays, Operation, Task
 from zoo.tasks.base import Generation, Request
 from zoo.tasks.operation import PNG
 
@@ -38,6 +41,9 @@ FORM_COPIES = 2  # of a form's parts, while it is read
 SMALL = 8192  # numbers in and out of a graph that the event loop makes an answer of, in about a millisecond
 
 ONE_MODEL = "/models/"  # and the model's name
+
+Read = Callable[[Ask], tuple[Request, Arrays]]
+"""As `read_request`, of one body."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class ZooProtocol:
         self,
         inference: Inference,
         turns: Turns,
+        children: ChildProcesses,
         catalogue: Callable[[], Catalogue | None],
         metrics: Callable[[], bytes],
         deadline: float,
@@ -67,6 +74,7 @@ class ZooProtocol:
         """
         self._inference = inference
         self._turns = turns
+        self._children = children
         self._catalogue = catalogue
         self._metrics = metrics
         self._deadline = deadline
@@ -101,17 +109,17 @@ class ZooProtocol:
             accepted = "application/json" + (" and multipart/form-data" if files else "")
             raise Problem(415, "unsupported_media_type", f"this path takes {accepted}")
         body = await exchange.body(self._turns)
-        parse: Parse
+        read: Read
         if media_type == JSON:
-            parse = partial(_parse_json, context, body)
+            read = partial(self._read_json, context, operation, body)
         else:
             context.reserve(FORM_COPIES * len(body))
-            parse = partial(parse_form, exchange.scope["headers"], body)
+            read = partial(read_request, partial(parse_form, exchange.scope["headers"], body), operation)
 
         # To make tokens of a text takes far longer than to read it: sixteen kilobytes are 25 ms.
         size = len(body) / SMALL_BODY if operation.generate is None else math.inf
         work = self._turns.timed
-        prepared = await work("decode", size, context, self._prepare, parse, operation, catalogue, context)
+        prepared = await work("decode", size, context, self._prepare, read, operation, catalogue, context)
         if isinstance(prepared.begun, Generation):
             await self._write(operation, prepared, prepared.begun, exchange)
             return
@@ -128,26 +136,42 @@ class ZooProtocol:
             await exchange.answer(200, answer)
 
     def _prepare(
-        self, parse: Parse, operation: Operation, catalogue: Catalogue, context: RequestContext
+        self, read: Read, operation: Operation, catalogue: Catalogue, context: RequestContext
     ) -> Prepared:
-        def find(name: str) -> Served:  # a request that is refused counts for the model that it names
+        served: Served
+
+        def ask(what: str, name: str) -> Task | None:
+            nonlocal served
             served = catalogue.find(name)
+            # A request that is refused counts for the model that it names.
             context.timing.model, context.timing.version = served.manifest.model, served.version
-            return served
+            if what == "assign":
+                if type(served.task) is not operation.task_type:
+                    raise wrong_endpoint(name, served.task)
+                served = self._inference.assign(context, served)
+                if operation.generate is not None:
+                    return None  # large, and not needed to read the request
+            return served.task
 
         with Reserving(context.reserve_decoded):
-            request = parse(operation, find)
-            served = find(request.model)
-            if type(served.task) is not operation.task_type:
-                raise wrong_endpoint(request.model, served.task)
-            served = self._inference.assign(context, served)
-            begun: Arrays | Generation
+            request, inputs = read(ask)
+            begun: Arrays | Generation = inputs
             if operation.generate is not None:
                 run = context.timing.counted(served.loaded.graph)
                 begun = operation.generate(served.task, run, request)
-            else:
-                begun = operation.encode(served.task, request)
         return Prepared(request, served, begun)
+
+    def _read_json(
+        self, context: RequestContext, operation: Operation, body: Body, ask: Ask
+    ) -> tuple[Request, Arrays]:
+        size = reserve_parsed(context, body)
+        require_holdable(size, operation)
+        if size.values <= MAX_VALUES:
+            return read_request(partial(parse_json, body), operation, ask)
+        if context.inline:
+            raise HoldsUp
+        deadline, endpoint = context.deadline, operation.endpoint
+        return self._children.call(deadline, read_large_json, body, endpoint, answer=ask)
 
     async def _write(
         self, operation: Operation, prepared: Prepared, generation: Generation, exchange: Exchange
@@ -188,6 +212,8 @@ class ZooProtocol:
 
     async def _ready(self, exchange: Exchange) -> None:
         self._snapshot()
+        if self._turns.stuck(self._deadline):
+            raise stuck()
         await exchange.answer(200, b'{"status":"ready"}')
 
     async def _scrape(self, exchange: Exchange) -> None:
@@ -208,11 +234,6 @@ class ZooProtocol:
         if catalogue is None:
             raise not_ready()
         return catalogue
-
-
-def _parse_json(context: RequestContext, body: Body, operation: Operation, find: Find) -> Request:
-    reserve_parsed(context, body)
-    return parse_json(body, operation, find)
 
 
 def _answer(operation: Operation, prepared: Prepared, outputs: Arrays) -> bytes:

@@ -1,6 +1,8 @@
 """Bodies of the zoo's own endpoints: JSON objects and multipart forms to valid requests."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -8,12 +10,13 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 from starlette.datastructures import UploadFile
 
-from serving.catalogue import Served
+from serving.child_process import Ask
+from serving.json_size import MAX_VALUES, JsonSize, json_size
 from serving.memory import Body
 from serving.problem import Problem
 from serving.protocols.byte_order_mark import without_mark
 from serving.protocols.multipart_form import MultipartForm
-from zoo.tasks import Operation, Task
+from zoo.tasks import OPERATIONS, Arrays, Operation, Task
 from zoo.tasks.base import MAX_BATCH, Request
 
 MULTIPART = b"multipart/form-data"
@@ -23,9 +26,34 @@ REPORTED = 5  # wrong fields that a message names
 COUNTLESS = 1000  # wrong fields whose report alone would take long
 BEYOND_NUMBER = "number out of range"  # an integer of thousands of digits: valid JSON all the same
 
-Find = Callable[[str], Served]
-"""What answers to a name; `NotFound` where nothing does."""
+Find = Callable[[str], Task]
+"""Returns the task of the model that a name stands for; `NotFound` where there is none."""
 Parse = Callable[[Operation, Find], Request]
+
+
+def require_holdable(size: JsonSize, operation: Operation) -> None:
+    """Refuses a JSON body, before it is parsed, with more lists and objects than any request can hold."""
+    kind = operation.request_type
+    if size.lists + size.objects > kind.max_lists + kind.max_lists_per_digit * size.digits:
+        message = f"the body has {size.lists + size.objects:,} lists and objects; no request holds so many"
+        raise Problem(422, "invalid_request", message)
+
+
+def read_request(parse: Parse, operation: Operation, ask: Ask) -> tuple[Request, Arrays]:
+    """Returns the valid request and its graph's inputs; no inputs where the answer takes many runs.
+
+    `ask` answers "find" as of `Find`, and "assign" with the task that is to answer, another kind's refused.
+    """
+    request = parse(operation, partial(ask, "find"))
+    task = ask("assign", request.model)
+    return request, operation.encode(task, request) if operation.generate is None else {}
+
+
+def read_large_json(body: Body, endpoint: str, ask: Ask) -> tuple[Request, Arrays]:
+    """Does what `read_request` does, in a child process: numbers return in the arrays alone."""
+    operation = next(operation for operation in OPERATIONS if operation.endpoint == endpoint)
+    request, inputs = read_request(partial(parse_json, body), operation, ask)
+    return request.without_inputs() if inputs else request, inputs
 
 
 def parse_json(body: Body, operation: Operation, find: Find) -> Request:
@@ -35,21 +63,10 @@ def parse_json(body: Body, operation: Operation, find: Find) -> Request:
     """
     body = without_mark(body)
     try:
-        return operation.request_type.model_validate(orjson.loads(body))
-    except ValueError:  # of either; slower, pydantic alone finds the words for it, or allows it after all
-        pass
-    try:
-        return operation.request_type.model_validate_json(body)
-    except ValidationError as error:
-        if (
-            error.error_count() == 1
-            and (first := error.errors(include_input=False)[0])["type"] == "json_invalid"
-        ):
-            if BEYOND_NUMBER in first["msg"]:
-                raise Problem(422, "invalid_request", first["msg"]) from None
-            raise Problem(400, "malformed_json", first["msg"]) from None
-        given = from_json(body)
-        raise _invalid(error, given if isinstance(given, dict) else {}, operation, find) from None
+        given = orjson.loads(body)
+    except ValueError:
+        given = _loads(body)  # slower, but it has words for what is wrong, and reads longer numbers
+    return _validated(given, operation, find)
 
 
 def parse_form(headers: list[tuple[bytes, bytes]], body: Body, operation: Operation, find: Find) -> Request:
@@ -57,11 +74,7 @@ def parse_form(headers: list[tuple[bytes, bytes]], body: Body, operation: Operat
 
     Problems: 400 malformed, 415 where a part is a pickle, 422 where a field is given twice; others as JSON.
     """
-    fields = form_fields(headers, body, operation.request_type.files)
-    try:
-        return operation.request_type.model_validate(fields)
-    except ValidationError as error:
-        raise _invalid(error, fields, operation, find) from None
+    return _validated(form_fields(headers, body, operation.request_type.files), operation, find)
 
 
 def form_fields(headers: list[tuple[bytes, bytes]], body: Body, files: tuple[str, ...]) -> dict[str, Any]:
@@ -71,7 +84,11 @@ def form_fields(headers: list[tuple[bytes, bytes]], body: Body, files: tuple[str
     fields: dict[str, Any] = {}
     try:
         for name in form:
-            values = [_value(name, part, name in files) for part in form.getlist(name)]
+            parts = form.getlist(name)
+            if sum(json_size(part.encode()).values for part in parts if isinstance(part, str)) > MAX_VALUES:
+                message = f"{_short(name)}: over {MAX_VALUES:,} values; send so many in a JSON body"
+                raise Problem(413, "too_large", message)
+            values = [_value(name, part, name in files) for part in parts]
             if len(values) > 1 and name not in files:
                 raise Problem(422, "invalid_request", f"{_short(name)}: given {len(values)} times")
             fields[name] = values if len(values) > 1 else values[0]
@@ -97,13 +114,44 @@ def _value(name: str, part: UploadFile | str, is_file: bool) -> Any:
     return part.file.read()
 
 
+def _loads(body: Body) -> Any:
+    """The value of a JSON text; `Problem` 400 where it is malformed, 422 for a number of too many digits."""
+    try:
+        return from_json(body)
+    except ValueError as error:
+        message = f"Invalid JSON: {error}"
+        if BEYOND_NUMBER in message:
+            raise Problem(422, "invalid_request", message) from None
+        raise Problem(400, "malformed_json", message) from None
+
+
+def _validated(given: Any, operation: Operation, find: Find) -> Request:
+    kind = operation.request_type
+    fields = given if isinstance(given, dict) else {}
+    if len(fields) > len(kind.model_fields) + REPORTED:  # pydantic would report each one
+        _require_kind(fields, operation, find)
+        known = {field.alias or name for name, field in kind.model_fields.items()}
+        unknown = [_short(name) for name in islice((name for name in fields if name not in known), REPORTED)]
+        surplus = f"{len(fields)} fields are too many; unknown are {', '.join(unknown)} and others"
+        raise Problem(422, "invalid_request", surplus)
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise _invalid(error, fields, operation, find) from None
+
+
+def _require_kind(fields: Mapping[str, Any], operation: Operation, find: Find) -> None:
+    """Refuses a model that is not there, or is of another kind, whatever else is wrong with the request."""
+    name = fields.get("model")
+    if isinstance(name, str) and name:
+        task = find(name)
+        if not isinstance(task, operation.task_type):
+            raise wrong_endpoint(name, task)
+
+
 def _invalid(error: ValidationError, given: Mapping[str, Any], operation: Operation, find: Find) -> Problem:
     """What to tell the sender of a request that does not fit the endpoint's schema."""
-    name = given.get("model")
-    if isinstance(name, str) and name:
-        served = find(name)  # a model that is not there goes before the fields that it would take
-        if not isinstance(served.task, operation.task_type):
-            return wrong_endpoint(name, served.task)
+    _require_kind(given, operation, find)
     if error.error_count() > COUNTLESS:
         return Problem(422, "invalid_request", f"{error.error_count()} fields do not fit the schema")
     reports = reported(error)

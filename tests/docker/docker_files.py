@@ -1,5 +1,6 @@
 """Where the files of deployment are, and what a Dockerfile says."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -26,4 +27,16 @@ def stages(path: Path) -> list[list[dockerfile.Command]]:
 def only(stage: list[dockerfile.Command], name: str) -> dockerfile.Command:
     """The one instruction of that name."""
     (found,) = (instruction for instruction in stage if instruction.cmd == name)
+    return found
+
+
+def locked(name: str) -> dict[str, tuple[str, list[str]]]:
+    """Version and hashes of each package that an image is built from."""
+    text = (DOCKER / f"requirements-{name}.txt").read_text(encoding="utf-8")
+    lines = [line for line in text.replace("\\\n", " ").splitlines() if not line.startswith("#")]
+    found = {}
+    for line in lines:
+        requirement, *hashes = line.split()
+        package, _, version = requirement.partition("==")
+        found[re.sub(r"\[.*\]", "", package)] = (version, hashes)
     return found

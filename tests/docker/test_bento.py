@@ -13,6 +13,7 @@ import pytest
 from docker_files import PROJECT, ROOT
 from packaging.requirements import Requirement
 from server import READY_SECONDS, environment, free_port, is_ready, wait_for
+from sockets import ports, unix_sockets
 from tiny_zoo import write_regression
 
 pytestmark = pytest.mark.slow
@@ -80,6 +81,7 @@ def test_it_answers(bento: Path, variables: dict[str, str], tmp_path: Path) -> N
     try:
         wait_for(lambda: is_ready(f"{url}/readyz"), READY_SECONDS)
         answer = httpx.post(f"{url}/regress", json={"model": "diabetes", "rows": [[1, 2]]}).json()
+        assert (ports(process.pid), unix_sockets(process.pid)) == ({port}, set())
         pages = [httpx.get(url + path).status_code for path in ("/", "/docs")]
     finally:
         process.send_signal(signal.SIGTERM)

@@ -33,10 +33,8 @@ class Container:
 
     def here(self, text: str) -> str:
         """A path or an address of the image, on this machine."""
-        if text.startswith("/opt/"):
-            return f"{self.root}{text}"
         text = text.replace(" /opt/", f" {self.root}/opt/").replace("0.0.0.0", "127.0.0.1")
-        return f"{self.root}/tmp" if text == "/tmp" else text
+        return f"{self.root}{text}" if text.startswith("/opt/") or text == "/tmp" else text
 
     def install(self) -> None:
         """What COPY and RUN do before the image's own stage; git stands in for .dockerignore."""

@@ -43,10 +43,13 @@ def test_kustomize_knows_every_manifest_and_the_image() -> None:
 
 
 def test_names_agree() -> None:
-    deployment, service, autoscaler = (load(name) for name in RESOURCES)
+    deployment, service, autoscaler, policy = (load(name) for name in RESOURCES)
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert deployment["spec"]["selector"]["matchLabels"] == service["spec"]["selector"] == labels
+    assert policy["spec"]["podSelector"]["matchLabels"] == labels
     assert [port["targetPort"] for port in service["spec"]["ports"]] == [CONTAINER["ports"][0]["name"]]
+    (ingress,) = policy["spec"]["ingress"]
+    assert [port["port"] for port in ingress["ports"]] == [CONTAINER["ports"][0]["name"]]
     assert autoscaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
     (metric,) = autoscaler["spec"]["metrics"]
     (rule,) = load("prometheus-adapter.yaml")["rules"]["custom"]
@@ -64,6 +67,17 @@ def test_the_drain_fits_into_the_grace_period() -> None:
     drain = max(settings.drain, settings.deadline + SENDING_SECONDS) + LAST_SECONDS
     before = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert before + drain < POD["terminationGracePeriodSeconds"]
+
+
+def test_the_pod_reaches_mlflow() -> None:
+    rules = load("network-policy.yaml")["spec"]["egress"]
+    allowed = {port["port"] for rule in rules for port in rule["ports"]}
+    assert allowed == {53, httpx.URL(VARIABLES["MLFLOW_TRACKING_URI"]).port}
+
+
+def test_keys_are_required() -> None:
+    (keys,) = [variable for variable in CONTAINER["env"] if variable["name"] == "ZOO_API_KEYS"]
+    assert not keys["valueFrom"]["secretKeyRef"].get("optional", False)
 
 
 def test_the_pod_may_do_little() -> None:

@@ -15,8 +15,8 @@ from contexts import due_in
 from tiny_zoo import image_graph, write_images, write_regression
 
 from serving.engine import BATCH, IDENTITY, SLICE_SECONDS, Engine
-from serving.turns import DeadlineExceeded, Overloaded
-from zoo import bundle
+from serving.turns import DeadlineExceeded, Job, Overloaded, Turns
+from zoo.bundle_files import sha256
 from zoo.errors import BundleError, ProviderUnavailable
 from zoo.graph import Graph
 from zoo.operating_system import cpu_cores
@@ -132,7 +132,7 @@ def test_a_graph_that_does_not_take_what_the_task_gives(engine: Engine, tmp_path
     model.graph.input[0].name = model.graph.node[0].input[0] = "input0"
     made.graph_path.write_bytes(model.SerializeToString())
     manifest = made.directory / "manifest.json"
-    digest = bundle._sha256(made.graph_path)
+    digest = sha256(made.graph_path)
     manifest.write_text(manifest.read_text().replace(made.manifest.files["model.onnx"], digest))
     with pytest.raises(BundleError, match="does not run"):
         engine.load(made.directory)
@@ -244,3 +244,18 @@ def test_a_generation_ends_at_its_deadline(engine: Engine) -> None:
         asyncio.run(written(engine, generation, seconds=0.1))
     assert 1 <= generation.steps < 60
     assert asyncio.run(written(engine, Counting(1))), "its place is free again"
+
+
+def test_threads_that_are_all_stuck() -> None:
+    turns = Turns(2, places=2)
+    ends = [threading.Event(), threading.Event()]
+    for end in ends:
+        turns.submit("lane", Job(end.wait, due_in(SOON)))
+    while not turns.stuck(0):
+        time.sleep(0.001)
+    assert not turns.stuck(SOON)
+    ends[0].set()
+    while turns.stuck(0):
+        time.sleep(0.001)
+    ends[1].set()
+    turns.close()

@@ -20,7 +20,8 @@ from server import Server, running
 from tiny_zoo import write_images
 
 from serving.context import RequestContext
-from serving.memory import MemoryBudget, parsed_bytes
+from serving.json_size import json_size
+from serving.memory import MemoryBudget
 from serving.settings import LEAST_MEMORY
 from serving.turns import Overloaded
 from zoo.errors import InputTooLarge
@@ -70,7 +71,7 @@ def test_parsed_json_takes_no_more_than_is_expected(text: str) -> None:
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert value
-    assert taken <= parsed_bytes(text.encode()) < 6 * taken
+    assert taken <= json_size(text.encode()).parsed_bytes < 6 * taken
 
 
 @pytest.fixture(scope="module")

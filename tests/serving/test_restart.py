@@ -91,7 +91,8 @@ def test_started_without_the_registry_until_it_is_back(
     registry: TinyRegistry, cache: Callable[..., Path], tmp_path: Path
 ) -> None:
     (cache() / "bundles" / f"{PARTIAL}killed").mkdir()  # in the midst of a copy
-    with running(tmp_path / "log", ZOO_HOME=str(tmp_path)) as server:
+    elsewhere = {"ZOO_SOURCES": str(registry.home / "artifacts")}
+    with running(tmp_path / "log", ZOO_HOME=str(tmp_path), **elsewhere) as server:
         assert value(server) == 0
         assert cached(server)
         assert "from the local cache" in (tmp_path / "log").read_text()

@@ -7,6 +7,7 @@ import httpx
 from tiny_zoo import write_regression
 
 from serving.bundles_folder import BundlesFolder
+from serving.child_process import ChildProcesses
 from serving.engine import Engine
 from serving.exchange import Exchange
 from serving.follower import Follower
@@ -63,8 +64,9 @@ def test_the_protocol_shows_what_it_is_told(tmp_path: Path) -> None:
         return [COUNTS] * len(versions)
 
     on_demand = OnDemand(follower.load, 1)
+    children = ChildProcesses(1)
     protocol = V2Protocol(
-        Inference(engine), engine.turns, lambda: follower.catalogue, on_demand, statistics, 30.0
+        Inference(engine), engine.turns, children, lambda: follower.catalogue, on_demand, statistics, 30.0
     )
 
     async def application(scope: dict, receive: object, send: object) -> None:

@@ -1,16 +1,19 @@
 """Several service processes behind one port, which count as one."""
 
 import signal
+import stat
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from server import Server, running, wait_for
+from sockets import ports, unix_sockets
 from tiny_zoo import TinyRegistry, write_regression, write_writer
 
 from zoo.cli import main
@@ -40,15 +43,30 @@ def ready(server: Server) -> bool:
 
 
 def workers(server: Server) -> list[psutil.Process]:
-    return [
-        child for child in psutil.Process(server.pid).children() if "worker.service" in str(child.cmdline())
-    ]
+    children = psutil.Process(server.pid).children()
+    living = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in living if "worker.service" in str(child.cmdline())]
 
 
 def measured(server: Server, name: str, **labels: str) -> float:
     page = httpx.get(f"{server.url}/metrics").text
     samples = [s for family in text_string_to_metric_families(page) for s in family.samples if s.name == name]
     return sum(s.value for s in samples if labels.items() <= s.labels.items())
+
+
+def test_they_listen_on_one_port_and_on_sockets_of_their_own_user(server: Server) -> None:
+    assert ports(server.pid) == {httpx.URL(server.url).port}
+    sockets = [Path(name) for name in unix_sockets(server.pid)]
+    assert len(sockets) == WORKERS
+    assert {stat.S_IMODE(path.parent.stat().st_mode) for path in sockets} == {0o700}
+
+
+def test_one_that_is_killed_is_replaced(server: Server) -> None:
+    killed = workers(server)[0]
+    killed.kill()
+    wait_for(lambda: len(workers(server)) == WORKERS and killed not in workers(server), within=30)
+    wait_for(lambda: len(unix_sockets(server.pid)) == WORKERS, within=30)
+    wait_for(lambda: all(ready(server) for _ in range(20)), within=30)
 
 
 def test_all_of_them_answer_and_their_counts_add_up(server: Server) -> None:

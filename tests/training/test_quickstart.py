@@ -18,6 +18,7 @@ import pytest
 from quick_training import QuickZoo
 from requirement import require
 from server import free_port, wait_for
+from sockets import ports, unix_sockets
 
 MOST_BYTES = 1.2e9  # that `make run` leaves in memory
 STOP_SECONDS = 15
@@ -91,6 +92,8 @@ def test_a_signal_stops_both_servers(number: signal.Signals, zoo: QuickZoo) -> N
         with urllib.request.urlopen(f"http://127.0.0.1:{running.port}/") as page:
             link = f'href="http://127.0.0.1:{running.ui_port}/"'
             assert link.encode() in page.read(), "the page links to MLflow"
+        assert ports(running.process.pid) == {running.port, running.ui_port}
+        assert unix_sockets(running.process.pid) == set()
         processes = running.everything()
         running.process.send_signal(number)
         code, printed, _ = running.ended(processes)

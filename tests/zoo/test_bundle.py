@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -148,6 +149,78 @@ def test_manifest_that_is_none(written: Bundle, content: bytes) -> None:
     (written.directory / "manifest.json").write_bytes(content)
     with pytest.raises(BundleError):
         bundle.load(written.directory)
+
+
+@pytest.mark.parametrize("field", ["model", "architecture", "dataset", "run_id", "data_digest"])
+@pytest.mark.parametrize("value", ["a\r\nb: c", "a\n", "", "a" * 201, "../a", "é"])
+def test_names_that_no_header_takes(written: Bundle, field: str, value: str) -> None:
+    rewrite(written, lambda manifest: manifest.update({field: value}))
+    with pytest.raises(BundleError, match=field) as refused:
+        bundle.load(written.directory)
+    assert str(refused.value).isprintable()
+
+
+def test_reasons_say_neither_where_files_lie_nor_what_is_in_them(written: Bundle) -> None:
+    rewrite(written, lambda manifest: manifest["files"].update({"/etc/passwd": "secret"}))  # type: ignore[attr-defined]
+    with pytest.raises(BundleError) as refused:
+        bundle.load(written.directory)
+    assert str(refused.value).endswith("manifest.json (files) is not as the zoo writes it")
+    assert "passwd" in str(refused.value.__cause__), "the log has all of it"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", [*FILES, "manifest.json"])
+def test_a_pipe_in_the_place_of_a_file(written: Bundle, name: str) -> None:
+    path = written.directory / name
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(BundleError, match=f"{name} is not a regular file"):
+        bundle.load(written.directory)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "why"),
+    [
+        ("manifest.json", bundle.MOST_MANIFEST_BYTES + 1, "manifest.json has"),
+        ("card.md", bundle.MOST_DOCUMENT_BYTES + 1, "card.md has"),
+        ("model.onnx", bundle.MOST_BYTES + 1, "the bundle has"),
+    ],
+)
+def test_files_that_are_too_large_are_not_read(written: Bundle, name: str, size: int, why: str) -> None:
+    os.truncate(written.directory / name, size)  # which takes no place on the disk
+    with pytest.raises(BundleError, match=f"{why} .* bytes; at most"):
+        bundle.load(written.directory)
+
+
+def test_a_file_that_is_replaced_after_the_check_is_not_used(written: Bundle) -> None:
+    loaded = bundle.load(written.directory)
+    (written.directory / "model.onnx").write_bytes(graph(7.0))
+    with pytest.raises(BundleError, match=r"model\.onnx is not the file"):
+        loaded.open()
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "/etc/passwd", "*/_ORT_MEM_ADDR_/*"])
+@pytest.mark.parametrize("constant", [False, True])
+def test_weights_in_another_file(
+    written: Bundle, monkeypatch: pytest.MonkeyPatch, location: str, constant: bool
+) -> None:
+    """Neither beside the graph nor in the working directory, and not as a node's value either."""
+    monkeypatch.chdir(written.directory)
+    for folder in (written.directory, written.directory.parent):
+        (folder / "weights.bin").write_bytes(bytes(8))
+    model = onnx.load_from_string(graph())
+    weights = model.graph.initializer[0]
+    weights.ClearField("raw_data")
+    weights.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, "offset": "0", "length": "8"}.items():
+        weights.external_data.add(key=key, value=value)
+    if constant:
+        model.graph.node.insert(0, helper.make_node("Constant", [], ["w"], value=weights))
+        del model.graph.initializer[0]
+    changed = replaced(written, "model.onnx", model.SerializeToString())
+    with pytest.raises(BundleError) as refused:
+        changed.open()
+    assert str(written.directory.parent) not in str(refused.value)
 
 
 def test_format_of_the_future(written: Bundle) -> None:

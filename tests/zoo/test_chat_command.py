@@ -95,6 +95,8 @@ class Handler(BaseHTTPRequestHandler):
         except OSError:
             self.server.left.set()
             return
+        if said == "control":
+            self.tell(content="\x1b]0;title\x07 \x9b2J \u202eback")
         if said == "wrong":
             self.event({"error": {"message": "past the deadline", "code": "deadline"}})
             return
@@ -309,6 +311,13 @@ def test_ctrl_c_ends_the_answer_and_ctrl_d_the_conversation(service: Service, te
     assert service.asked[-1]["messages"][1]["content"].startswith("echo: long more more")
     terminal.type("\x04")
     assert terminal.process.wait(30) == 0
+
+
+def test_a_terminal_gets_no_control_characters(terminal: Terminal) -> None:
+    terminal.wait_for("\n\n> ")
+    terminal.type("control\n")
+    terminal.wait_for("echo: control")
+    assert terminal.wait_for("back").split() == ["]0;title", "2J"]
 
 
 # Lines

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.home import home
+from zoo.home import home, make_directory
 from zoo.tasks import Arrays
 
 
@@ -37,7 +37,7 @@ def cached(key: str, make: Callable[[], Arrays]) -> Arrays:
 
 
 def _keep(path: Path, arrays: Arrays) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     # Under a name of its own until it is complete: others may be reading, or writing the same entry.
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         staging = Path(folder) / path.name

@@ -23,7 +23,7 @@ SOURCE = "ChatterBot's corpus, from the PyPI package chatterbot-corpus 1.3.3"
 
 
 def load() -> Data:
-    """Questions and answers; fetched with pip where the file is not there."""
+    """Questions and answers; fetched from the package index where the file is not there."""
     path = found(FILE) or fetch_from_package(NAME, FILE, PACKAGE, PACKAGE_SHA256, write_pairs)
     return split_conversations(NAME, SOURCE, read_conversations(checked(path, SHA256)))
 

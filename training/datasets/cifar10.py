@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from training.datasets.array_cache import cached, file_identity, identity
 from training.datasets.base import Data, DataSet, split_examples
 from zoo.errors import InvalidInput, NotFound
-from zoo.home import data_directories
+from zoo.home import data_directories, download_directory
 from zoo.images import decode_image
 from zoo.tasks import Arrays, Schema
 
@@ -86,7 +86,7 @@ def _from_torchvision() -> Arrays:
 
     batches = _found(TORCHVISION)
     if batches is None:
-        root = data_directories()[-1]
+        root = download_directory()
         log.info("fetching CIFAR-10 into %s", root)
     else:
         root = batches.parent

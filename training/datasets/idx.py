@@ -11,7 +11,7 @@ import numpy as np
 
 from training.datasets.base import Data
 from zoo.errors import NotFound
-from zoo.home import data_directories
+from zoo.home import data_directories, download_directory
 from zoo.tasks import Arrays, Schema
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def load_idx(name: str, torchvision_name: str, labels: tuple[str, ...], source: 
     reader = getattr(datasets, torchvision_name)
     root = _found(torchvision_name)
     if root is None:
-        root = data_directories()[-1]
+        root = download_directory()
         log.info("fetching %s into %s", torchvision_name, root)
         try:
             reader(root, download=True)

@@ -19,7 +19,7 @@ from training.datasets.base import Data
 from training.datasets.pairs import KIND, Pair, pair_arrays
 from training.datasets.published_file import checked, file_digest, found, not_fetched
 from training.datasets.text_file import read_lines
-from zoo.home import data_directories
+from zoo.home import download_directory
 from zoo.tasks import Schema
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def _files(other: str) -> tuple[Path, Path]:
 def _fetch(name: str, file: Path) -> Path:
     """The two languages of a split joined into one file, which bears its name only when it is whole."""
     split, languages, _ = file.name.split(".")
-    path = data_directories()[-1] / file
+    path = download_directory() / file
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         columns = [_lines(name, file, f"{split}.{language}.gz", folder) for language in languages.split("-")]

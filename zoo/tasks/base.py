@@ -85,6 +85,10 @@ class Request(BaseModel):
 
     files: ClassVar[tuple[str, ...]] = ()
     """Fields that a multipart form may carry as files, one or several; base64 in JSON."""
+    max_lists: ClassVar[int] = 1024
+    """Lists and objects that a request holds at most, brackets and braces in its texts among them."""
+    max_lists_per_digit: ClassVar[int] = 0
+    """Lists and objects that it may hold besides, for each digit: a number may be alone in lists of lists."""
 
     model: Annotated[str, Field(min_length=1, max_length=MAX_NAME, description="A name from GET /models.")]
 
@@ -94,6 +98,10 @@ class Request(BaseModel):
     def streamed(self) -> bool:
         """Whether the answer is to be sent in pieces, as they are written."""
         return False
+
+    def without_inputs(self) -> Self:
+        """Copy without what only `Task.encode` reads; the request itself where that is little."""
+        return self
 
 
 class Lineage(BaseModel):

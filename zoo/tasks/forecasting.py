@@ -41,6 +41,8 @@ Values = Annotated[list[float | Row], Field(min_length=1, max_length=MAX_HISTORY
 class ForecastRequest(Request):
     """The past, oldest first: `history`, or `values` with their `timestamps`."""
 
+    max_lists: ClassVar[int] = MAX_HISTORY + 1024
+
     history: Annotated[
         Values | None, Field(description="Numbers, or one row of numbers a step, of several variables.")
     ] = None
@@ -83,6 +85,10 @@ class ForecastRequest(Request):
             form = "a row of numbers" if rows else "a number"
             raise ValueError(f"{name}[{other}]: expected {form}, as {name}[0] is")
         return self
+
+    def without_inputs(self) -> Self:
+        name, steps = self.past
+        return self.model_copy(update={"timestamps": None, name: steps[:1]})
 
     @property
     def past(self) -> tuple[str, list[float | Row]]:

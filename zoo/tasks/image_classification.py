@@ -25,6 +25,9 @@ WARMTH = "red_less_blue"
 """What inversion changes in photographs, whose other intensities lie evenly between black and white."""
 GRID = 8  # places a side, at most, at which pixels are compared with the baseline
 
+MAX_LISTS = MAX_BATCH + 1024
+"""Lists of a request besides those of pixels."""
+
 File = str | SkipJsonSchema[bytes]
 """A file in base64, or as it came in a form."""
 Files = Annotated[
@@ -47,6 +50,8 @@ class ClassifyImageRequest(Request):
     """One image or several, encoded (`image`) or as nested lists (`pixels`)."""
 
     files: ClassVar[tuple[str, ...]] = ("image",)
+    max_lists: ClassVar[int] = MAX_LISTS
+    max_lists_per_digit: ClassVar[int] = 2
 
     image: Files = None
     pixels: Pixels = None
@@ -56,6 +61,9 @@ class ClassifyImageRequest(Request):
     def _one_source(self) -> Self:
         require_one_source(self.image, self.pixels)
         return self
+
+    def without_inputs(self) -> Self:
+        return self.model_copy(update={"image": None, "pixels": None})
 
 
 class ImageClassification(Task):

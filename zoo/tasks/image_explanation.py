@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from zoo.errors import InvalidInput
 from zoo.images import encode_png
 from zoo.tasks.base import Arrays, Request, Response
-from zoo.tasks.image_classification import Files, ImageClassification, Pixels, require_one_source
+from zoo.tasks.image_classification import MAX_LISTS, Files, ImageClassification, Pixels, require_one_source
 from zoo.tasks.labels import label_index
 from zoo.tasks.operation import Operation
 
@@ -40,6 +40,8 @@ class ExplainImageRequest(Request):
     """Where the model looked. One image, encoded (`image`) or as nested lists (`pixels`)."""
 
     files: ClassVar[tuple[str, ...]] = ("image",)
+    max_lists: ClassVar[int] = MAX_LISTS
+    max_lists_per_digit: ClassVar[int] = 2
 
     image: Files = None
     pixels: Pixels = None
@@ -52,6 +54,9 @@ class ExplainImageRequest(Request):
     def _one_source(self) -> Self:
         require_one_source(self.image, self.pixels)
         return self
+
+    def without_inputs(self) -> Self:
+        return self.model_copy(update={"image": None, "pixels": None})
 
 
 class ExplainImageResponse(Response):

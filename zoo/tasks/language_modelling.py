@@ -36,6 +36,7 @@ from zoo.tasks.writing import READ_AT_ONCE, Instructions, Writing, text
 
 MAX_PROMPT = 65_536  # characters
 PROMPT_PART = 16_384  # characters that are made tokens, in 70 ms at most, until one too long is noticed
+MAX_MESSAGES = 4096  # of a conversation
 MAX_PROMPTS = 16  # in one request; they are answered one after the other
 MAX_PROMPT_TOKENS = 8192  # a second's reading or two
 MAX_NEW_TOKENS = 4096
@@ -64,11 +65,14 @@ class Message(BaseModel):
 class GenerateTextRequest(Request):
     """A text to go on with."""
 
+    max_lists: ClassVar[int] = 1 << 20
+
     prompt: Annotated[
         str | None, Field(max_length=MAX_PROMPT, description="The text so far; may be empty.")
     ] = None
     messages: Annotated[
-        list[Message] | None, Field(min_length=1, description="A conversation, for models that hold one.")
+        Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)] | None,
+        Field(description="A conversation, for models that hold one."),
     ] = None
     max_tokens: Annotated[int, Field(ge=1, le=MAX_NEW_TOKENS, description="Tokens to write at most.")] = 256
     temperature: Annotated[
@@ -83,8 +87,8 @@ class GenerateTextRequest(Request):
         int | None, Field(ge=0, le=MAX_SEED, description="The same seed gives the same text.")
     ] = None
     stop: Annotated[
-        Stop | list[Stop] | None,
-        Field(max_length=MAX_STOPS, description="Strings before which the text ends."),
+        Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS, fail_fast=True)] | None,
+        Field(description="Strings before which the text ends."),
     ] = None
     stream: Annotated[bool, Field(description="Server-sent events as the text is written.")] = False
 

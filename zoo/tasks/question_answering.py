@@ -1,6 +1,6 @@
 """A question about a text, answered by a model that holds conversations, from the passages that fit best."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -31,6 +31,8 @@ EXAMPLE = {
 
 class AnswerRequest(Request):
     """A question about a text."""
+
+    max_lists: ClassVar[int] = MAX_TEXT
 
     passage: Annotated[
         str,

@@ -3,7 +3,7 @@
 Shape legend: N rows, F features.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +15,21 @@ from zoo.tasks.base import MAX_BATCH, Request
 # Failing fast: a body of 33 MB holds eight million wrong values, and a report on each takes 20 seconds.
 Row = Annotated[list[float], Field(fail_fast=True)] | dict[str, float]
 MAX_FEATURES = 65_536  # columns in one row
+NAMED = 5  # features that a message names
 
 
 class RowsRequest(Request):
     """Table rows, each a list in the model's feature order or an object by feature name."""
 
+    max_lists: ClassVar[int] = MAX_BATCH * 64  # names of features may have brackets
+
     rows: Annotated[
         list[Annotated[Row, Field(max_length=MAX_FEATURES)]],
         Field(min_length=1, max_length=MAX_BATCH, fail_fast=True),
     ]
+
+    def without_inputs(self) -> Self:
+        return self.model_copy(update={"rows": []})
 
 
 def rows_to_features(rows: list[Row], names: tuple[str, ...]) -> NDArray[np.float32]:
@@ -42,7 +48,8 @@ def _in_order(index: int, row: Row, names: tuple[str, ...]) -> list[float]:
         missing = [name for name in names if name not in row]
         unknown = [name for name in row if name not in names]
         if missing or unknown:
-            problem = f"lacks {missing}" if missing else f"has unknown features {unknown}"
+            named = (missing or unknown)[:NAMED]
+            problem = f"lacks {named}" if missing else f"has unknown features {named}"
             raise InvalidInput(f"rows[{index}] {problem}; the model's features are {list(names)}")
         return [row[name] for name in names]
     if len(row) != len(names):

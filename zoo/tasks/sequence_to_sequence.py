@@ -51,6 +51,8 @@ Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
 class TransformTextRequest(Request):
     """One text or several."""
 
+    max_lists: ClassVar[int] = MAX_TEXTS * MAX_CHARACTERS
+
     text: Annotated[
         Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)],
         Field(description="What to translate or to summarize."),

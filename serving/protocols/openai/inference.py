@@ -7,18 +7,20 @@ from contextlib import aclosing
 from functools import cache, partial
 
 from serving.catalogue import Catalogue
+from serving.child_process import ChildProcesses
 from serving.context import RequestContext
 from serving.event_stream import DONE, EventStream
 from serving.exchange import JSON, Exchange
 from serving.inference import Inference
-from serving.memory import Body, reserve_parsed
+from serving.json_size import MAX_VALUES, reserve_parsed
+from serving.memory import Body
 from serving.problem import Problem, let_go, problem_json
 from serving.protocols.openai.answer import Answer, ChatAnswer, CompletionAnswer, Json
 from serving.protocols.openai.choice import Choice
 from serving.protocols.openai.grammar import SCHEMA_PLACE
 from serving.protocols.openai.preparation import Prepared, prepare
 from serving.protocols.openai.problem import blaming, openai_problem_of
-from serving.protocols.openai.request import ChatRequest, CompletionRequest, parse
+from serving.protocols.openai.request import ChatRequest, CompletionRequest, parse, require_holdable
 from serving.protocols.openai.schema_trials import SchemaTrials, Untried
 from serving.turns import ClientLeft, DeadlineExceeded, Turns
 from zoo.tasks.writing import Noted
@@ -34,13 +36,18 @@ class OpenAIInference:
         self,
         inference: Inference,
         turns: Turns,
+        children: ChildProcesses,
         catalogue: Callable[[], Catalogue],
         deadline: float,
         generations: int,
     ) -> None:
-        """`deadline` is the longest in seconds; so many `generations` are written at a time."""
+        """`children` parse large bodies; `deadline` is the longest in seconds.
+
+        So many `generations` are written at a time.
+        """
         self._inference = inference
         self._turns = turns
+        self._children = children
         self._catalogue = catalogue
         self._deadline = deadline
         self._generations = generations
@@ -65,7 +72,7 @@ class OpenAIInference:
         catalogue = self._catalogue()
         context = exchange.limit(self._deadline)
         body = await exchange.body(self._turns)
-        read: Callable[[], CompletionRequest | ChatRequest] = cache(partial(_parse, context, body, kind))
+        read: Callable[[], CompletionRequest | ChatRequest] = cache(partial(self._parse, context, body, kind))
         try:
             prepared = await self._prepared(read, catalogue, context)
         except Untried as untried:
@@ -87,6 +94,16 @@ class OpenAIInference:
         work = partial(prepare, read, catalogue, self._inference, context, self._generations, self._trials)
         # To make tokens of a text takes far longer than to read it: sixteen kilobytes are 25 ms.
         return await self._turns.timed("decode", math.inf, context, work)
+
+    def _parse(
+        self, context: RequestContext, body: Body, kind: type[CompletionRequest] | type[ChatRequest]
+    ) -> CompletionRequest | ChatRequest:
+        size = reserve_parsed(context, body)
+        require_holdable(size)
+        if size.values <= MAX_VALUES:
+            return parse(body, kind)
+        request: CompletionRequest | ChatRequest = self._children.call(context.deadline, parse, body, kind)
+        return request
 
     async def _tell_whole(self, exchange: Exchange, prepared: Prepared, answer: Answer) -> None:
         texts = [""] * len(prepared.choices)
@@ -167,13 +184,6 @@ class OpenAIInference:
     def _pieces(self, choice: Choice, prepared: Prepared) -> AsyncGenerator[str, None]:
         first = choice.index % prepared.request.n == 0
         return self._inference.generate(choice.context, prepared.served, choice.writing, first=first)
-
-
-def _parse(
-    context: RequestContext, body: Body, kind: type[CompletionRequest] | type[ChatRequest]
-) -> CompletionRequest | ChatRequest:
-    reserve_parsed(context, body)
-    return parse(body, kind)
 
 
 def _usage(prepared: Prepared) -> Json:

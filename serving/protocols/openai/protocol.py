@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from serving.catalogue import Catalogue
+from serving.child_process import ChildProcesses
 from serving.exchange import Exchange
 from serving.inference import Inference
 from serving.problem import let_go, not_ready
@@ -32,6 +33,7 @@ class OpenAIProtocol:
         self,
         inference: Inference,
         turns: Turns,
+        children: ChildProcesses,
         catalogue: Callable[[], Catalogue | None],
         deadline: float,
         generations: int,
@@ -39,7 +41,7 @@ class OpenAIProtocol:
         """See `OpenAIInference`; `catalogue` gives the snapshot of the moment."""
         self._catalogue = catalogue
         self._begun = int(time.time())
-        openai = OpenAIInference(inference, turns, self._snapshot, deadline, generations)
+        openai = OpenAIInference(inference, turns, children, self._snapshot, deadline, generations)
         paths: dict[str, tuple[str, Handler]] = {
             "/v1/models": ("GET", self._list_models),
             "/v1/completions": ("POST", openai.complete),

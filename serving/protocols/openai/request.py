@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from serving.json_size import JsonSize
 from serving.memory import Body
 from serving.protocols.openai.problem import refusal
 from serving.protocols.v2.request import json_object
@@ -18,8 +19,14 @@ T = TypeVar("T", bound="WritingRequest")
 
 MAX_CHOICES = 128  # OpenAI's bound; how many texts are written at a time is a setting
 MAX_MESSAGES = 4096
+MAX_TEXTS = 2048  # prompts, OpenAI's bound
+MAX_TOKEN_NUMBERS = 1 << 17  # far more than any model here has places for
+MAX_FIELDS = 256  # of the body itself; OpenAI's API has fifty
+MAX_LISTS = 1 << 20  # brackets and braces in texts among them
 MAX_BIASED = 1024  # tokens: each takes time at every step
 LONGEST_NAME = 64  # letters of a field that a message shows
+
+TokenNumbers = Annotated[list[int], Field(min_length=1, max_length=MAX_TOKEN_NUMBERS, fail_fast=True)]
 
 IGNORED = {
     "metadata",
@@ -51,6 +58,13 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
 """Fields that would, and the values with which they do not."""
 CHOICES = {"tools": "tool_choice", "functions": "function_call"}
 """Fields that offer something, and those that choose from it: of a choice of "none", nothing is asked."""
+
+
+def _few_biases(given: Any) -> Any:
+    """Refuses too many biases before pydantic looks at each."""
+    if isinstance(given, dict) and len(given) > MAX_BIASED:
+        raise ValueError(f"at most {MAX_BIASED} tokens may have a bias, not {len(given)}")
+    return given
 
 
 class OpenRequest(BaseModel):
@@ -102,15 +116,16 @@ class WritingRequest(OpenRequest):
         int | None, Field(ge=-(2**63), lt=2**63, description="The same seed gives the same texts.")
     ] = None
     stop: Annotated[
-        Stop | list[Stop] | None,
-        Field(max_length=MAX_STOPS, description="Strings before which a text ends."),
+        Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS, fail_fast=True)] | None,
+        Field(description="Strings before which a text ends."),
     ] = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES, description="Texts for each prompt.")] = 1
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     logit_bias: Annotated[
         dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]],
-        Field(max_length=MAX_BIASED, description="Added to the logits of tokens, by their numbers."),
+        BeforeValidator(_few_biases),
+        Field(description="Added to the logits of tokens, by their numbers."),
     ] = {}
     response_format: ResponseFormat | None = None
     stream: Annotated[bool, Field(description="Server-sent events as the text is written.")] = False
@@ -154,9 +169,9 @@ class CompletionRequest(WritingRequest):
 
     prompt: Annotated[
         str
-        | Annotated[list[str], Field(min_length=1)]
-        | Annotated[list[int], Field(min_length=1)]
-        | Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1)],
+        | Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)]
+        | TokenNumbers
+        | Annotated[list[TokenNumbers], Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)],
         Field(description="A text, or several, or their tokens' numbers."),
     ]
     echo: Annotated[bool, Field(description="Begins the answer with the prompt.")] = False
@@ -206,7 +221,7 @@ class ChatMessage(OpenRequest):
     """One turn of a conversation; `developer` is another word for `system`."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1)]
+    content: str | Annotated[list[TextPart], Field(min_length=1, fail_fast=True)]
 
     @property
     def plain(self) -> dict[str, str]:
@@ -219,7 +234,7 @@ class ChatMessage(OpenRequest):
 class ChatRequest(WritingRequest):
     """A conversation to answer in."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
     max_completion_tokens: Annotated[
         int | None, Field(ge=1, le=MAX_NEW_TOKENS, description="The newer name of max_tokens.")
     ] = None
@@ -248,10 +263,19 @@ class ChatRequest(WritingRequest):
             require_supported(message, f"messages[{number}].", closed=False)
 
 
+def require_holdable(size: JsonSize) -> None:
+    """Refuses a JSON body, before it is parsed, with more lists and objects than any request can hold."""
+    if size.lists + size.objects > MAX_LISTS:
+        raise refusal(f"the body has {size.lists + size.objects:,} lists and objects; that is too many", None)
+
+
 def parse(body: Body, kind: type[T]) -> T:
     """The request of a JSON body; problems are 400 and name the field."""
     try:
-        request = kind.model_validate(json_object(body))
+        fields = json_object(body)
+        if len(fields) > MAX_FIELDS:
+            raise refusal(f"the body has {len(fields):,} fields; at most {MAX_FIELDS} are read", None)
+        request = kind.model_validate(fields)
     except ValidationError as error:
         raise _refused(error) from None
     require_supported(request)

@@ -9,17 +9,19 @@ import numpy as np
 import orjson
 
 from serving.catalogue import Served
-from serving.context import RequestContext
+from serving.child_process import ChildProcesses
+from serving.context import HoldsUp, RequestContext
 from serving.engine import numbers_in
 from serving.event_stream import EventStream
 from serving.exchange import JSON, SMALL_BODY, TENSORS, Exchange
 from serving.inference import Inference
-from serving.memory import Body, reserve_parsed
+from serving.json_size import MAX_VALUES, reserve_parsed
+from serving.memory import Body
 from serving.protocols.v2.answer import answer, head
 from serving.protocols.v2.media_type import require_media_type, require_object
 from serving.protocols.v2.model import TEXT_INPUT, TEXT_OUTPUT, Interface
 from serving.protocols.v2.problem import v2_problem_of
-from serving.protocols.v2.request import InferenceRequest, json_length, member, parse
+from serving.protocols.v2.request import InferenceRequest, json_length, member, parse, require_holdable
 from serving.protocols.v2.text import parse_generate, requests_for, texts_of
 from serving.protocols.v2.versions import Versions
 from serving.turns import ClientLeft, DeadlineExceeded, Turns
@@ -36,10 +38,18 @@ SMALL_BINARY = 1 << 20  # bytes of tensors that need no more than a look, as lon
 class V2Inference:
     """Answers `infer`, `generate` and `generate_stream`."""
 
-    def __init__(self, inference: Inference, turns: Turns, versions: Versions, deadline: float) -> None:
-        """`deadline` is the longest in seconds."""
+    def __init__(
+        self,
+        inference: Inference,
+        turns: Turns,
+        children: ChildProcesses,
+        versions: Versions,
+        deadline: float,
+    ) -> None:
+        """`children` parse large bodies; `deadline` is the longest in seconds."""
         self._inference = inference
         self._turns = turns
+        self._children = children
         self._versions = versions
         self._deadline = deadline
 
@@ -51,7 +61,7 @@ class V2Inference:
         length = json_length(body, exchange.headers.get(b"inference-header-content-length"))
         size = max(length / SMALL_BODY, len(body) / SMALL_BINARY)
         work = self._turns.timed
-        request = await work("decode", size, context, _parse, context, body, length, interface)
+        request = await work("decode", size, context, self._parse, context, body, length, interface)
         self._shorten(exchange, request.parameters)
         if interface.writes:
             arrays = await self._written(context, served, request)
@@ -103,6 +113,17 @@ class V2Inference:
         body = await exchange.body(self._turns)
         require_object(exchange, body)
         return self._inference.assign(context, served, exact=bool(version)), body
+
+    def _parse(
+        self, context: RequestContext, body: Body, length: int, interface: Interface
+    ) -> InferenceRequest:
+        size = reserve_parsed(context, memoryview(body)[:length])
+        require_holdable(size, interface)
+        if size.values <= MAX_VALUES:
+            return parse(body, length, interface)
+        if context.inline:
+            raise HoldsUp
+        return self._children.call(context.deadline, parse, body, length, interface)
 
     async def _written(self, context: RequestContext, served: Served, request: InferenceRequest) -> Arrays:
         """What is written for each text."""
@@ -159,12 +180,6 @@ def _writing(served: Served) -> Callable[[Run, Request], Generation]:
     if generate is None:
         raise InvalidInput("this model writes no texts: POST its tensors to infer")
     return generate
-
-
-def _parse(context: RequestContext, body: Body, length: int, interface: Interface) -> InferenceRequest:
-    if length > SMALL_BODY:
-        reserve_parsed(context, body[:length])
-    return parse(body, length, interface)
 
 
 async def _tell_nobody(piece: str) -> None:

@@ -16,14 +16,15 @@ from typing import Any
 import orjson
 
 from serving.catalogue import Catalogue, Served
+from serving.child_process import ChildProcesses
 from serving.exchange import Exchange
 from serving.inference import Inference
 from serving.measurements import Statistics
 from serving.on_demand import OnDemand
-from serving.problem import Problem, let_go
+from serving.problem import Problem, let_go, stuck
 from serving.protocols.v2.inference import V2Inference
 from serving.protocols.v2.problem import v2_problem_of
-from serving.protocols.v2.request import json_object, member
+from serving.protocols.v2.request import json_object, member, require_few_values
 from serving.protocols.v2.statistics import rendered
 from serving.protocols.v2.versions import Versions
 from serving.turns import ClientLeft, Turns
@@ -77,6 +78,7 @@ class V2Protocol:
         self,
         inference: Inference,
         turns: Turns,
+        children: ChildProcesses,
         catalogue: Callable[[], Catalogue | None],
         on_demand: OnDemand,
         statistics: Callable[..., list[Statistics]],
@@ -90,7 +92,7 @@ class V2Protocol:
         self._deadline = deadline
         self._statistics = statistics
         self._versions = Versions(catalogue, on_demand)
-        v2 = V2Inference(inference, turns, self._versions, deadline)
+        v2 = V2Inference(inference, turns, children, self._versions, deadline)
         self._routes: dict[str, Handlers] = {
             "": {"GET": partial(_show, SERVER)},
             "health/live": {"GET": partial(_show, {"live": True})},
@@ -150,6 +152,8 @@ class V2Protocol:
 
     async def _ready(self, exchange: Exchange) -> None:
         self._versions.catalogue()
+        if self._turns.stuck(self._deadline):
+            raise stuck()
         await _show({"ready": True}, exchange)
 
     async def _model_ready(self, exchange: Exchange, name: str, version: str) -> None:
@@ -168,6 +172,7 @@ class V2Protocol:
     async def _index(self, exchange: Exchange) -> None:
         exchange.limit(self._deadline)
         body = await exchange.body(self._turns)
+        require_few_values(body)
         only_ready = member(json_object(body), "ready", bool, False) if body else False
         catalogue = self._versions.catalogue()
         entries = [

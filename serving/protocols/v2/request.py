@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from serving.json_size import MAX_VALUES, JsonSize, json_size
 from serving.memory import Body
 from serving.problem import Problem
 from serving.protocols.byte_order_mark import without_mark
@@ -41,6 +42,12 @@ DTYPES = {
 JSON_TYPES: dict[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}, "O": {str}}
 """What data in JSON may consist of, by numpy's kind of data type."""
 WORDS = {dict: "an object", list: "a list", str: "a string", int: "an integer", bool: "true or false"}
+FEW_LISTS = 4096
+"""Lists and objects that a request may hold besides those of numbers."""
+LISTS_PER_DIGIT = 4
+"""Lists for each digit: a number may be alone in its list, which may be alone in another, and so on."""
+MAX_LISTS = 1 << 20
+"""Lists and objects of a request of texts, brackets and braces in the texts among them."""
 LENGTH = 4  # bytes of a string's length, little-endian
 MOST_DIGITS = 18  # of a header's number
 SHOWN = 64  # characters of a client's text that a message repeats
@@ -111,6 +118,19 @@ def parse(body: Body, length: int, interface: Interface) -> InferenceRequest:
     default = member(parameters, "binary_data_output", bool, False)
     outputs = _outputs(member(fields, "outputs", list, []), interface, default)
     return InferenceRequest(inputs, outputs, member(fields, "id", str, ""), parameters)
+
+
+def require_holdable(size: JsonSize, interface: Interface) -> None:
+    """Refuses a JSON text, before it is parsed, with more lists and objects than any request can hold."""
+    most = MAX_LISTS if interface.writes else FEW_LISTS + LISTS_PER_DIGIT * size.digits
+    if size.lists + size.objects > most:
+        raise InvalidInput(f"the body has {size.lists + size.objects:,} lists and objects; that is too many")
+
+
+def require_few_values(body: Body) -> None:
+    """Refuses a body, before it is parsed, with more values than a text's letters could make."""
+    if (values := json_size(body).values) > MAX_VALUES:
+        raise InvalidInput(f"the body has {values:,} values; at most {MAX_VALUES:,} are read here")
 
 
 def json_object(text: Body | memoryview) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from serving.memory import Body
 from serving.protocols.v2.model import TEXT_INPUT
-from serving.protocols.v2.request import json_object, member
+from serving.protocols.v2.request import json_object, member, require_few_values
 from zoo.errors import InvalidInput
 from zoo.tasks import Task
 from zoo.tasks.base import Request
@@ -53,6 +53,7 @@ def parse_generate(body: Body, streamed: bool) -> tuple[str, dict[str, Any]]:
 
     Triton's clients say there once more whether the answer is to be streamed.
     """
+    require_few_values(body)
     fields = json_object(body)
     text = member(fields, TEXT_INPUT, str)
     nested = member(fields, "parameters", dict, {})

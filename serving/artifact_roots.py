@@ -1,0 +1,53 @@
+"""Which addresses of a version's files the service reads: those within roots, each an address or a path."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from zoo.home import home
+
+SQLITE = "sqlite:///"
+
+
+def own_roots(tracking_uri: str, default_location: str | None) -> list[str]:
+    """The roots of a tracking store, by its URI and by where it keeps its first experiment's files.
+
+    MLflow makes that experiment with the store, below the root that it was started with, and no request to
+    MLflow moves it.
+    """
+    roots = [str(home() / "artifacts")]
+    if tracking_uri.startswith(SQLITE):
+        roots.append(str(Path(tracking_uri.removeprefix(SQLITE)).absolute().parent / "artifacts"))
+    elif tracking_uri.startswith(("http://", "https://")):
+        roots += ["mlflow-artifacts:/", f"mlflow-artifacts://{urlsplit(tracking_uri).netloc}/"]
+    if default_location is not None:
+        root, _, experiment = default_location.rstrip("/").rpartition("/")
+        if experiment and urlsplit(root).path.strip("/") + urlsplit(root).netloc:  # not all of a disk
+            roots.append(root)
+    return roots
+
+
+def is_within(uri: str, roots: Iterable[str]) -> bool:
+    """Whether an address lies in one of the roots; symbolic links are followed."""
+    path = local_path(uri)
+    if path is not None:
+        folders = (folder.resolve() for root in roots if (folder := local_path(root)) is not None)
+        return any(path.resolve().is_relative_to(folder) for folder in folders)
+    address = urlsplit(uri)
+    if address.query or address.fragment or ".." in unquote(address.path).split("/"):
+        return False
+    return any(_contains(urlsplit(root), address) for root in roots)
+
+
+def local_path(uri: str) -> Path | None:
+    """The path that an address on this machine stands for; none of other addresses."""
+    address = urlsplit(uri)
+    if address.scheme == "file" and address.netloc in ("", "localhost"):
+        return Path(unquote(address.path))
+    return Path(uri) if address.scheme == "" else None
+
+
+def _contains(root: SplitResult, address: SplitResult) -> bool:
+    folder = f"{root.path.rstrip('/')}/"
+    same_store = (root.scheme, root.netloc) == (address.scheme, address.netloc)
+    return bool(root.scheme) and same_store and f"{address.path}/".startswith(folder)

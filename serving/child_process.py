@@ -1,0 +1,196 @@
+"""Child processes for work that a thread could not be stopped in, such as parsing megabytes of JSON.
+
+A thread that parses keeps the interpreter from the event loop until it is done. A process does not, and it
+can be killed: it has limits of its own on time and memory.
+"""
+
+import gc
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+from serving.turns import too_late
+from zoo.errors import InputTooLarge, ZooError
+from zoo.operating_system import limit_memory
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Ask = Callable[..., Any]
+"""Asks the service something: a word and arguments that can be pickled."""
+
+IDLE_SECONDS = 60.0
+"""Seconds without work after which a child ends; a new one takes half a second to start."""
+SURELY_ALIVE_SECONDS = IDLE_SECONDS - 5
+"""Seconds of idleness up to which a child is still used."""
+WORK = "from serving.child_process import main; main()"  # not by -m, for classes are pickled by their module
+ENDING_SECONDS = 1.0
+OWN_MEMORY = 1 << 28  # bytes of a child without work, at most
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # the child computes nothing in parallel
+
+
+class Abandoned(Exception):
+    """The service refused to answer what the child asked; the service keeps the reason."""
+
+
+class Child:
+    """A running child process, and the service's end of the pipe to it."""
+
+    def __init__(self, memory: int) -> None:
+        """`memory` is the number of bytes that its work may take."""
+        self._connection, theirs = Pipe()
+        number = theirs.fileno()
+        command = [sys.executable, "-c", WORK, str(number), str(memory)]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **ONE_THREAD},
+            pass_fds=[number],
+            start_new_session=True,  # out of reach of the terminal's Ctrl-C
+        )
+        theirs.close()
+        self.idle_since = 0.0
+
+    def call(
+        self, seconds: float, function: Callable[..., T], arguments: tuple[Any, ...], answer: Ask | None
+    ) -> T:
+        """Returns the function's result. `EOFError` if the child ends before, as it does after `seconds`."""
+        try:
+            self._connection.send((seconds, function, arguments, answer is not None))
+            while True:
+                word, value = self._connection.recv()
+                if word == "done":
+                    result: T = value
+                    return result
+                if word == "failed":
+                    raise value
+                if answer is not None:
+                    self._answer(answer, value)
+        except OSError:  # the pipe is broken
+            raise EOFError from None
+
+    def end(self) -> int:
+        """Ends the process, and returns its status: as in `subprocess`, negative if a signal ended it."""
+        self._connection.close()
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(ENDING_SECONDS)  # it has ended, or does now that the pipe is closed
+        self._process.kill()
+        return self._process.wait()
+
+    def _answer(self, answer: Ask, question: tuple[Any, ...]) -> None:
+        try:
+            told = answer(*question)
+        except Exception:
+            self._connection.send(("failed", None))
+            self._connection.recv()  # that the child has abandoned its work
+            raise
+        self._connection.send(("done", told))
+
+
+class ChildProcesses:
+    """Children that wait for work. Any thread may call."""
+
+    def __init__(self, memory: int) -> None:
+        """`memory` is the number of bytes that one child's work may take."""
+        self._memory = memory
+        self._idle: list[Child] = []
+        self._lock = threading.Lock()
+
+    def call(
+        self, deadline: float, function: Callable[..., T], *arguments: Any, answer: Ask | None = None
+    ) -> T:
+        """Returns what a function of a module returns in a child process. What it raises is raised here.
+
+        With an `answer`, the function gets one argument more, with which it can ask that. Everything that is
+        passed or returned is pickled. `DeadlineExceeded` past the `deadline`, when the child is killed;
+        `InputTooLarge` if the work takes more memory than it may. Windows has no timer that ends a process:
+        there, the function is called in this one.
+        """
+        if not hasattr(signal, "setitimer"):
+            return function(*arguments) if answer is None else function(*arguments, answer)
+        seconds = deadline - time.monotonic()
+        if seconds <= 0:
+            raise too_late()
+        child = self._take()
+        try:
+            result = child.call(seconds, function, arguments, answer)
+        except EOFError:
+            status = child.end()
+            if status == -signal.SIGALRM:
+                raise too_late() from None
+            log.warning("a child process ended with status %d; it may take %d bytes", status, self._memory)
+            raise InputTooLarge("the request takes more memory than it may") from None
+        except Exception:
+            self._return(child)
+            raise
+        self._return(child)
+        return result
+
+    def close(self) -> None:
+        """Ends the children that are idle; the others end with their work."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for child in idle:
+            child.end()
+
+    def _take(self) -> Child:
+        with self._lock:
+            child = self._idle.pop() if self._idle else None
+        if child is not None and time.monotonic() - child.idle_since < SURELY_ALIVE_SECONDS:
+            return child
+        if child is not None:
+            self.close()  # those below it have been idle for longer
+            child.end()
+        return Child(self._memory)
+
+    def _return(self, child: Child) -> None:
+        child.idle_since = time.monotonic()
+        with self._lock:
+            self._idle.append(child)
+
+
+def work(connection: Connection, memory: int) -> None:
+    """Does what comes through the connection, until it is closed or nothing has come for a minute."""
+    limit_memory(OWN_MEMORY + memory)
+    gc.disable()  # it would look through millions of new lists again and again; no work leaves it anything
+
+    def ask(*question: Any) -> Any:
+        connection.send(("ask", question))
+        word, value = connection.recv()
+        if word == "failed":
+            raise Abandoned
+        return value
+
+    while connection.poll(IDLE_SECONDS):
+        try:
+            seconds, function, arguments, asks = connection.recv()
+        except EOFError:
+            return
+        signal.setitimer(signal.ITIMER_REAL, seconds)  # SIGALRM ends the process, whatever it is doing
+        try:
+            told = "done", function(*arguments, ask) if asks else function(*arguments)
+        except MemoryError:
+            return
+        except Exception as error:
+            if not isinstance(error, ZooError):
+                error.add_note(traceback.format_exc())  # tracebacks are not pickled, notes are
+            told = "failed", error.with_traceback(None)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        connection.send(told)
+        del told, arguments  # megabytes
+
+
+def main() -> None:
+    """Works as a child process, by the arguments that `Child` gives it."""
+    work(Connection(int(sys.argv[1])), int(sys.argv[2]))

@@ -1,0 +1,97 @@
+"""Tries bundles, one after the other, in a process that can be killed: `python -m serving.trial`.
+
+Each line of the standard input is a `Trial`, each line of the standard output its `Outcome`; the first line
+of the output, which is empty, says that the process is ready. See `serving.trials`.
+"""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
+
+from serving.warm_up import open_and_warm_up, threads_of
+from zoo import bundle
+from zoo.errors import BundleError, ProviderUnavailable
+from zoo.operating_system import limit_computation, limit_memory
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+
+class Trial(BaseModel):
+    """A bundle to be loaded as the service would load it."""
+
+    directory: Path
+    device: str
+    threads: int
+    cores: int
+    seconds: float
+    """Processor time that the trial may take on each core that the graph may use."""
+    memory: int
+    """Bytes of memory that the process may have."""
+
+
+class Outcome(BaseModel):
+    """How a trial ended."""
+
+    digest: str = ""
+    """Of the bundle that was tried."""
+    reason: str | None = None
+    """Why the bundle is refused; none where it passed."""
+    detail: str = ""
+    """What a library said of it: for the log alone."""
+    short_of_memory: bool = False
+    device_missing: bool = False
+    """Whether it is the device that failed, and not the bundle."""
+
+
+def run(trial: Trial) -> Outcome:
+    """Loads a bundle, replays its golden request and warms it up, within limits of time and memory."""
+    limit_memory(trial.memory)
+    limit_computation(trial.seconds)
+    try:
+        loaded = bundle.load(trial.directory)
+        threads = threads_of(loaded.task, trial.threads, trial.cores)
+        limit_computation(trial.seconds * threads)
+        open_and_warm_up(loaded, trial.device, threads, threading.TIMEOUT_MAX)
+    except ProviderUnavailable as error:
+        return Outcome(reason=str(error), device_missing=True)
+    except BundleError as error:
+        return Outcome(
+            reason=str(error), detail=_detail(error.__cause__), short_of_memory=_short_of_memory(error)
+        )
+    except MemoryError as error:
+        return Outcome(reason="it needs too much memory", detail=_detail(error), short_of_memory=True)
+    finally:
+        limit_computation(0)
+    return Outcome(digest=loaded.digest)
+
+
+def _detail(error: BaseException | None) -> str:
+    return "" if error is None else f"{type(error).__name__}: {error}"[:2000]
+
+
+def _short_of_memory(error: BundleError) -> bool:
+    """Whether ONNX Runtime or NumPy said so; the former's exceptions have only words for it."""
+    cause = error.__cause__
+    return isinstance(cause, MemoryError) or any(
+        word in str(cause) for word in ("bad_alloc", "Failed to allocate memory", "bad allocation")
+    )
+
+
+def main() -> None:
+    """Serves the process that started this one, until it ends or closes the standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the service decides
+    answers: TextIO = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print
+    print(file=answers, flush=True)
+    for line in sys.stdin:
+        print(run(Trial.model_validate_json(line)).model_dump_json(), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

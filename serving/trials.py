@@ -1,0 +1,177 @@
+"""Tries each bundle in another process before the service opens it: a graph may compute or allocate for ever.
+
+ONNX Runtime runs a graph in a call that nothing ends from outside, so the first load, the golden request and
+the warm-up happen in a process that may be killed. What came out is kept, see `serving.verdicts`.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from serving.trial import Outcome, Trial
+from serving.verdicts import Verdicts
+from zoo import bundle
+from zoo.errors import BundleError, ProviderUnavailable
+
+START_SECONDS = 60.0  # of a process on a busy machine; a quiet one takes 0.6
+SECONDS = 5.0
+"""Processor time of a trial on each core that its graph may use; EfficientNet-Lite0 needs 0.1 s."""
+BYTES_PER_SECOND = 20 << 20
+"""Of a bundle, for which a trial has a second more: disks and processors may be this slow."""
+WAITING = 3
+"""Seconds that a trial may take for each second of its processor time, on a busy machine."""
+MEMORY = 1 << 30
+"""Bytes of a trial of the smallest bundle: the process itself has 0.15 GB."""
+MEMORY_PER_BYTE = 8
+"""Bytes of memory for each byte of a bundle: a graph is at times there as bytes, parsed, and rearranged."""
+MEMORY_PER_CORE = 64 << 20
+"""Bytes: the stacks and buffers of the threads that libraries start for each core."""
+CUDA_SECONDS = 30.0  # for the first use of the device
+CUDA_MEMORY = 8 << 30  # bytes: CUDA's libraries
+
+
+class Trials:
+    """Tries bundles for one device, one at a time."""
+
+    def __init__(self, device: str, threads: int, cores: int, verdicts: Verdicts) -> None:
+        self._device, self._threads, self._cores = device, threads, cores
+        self.verdicts = verdicts
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._closed = False
+
+    def require_passed(self, directory: Path) -> str:
+        """The digest of the bundle in a directory that passed its trial, now or before.
+
+        Raises `BundleError` where it does not pass, `ProviderUnavailable` where the device is not there.
+        """
+        digest = bundle.digest_of(directory)
+        with self._lock:
+            verdict = self.verdicts.find(digest)
+            if verdict is None:
+                self._try(directory, digest)
+            elif verdict.reason is not None:
+                raise BundleError(verdict.reason)
+        return digest
+
+    def rest(self) -> None:
+        """Ends the process, if no bundle is being tried: the next trial starts another."""
+        if self._lock.acquire(blocking=False):
+            self._end()
+            self._lock.release()
+
+    def close(self) -> None:
+        """Ends the process, whatever it does."""
+        self._closed = True
+        if self._process is not None:
+            self._process.kill()
+        with self._lock:
+            self._end()
+
+    def __del__(self) -> None:
+        if self._process is not None:  # of an engine that nobody has closed
+            self._end()
+
+    def _try(self, directory: Path, digest: str) -> None:
+        trial = self._trial(directory)
+        outcome = self._ask(trial)
+        if self._closed:
+            raise BundleError("the service is stopping")
+        if outcome is None:
+            reason = self._why_it_ended(trial)
+            self.verdicts.went_past_a_limit(digest, reason)
+            raise BundleError(reason)
+        if outcome.device_missing:
+            raise ProviderUnavailable(str(outcome.reason))
+        if outcome.reason is None and outcome.digest == digest:
+            self.verdicts.passed(digest)
+            return
+        self._end()  # it may hold much memory
+        reason = outcome.reason or "the bundle was changed while it was tried"
+        if outcome.short_of_memory:
+            reason = f"its check needs more than {trial.memory >> 20} MiB of memory"
+            self.verdicts.went_past_a_limit(digest, reason)
+        raise BundleError(reason) from (RuntimeError(outcome.detail) if outcome.detail else None)
+
+    def longest_seconds(self, directory: Path) -> float:
+        """Seconds that the trial of the bundle in a directory may take, on a busy machine."""
+        return WAITING * self._seconds(bundle.size_of(directory))
+
+    def _seconds(self, size: int) -> float:
+        return SECONDS + size / BYTES_PER_SECOND + CUDA_SECONDS * (self._device == "cuda")
+
+    def _trial(self, directory: Path) -> Trial:
+        size, cuda = bundle.size_of(directory), self._device == "cuda"
+        memory = (
+            MEMORY + MEMORY_PER_BYTE * size + MEMORY_PER_CORE * (os.cpu_count() or 1) + CUDA_MEMORY * cuda
+        )
+        return Trial(
+            directory=directory.absolute(),
+            device=self._device,
+            threads=self._threads,
+            cores=self._cores,
+            seconds=self._seconds(size),
+            memory=memory,
+        )
+
+    def _ask(self, trial: Trial) -> Outcome | None:
+        """None where the process ended, by itself or as it took too long."""
+        process = self._started()
+        assert process.stdin is not None
+        try:
+            process.stdin.write(f"{trial.model_dump_json()}\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            return None
+        line = self._line(process, WAITING * trial.seconds)
+        return Outcome.model_validate_json(line) if line else None
+
+    def _started(self) -> "subprocess.Popen[str]":
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self._end()
+        # What it needs to know of the settings it is told; keys and passwords are none of its business.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "MLFLOW_", "ZOO_"))}
+        environment["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "serving.trial"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            encoding="utf-8",
+        )
+        if self._closed:  # meanwhile
+            self._process.kill()
+        self._line(self._process, START_SECONDS)
+        return self._process
+
+    @staticmethod
+    def _line(process: "subprocess.Popen[str]", seconds: float) -> str:
+        """The next line that it prints; empty where it ends before, or is killed after so many seconds."""
+        assert process.stdout is not None
+        killing = threading.Timer(seconds, process.kill)
+        killing.start()
+        try:
+            return process.stdout.readline()
+        finally:
+            killing.cancel()
+
+    def _why_it_ended(self, trial: Trial) -> str:
+        code = self._end()
+        if code in (-signal.SIGKILL, -getattr(signal, "SIGPROF", signal.SIGTERM)):
+            return f"its check took longer than {trial.seconds:.0f} s"
+        return "its check ended the process that it ran in"
+
+    def _end(self) -> int | None:
+        """The exit code of the process, which is ended."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        process.kill()
+        with suppress(BrokenPipeError), process:  # which closes the pipes and waits
+            pass
+        return process.returncode

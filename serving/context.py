@@ -39,7 +39,8 @@ class RequestContext:
     key: bytes = b""
     """Identifies the request in an A/B split: the header `X-Request-Key`, or else the body."""
     caller: bytes = b""
-    """Digest of the API key that the request came with; empty where the service has no keys."""
+    """Digest of the API key that the request came with; empty where the service has no keys. What is kept of
+    one caller's prompts is not used for another."""
     budget: "MemoryBudget | None" = None
     """Memory budget that the request reserves from; None if memory is not bounded."""
     reserved: int = 0

@@ -186,7 +186,8 @@ class Room:
                 text.seated = time.monotonic()
                 text.context.timing.queue += time.monotonic_ns() - text.joined
                 if isinstance(self._reader, Decoder):
-                    text.writing.skip(self._prefixes.restore(self._reader, text.slot, text.writing.unread))
+                    unread, caller = text.writing.unread, text.context.caller
+                    text.writing.skip(self._prefixes.restore(self._reader, text.slot, unread, caller))
         return seated
 
     def _advance(self, texts: Sequence[Text]) -> None:
@@ -223,7 +224,7 @@ class Room:
             writing.skip(len(part))
             return
         if isinstance(self._reader, Decoder):
-            self._prefixes.keep(self._reader, slot, writing.asked.prompt)
+            self._prefixes.keep(self._reader, slot, writing.asked.prompt, text.context.caller)
         text.piece += writing.take(logits)
 
     def _step(self, texts: Sequence[Text]) -> None:

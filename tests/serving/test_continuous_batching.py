@@ -15,6 +15,7 @@ from serving.readers import Reader, reader_for
 from serving.timing import Timing
 from serving.turns import ClientLeft, DeadlineExceeded, Overloaded, Turns
 from training.llama_graph import build
+from zoo.decoder import Decoder
 from zoo.errors import InvalidInput
 from zoo.graph import Graph
 from zoo.models.llama import Llama, LlamaConfig
@@ -278,3 +279,29 @@ def test_a_reader_that_opens_nothing_fails_those_who_wait(
         with pytest.raises(IndexError):
             asyncio.run(whole(room, writing("ab", 20, graph)))
     assert asyncio.run(whole(room, writing("ab", 20, graph))) == "".join(writing("ab", 20, graph))
+
+
+def test_the_beginning_of_a_prompt_is_kept_for_its_caller_alone(turns: Turns, graph: Graph) -> None:
+    reader = reader_for(TASK, graph, SLOTS)
+    assert isinstance(reader, Decoder)
+    read, parts = reader.read, []
+
+    def noting(slot: int, tokens: np.ndarray, places: np.ndarray) -> np.ndarray:
+        parts.append(len(tokens))
+        return read(slot, tokens, places)
+
+    reader.read = noting  # type: ignore[method-assign]
+    room = Room("llama", reader, SLOTS, QUEUE, turns, "llama")
+
+    async def tokens_read(caller: bytes) -> int:
+        context = due_in(SOON)
+        context.caller = caller
+        parts.clear()
+        assert [piece async for piece in room.pieces(writing("ab" * READ_AT_ONCE, 1, graph), context)]
+        return sum(parts)
+
+    async def ask() -> list[int]:
+        return [await tokens_read(caller) for caller in (b"one", b"another", b"one", b"", b"another", b"")]
+
+    whole, rest = 2 * READ_AT_ONCE, READ_AT_ONCE
+    assert asyncio.run(ask()) == [whole, whole, rest, whole, rest, rest]

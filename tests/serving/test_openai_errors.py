@@ -140,6 +140,49 @@ def test_what_does_not_fit(
     assert len(error["message"]) < 300
 
 
+def test_prompts_are_counted_before_they_are_made_tokens(raw: httpx.Client) -> None:
+    begun = time.monotonic()
+    error = refused(raw, PATHS[0], {"model": LETTERS, "prompt": ["ab " * 21_845] * 120})
+    assert error["param"] == "prompt"
+    assert "120 texts" in error["message"]
+    assert time.monotonic() - begun < 3  # 20 s and more with their tokens
+
+
+def test_a_prompt_is_refused_by_its_beginning(raw: httpx.Client) -> None:
+    begun = time.monotonic()
+    for prompt in (["ab " * 21_845] * 16, [["a"]] * 2, [[1] * 60_000]):
+        error = refused(raw, PATHS[0], {"model": LETTERS, "prompt": prompt})
+        assert error["param"].startswith("prompt")
+    assert time.monotonic() - begun < 2
+
+
+MULTIPLES = b'{"allOf":[%b]}' % b",".join(b'{"multipleOf":%d}' % number for number in (31, 37, 41, 43))
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        *((b'{"a":' * depth + b"1" + b"}" * depth, "levels deep") for depth in (65, 900, 1010)),
+        (b'{"type":"integer","multipleOf":99999989}', "multipleOf"),
+        (
+            b'{"allOf":[%b]}' % b",".join(b'{"multipleOf":%d}' % n for n in (31, 37, 41, 43)),
+            "too much to compile",
+        ),
+        (b'{"not":{}}', "no schema to write by"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_schemas_that_take_much(raw: httpx.Client, schema: bytes, words: str) -> None:
+    wanted = b'{"type":"json_schema","json_schema":{"name":"a","schema":%b}}' % schema
+    body = b'{"model":"%b","prompt":"a","response_format":%b}' % (LETTERS.encode(), wanted)
+    begun = time.monotonic()
+    answer = raw.post(PATHS[0], content=body, headers={"Content-Type": "application/json"})
+    assert time.monotonic() - begun < 5
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "response_format.json_schema.schema"
+    assert words in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_models_that_are_none(raw: httpx.Client, path: str) -> None:
     for name, words in (("nobody", "no model answers"), ("lenet5-mnist", "POST to /classify_image")):

@@ -1,10 +1,14 @@
 """`response_format`: what is written under a mask is JSON, whatever the tokens, and by the schema."""
 
 import json
+from enum import Enum
+from typing import Annotated, Literal
 
 import jsonschema
 import numpy as np
 import pytest
+from openai.lib._pydantic import to_strict_json_schema
+from pydantic import BaseModel, Field
 
 from serving.problem import Problem
 from serving.protocols.openai.grammar import NEEDED, JsonGrammar
@@ -98,6 +102,38 @@ def test_whatever_the_model_likes_is_by_the_schema(name: str) -> None:
         jsonschema.validate(json.loads(text), SCHEMA)
         seen.add(json.loads(text)["sex"])
     assert len(seen) > 1
+
+
+class Color(Enum):
+    RED = "r"
+    BLUE = "b"
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+    lives: Annotated[int, Field(ge=0, le=9)]
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+    tag: Annotated[str, Field(pattern="^[a-z]{3}-[0-9]{1,4}$")]
+    weight: Annotated[float, Field(multiple_of=0.5, ge=0, le=90)] | None = None
+
+
+class Owner(BaseModel):
+    color: Color
+    pets: Annotated[list[Annotated[Cat | Dog, Field(title="Pet")]], Field(max_length=2)]
+    code: Annotated[str, Field(pattern="^[A-Z]{2}$")]
+    friend: "Owner | None"
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_a_model_of_pydantic_asks_for(strict: bool) -> None:
+    schema = to_strict_json_schema(Owner) if strict else Owner.model_json_schema()
+    ended = [write("byte pairs", by_schema(schema), seed, most=4000) for seed in range(6)]
+    for text, _ in [pair for pair in ended if pair[1]]:
+        Owner.model_validate_json(text)
+    assert any(finished for _, finished in ended)
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -7,12 +7,14 @@ import math
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from tokenizers import Encoding, Tokenizer
 
-from zoo.errors import InvalidInput
+from zoo.errors import InvalidInput, TextTooLong
 from zoo.tasks import Arrays, Schema
 from zoo.tasks.language_modelling import (
     MAX_NEW_TOKENS,
     MAX_PROMPT_TOKENS,
+    PROMPT_PART,
     READ_AT_ONCE,
     GenerateTextRequest,
     LanguageModelling,
@@ -400,6 +402,36 @@ def test_a_request_gives_its_example_again() -> None:
 def test_refused(fields: dict, words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         request(**fields)
+
+
+@pytest.mark.parametrize("letters", ["a b ", "🙂", "<|end|>", "日本"])
+def test_a_prompt_is_refused_by_its_beginning(letters: str) -> None:
+    tokenizer = byte_pair_tokenizer([TEXT], 280, ("<|end|>",))
+    task = LanguageModelling(tokenizer=tokenizer.to_str(), opening="a", places=1000)
+    read, prompt = [], letters * 20_000
+    task.__dict__["codec"] = Noting(tokenizer, read)
+    with pytest.raises(TextTooLong, match="over 1000 tokens; at most 1000"):
+        task.prompt_tokens(prompt)
+    assert read == [PROMPT_PART]
+
+
+@pytest.mark.parametrize("prompt", ["ab " * 9000, "<|end|>" * 9000, " " * 40_000, "🙂" * 17_000])
+def test_a_long_prompt_that_fits_is_read(prompt: str) -> None:
+    tokenizer = byte_pair_tokenizer([TEXT], 280, ("<|end|>",))
+    tokens = len(tokenizer.encode(prompt).ids)
+    task = LanguageModelling(tokenizer=tokenizer.to_str(), opening="a", places=tokens)
+    assert len(task.prompt_tokens(prompt)) == tokens
+
+
+class Noting:
+    """A tokenizer that notes how long texts are."""
+
+    def __init__(self, tokenizer: Tokenizer, read: list[int]) -> None:
+        self._tokenizer, self._read = tokenizer, read
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> Encoding:
+        self._read.append(len(text))
+        return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
 
 
 def test_refused_by_the_model() -> None:

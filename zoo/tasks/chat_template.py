@@ -1,31 +1,37 @@
 """Chat templates: messages to the text that a model was trained to read them as.
 
 A template comes with a model and is code of others. It runs in Jinja's sandbox, where it sees the messages
-and changes nothing. What could make much of little is left out or measured, so that neither its text nor its
-work grows without bound.
+and changes nothing. What could make much of little is left out or counted, see `zoo.tasks.template_steps`, so
+that neither its text nor its work grows without bound.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from jinja2 import Template, TemplateError, nodes, pass_context
+from jinja2 import Template, TemplateError, pass_context
 from jinja2.exceptions import SecurityError
 from jinja2.ext import loopcontrols
-from jinja2.runtime import Context, Undefined
+from jinja2.runtime import BlockReference, Context, LoopContext, Macro, TemplateReference, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import Namespace
-from jinja2.visitor import NodeTransformer
 
 from zoo.errors import InputTooLarge, InvalidInput
+from zoo.tasks.template_code import MAX_INTEGER_BITS, Counted, size_of
+from zoo.tasks.template_steps import STEPS_OF_CALL, STEPS_OF_CODE, STEPS_OF_PIECE, Steps
 
 MAX_TEMPLATE = 1 << 16  # characters; the longest that are in use have 10,000
+MAX_CODE = 6000  # nodes of its syntax tree, compiled in half a second; the longest in use have 2,500
 MAX_TEXT = 1 << 20  # characters that are rendered, and of each value on the way
-MAX_STEPS = 100_000  # rounds of loops and calls
-STEPS = "steps taken"  # no name that a template could write
-FILTERS = {"count", "d", "default", "first", "items", "last", "length", "list", "lower", "trim", "upper"}
-METHODS = {
+STEPS = "steps left"  # no name that a template could write
+PLAIN_FILTERS = {"count", "d", "default", "first", "last", "length"}
+"""Filters that take the same time for any value."""
+FILTERS = {"items", "lower", "trim", "upper"}
+TEXT_WORK = {"lower", "trim", "upper"}
+PLAIN_TESTS = {"defined", "undefined"}
+TESTS_OF_JINJA = {"filter", "test"}  # of the names of its filters and tests
+TEXT_METHODS = {
     "endswith",
     "lower",
     "lstrip",
@@ -35,7 +41,10 @@ METHODS = {
     "strip",
     "title",
     "upper",
-}  # of texts
+}
+MAPPING_METHODS = {"get", "items", "keys", "values"}
+OWN = BlockReference | LoopContext | Macro | Namespace | TemplateReference
+"""Jinja's own objects, whose public attributes may all be read."""
 
 
 def render(
@@ -44,20 +53,17 @@ def render(
     """The conversation as a text, which ends where the assistant's answer begins.
 
     Whitespace around blocks is treated as Hugging Face's transformers do. `InvalidInput` where the template
-    refuses the messages or fails; `InputTooLarge` where the text has more than `MAX_TEXT` characters.
+    refuses the messages, fails or takes too many steps; `InputTooLarge` where the text has more than
+    `MAX_TEXT` characters.
     """
-    given = {
-        "messages": messages,
-        "add_generation_prompt": add_generation_prompt,
-        STEPS: iter(range(MAX_STEPS)),
-    }
+    given = {"messages": messages, "add_generation_prompt": add_generation_prompt, STEPS: Steps()}
     pieces, length = [], 0
     try:
         for piece in _compiled(template).generate(given):
             pieces.append(piece)
             length += len(piece)
             if length > MAX_TEXT:
-                raise InputTooLarge(f"messages: at most {MAX_TEXT} characters are read")
+                raise _too_large()
     except InvalidInput:
         raise
     except Exception as error:  # whatever the code of others raises
@@ -70,76 +76,131 @@ def _compiled(template: str) -> Template:
     if len(template) > MAX_TEMPLATE:
         raise InvalidInput(f"the model's chat template has more than {MAX_TEMPLATE} characters")
     sandbox = _Sandbox()
-    measured = _Measured().visit(sandbox.parse(template))
-    compiled: Template = sandbox.from_string(measured)
+    code = sandbox.parse(template)
+    if size_of(code) > MAX_CODE:
+        raise InvalidInput(f"the model's chat template has more than {MAX_CODE} syntax nodes")
+    compiled: Template = sandbox.from_string(Counted().visit(code))
     return compiled
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    intercepted_binops = frozenset({"+", "-", "*", "**", "%"})
 
     def __init__(self) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols], finalize=_plain)
         self.globals = {"range": safe_range, "namespace": Namespace, "raise_exception": _refuse}
-        self.filters = {name: self.filters[name] for name in FILTERS}
-        self.filters |= {"bounded": _bounded, "counted": _counted, "string": _text, "tojson": _as_json}
+        given: Any = self.filters
+        tests: Any = self.tests
+        self.filters = {name: given[name] for name in PLAIN_FILTERS}
+        self.filters |= {name: _counting(name, given[name]) for name in FILTERS}
+        self.filters["list"] = _counting("list", list)  # Jinja's own is told of the environment
+        self.filters |= {"kept": _kept, "rounds": _rounds, "string": _text, "taken": _taken}
+        self.filters |= {"tojson": _as_json, "touched": _touched, "within": _within}
+        self.tests = {
+            name: test if name in PLAIN_TESTS else _counting(name, test)
+            for name, test in tests.items()
+            if name not in TESTS_OF_JINJA
+        }
+
+    @staticmethod
+    def concat(pieces: Iterable[str]) -> str:
+        """What a block or a macro writes."""
+        pieces = list(pieces)
+        if sum(map(len, pieces)) > MAX_TEXT:
+            raise _too_large()
+        return "".join(pieces)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        allowed = attr in METHODS if isinstance(obj, str) else True
-        return allowed and super().is_safe_attribute(obj, attr, value)
+        if isinstance(obj, str):
+            return attr in TEXT_METHODS
+        if isinstance(obj, Mapping):
+            return attr in MAPPING_METHODS
+        return isinstance(obj, OWN) and super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value: Any) -> None:
         """No `format` of texts: a width can be any number."""
 
     def call(self, context: Context, function: Any, /, *arguments: Any, **named: Any) -> Any:
-        _step(context)
-        return _bounded(super().call(context, function, *arguments, **named))
+        steps = _steps(context)
+        steps.take(STEPS_OF_CALL)
+        owner = getattr(function, "__self__", None)
+        given = (*arguments, *named.values())
+        if isinstance(owner, str):
+            steps.call_method(function.__name__, owner, given)
+        elif owner is not None:  # such as `get` of a mapping and `changed` of a loop
+            steps.touch(given)
+        return _kept(context, super().call(context, function, *arguments, **named))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         if operator in ("*", "**") or (operator == "%" and isinstance(left, str)):
             raise SecurityError(f"it may not take {operator} of a {type(left).__name__}")
-        return _bounded(super().call_binop(context, operator, left, right))
+        return _kept(context, super().call_binop(context, operator, left, right))
 
 
-class _Measured(NodeTransformer):
-    """Has rounds of loops counted, and the lengths of joined texts checked."""
-
-    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
-        if node.recursive:
-            raise SecurityError("it may not have recursive loops")
-        node.iter = _filtered(node.iter, "counted")
-        return self.generic_visit(node)
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
-        self.generic_visit(node)
-        node.nodes = [_filtered(part, "string") for part in node.nodes]
-        return _filtered(node, "bounded")
-
-    def visit_AssignBlock(self, node: nodes.AssignBlock) -> nodes.Node:  # noqa: N802
-        self.generic_visit(node)
-        node.filter = _filtered(node.filter, "bounded")
-        return node
+def _steps(context: Context) -> Steps:
+    steps: Steps = context.parent[STEPS]
+    return steps
 
 
-def _filtered(node: nodes.Node | None, name: str) -> nodes.Filter:
-    return nodes.Filter(node, name, [], [], None, None)
+def _counting(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter or a test that takes steps for what it looks at and what it makes."""
 
+    @pass_context
+    def counting(context: Context, value: Any, *arguments: Any, **named: Any) -> Any:
+        steps = _steps(context)
+        given = (*arguments, *named.values())
+        steps.touch((value, given))
+        if name == "in" and given and isinstance(given[0], str):
+            steps.search(given[0], value)
+        elif name == "list" and isinstance(value, str):
+            steps.take(STEPS_OF_PIECE * len(value))
+        elif name in TEXT_WORK and isinstance(value, str):
+            steps.call_method(name, value, given)
+        return _kept(context, work(value, *arguments, **named))
 
-def _step(context: Context) -> None:
-    if next(context[STEPS], None) is None:
-        raise SecurityError(f"it takes more than {MAX_STEPS} steps")
+    return counting
 
 
 @pass_context
-def _counted(context: Context, items: Iterable[Any]) -> Iterator[Any]:
+def _rounds(context: Context, items: Iterable[Any], code: int) -> Iterator[Any]:
+    """The items of a loop whose code has so many nodes."""
+    steps = _steps(context)
     for item in items:
-        _step(context)
+        steps.take(STEPS_OF_CODE * code)
         yield item
 
 
-def _bounded(value: Any) -> Any:
+@pass_context
+def _taken(context: Context, code: int) -> None:
+    _steps(context).take(STEPS_OF_CODE * code)
+
+
+@pass_context
+def _touched(context: Context, value: Any) -> Any:
+    _steps(context).touch(value)
+    return value
+
+
+@pass_context
+def _within(context: Context, sought: Any, value: Any) -> bool:
+    steps = _steps(context)
+    if isinstance(value, str):
+        steps.search(value, sought)
+    elif isinstance(value, Mapping):
+        steps.touch(sought)
+    else:
+        steps.touch((sought, value))
+    return sought in value
+
+
+@pass_context
+def _kept(context: Context, value: Any) -> Any:
+    """A value that the template has made."""
     if isinstance(value, str | list | tuple) and len(value) > MAX_TEXT:
-        raise InputTooLarge(f"messages: at most {MAX_TEXT} characters are read")
+        raise _too_large()
+    if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
+        raise SecurityError(f"it may not make an integer of more than {MAX_INTEGER_BITS} bits")
+    _steps(context).keep(value)
     return value
 
 
@@ -150,14 +211,22 @@ def _plain(value: Any) -> Any:
     raise SecurityError(f"a {type(value).__name__} is no text; tojson makes it one")
 
 
-def _text(value: Any) -> str:
-    return str(_plain(value))
+@pass_context
+def _text(context: Context, value: Any) -> str:
+    text = str(_plain(value))
+    _steps(context).touch(text)
+    return text
 
 
 @pass_context
 def _as_json(context: Context, value: Any) -> str:
-    pieces = _counted(context, json.JSONEncoder(ensure_ascii=False).iterencode(value))
-    return str(_bounded("".join(pieces)))
+    _steps(context).touch(value)
+    text: str = _kept(context, json.dumps(value, ensure_ascii=False))
+    return text
+
+
+def _too_large() -> InputTooLarge:
+    return InputTooLarge(f"messages: at most {MAX_TEXT} characters are read")
 
 
 def _refuse(message: str) -> NoReturn:

@@ -29,11 +29,13 @@ from zoo.tasks.text_tokenizer import (
     byte_pair_tokenizer,
     character_tokenizer,
     observed_tokens,
+    surely_longer,
     token_bytes,
 )
 from zoo.tasks.writing import READ_AT_ONCE, Instructions, Writing, text
 
 MAX_PROMPT = 65_536  # characters
+PROMPT_PART = 16_384  # characters that are made tokens, in 70 ms at most, until one too long is noticed
 MAX_MESSAGES = 4096  # of a conversation
 MAX_PROMPTS = 16  # in one request; they are answered one after the other
 MAX_PROMPT_TOKENS = 8192  # a second's reading or two
@@ -210,7 +212,7 @@ class LanguageModelling(Task):
             raise InvalidInput("messages: this model holds no conversations; give a prompt")
         else:
             prompt = self.chat.render([message.model_dump() for message in request.messages])
-        return {"tokens": self.tokens(prompt)[None]}
+        return {"tokens": self.prompt_tokens(prompt)[None]}
 
     def generate(self, run: Run, request: GenerateTextRequest) -> Writing:
         (prompt,) = self.encode(request)["tokens"]
@@ -222,14 +224,28 @@ class LanguageModelling(Task):
     def writing(self, run: Run, asked: Instructions) -> Writing:
         """Begins a text; `TextTooLong` where it would be longer than the model can read."""
         read, most = len(asked.prompt), self.places
-        if most is None and read > MAX_PROMPT_TOKENS:
-            raise TextTooLong(f"prompt has {read} tokens; at most {MAX_PROMPT_TOKENS} are read")
+        self.require_short(read)
         if most is not None and read + asked.max_tokens > most:
             raise TextTooLong(
                 f"prompt has {read} tokens, which with {asked.max_tokens} to be written (max_tokens) "
                 f"are more than the {most} that the model can read"
             )
         return Writing(self.codec, self.memory, run, replace(asked, ends=self.ends, forbidden=self._unknown))
+
+    def require_short(self, tokens: int) -> None:
+        """Raises `TextTooLong` if a prompt has more tokens than the model reads in any case."""
+        if tokens > self._most_read:
+            raise TextTooLong(f"prompt has {tokens} tokens; at most {self._most_read} are read")
+
+    def prompt_tokens(self, text: str) -> Tokens:
+        """[T] of a prompt; `TextTooLong`, found in its beginning, where it is far too long."""
+        if surely_longer(self.codec, text, self._most_read, PROMPT_PART):
+            raise TextTooLong(f"prompt has over {self._most_read} tokens; at most {self._most_read} are read")
+        return self.tokens(text)
+
+    @property
+    def _most_read(self) -> int:
+        return MAX_PROMPT_TOKENS if self.places is None else self.places
 
     @cached_property
     def ends(self) -> frozenset[int]:

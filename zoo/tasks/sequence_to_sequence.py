@@ -20,7 +20,7 @@ from zoo.errors import InvalidInput
 from zoo.tasks.base import Arrays, Axis, Generation, Request, Response, Run, Schema, Signature, Task
 from zoo.tasks.baseline import distribution
 from zoo.tasks.beam_search import BeamSearch, Hypothesis
-from zoo.tasks.text_tokenizer import TOKEN, byte_pair_tokenizer, observed_tokens
+from zoo.tasks.text_tokenizer import TOKEN, byte_pair_tokenizer, observed_tokens, surely_longer
 
 MAX_TEXTS = 256  # in one request
 MAX_CHARACTERS = 16_384  # of a text
@@ -31,6 +31,8 @@ PADDING, BEGIN, END = range(len(SPECIAL))
 LENGTH = "length"  # of a source in tokens, as the baseline calls it
 SLACK = 2  # of lengths, over the longest of the training split
 LEAST_LONGEST = 64  # tokens that are read and written in any case
+TEXT_PART, TEXTS_AT_ONCE = 2048, 16
+"""Characters of a text, and texts, that are made tokens until one that is too long is noticed: 0.1 s."""
 ROWS_AT_ONCE = 512  # rows of the decoder: bounds the memory that its keys and values take
 TRANSCRIPTS = 100  # greedy texts that must be torch's own
 EXAMPLES = 8  # texts of the training split that serve as examples
@@ -153,12 +155,17 @@ class SequenceToSequence(Task):
         }
 
     def encode(self, request: TransformTextRequest) -> Arrays:
-        source = self._tokens(request.texts)
-        lengths = (source != PADDING).sum(axis=1)
-        if (longest := int(lengths.max())) > self.max_source:
-            place = f"text[{lengths.argmax()}]" if isinstance(request.text, list) else "text"
-            raise InvalidInput(f"{place} has {longest - 1} tokens; at most {self.max_source - 1} are read")
-        return {"source": source}
+        rows: list[list[int]] = []
+        for start in range(0, len(request.texts), TEXTS_AT_ONCE):
+            texts = request.texts[start : start + TEXTS_AT_ONCE]
+            for place, text in enumerate(texts, start):
+                if surely_longer(self.codec, text, self.max_source, TEXT_PART):
+                    raise self._too_long(request, place, f"over {self.max_source}")
+            rows += self._rows(texts)
+            for place, row in enumerate(rows[start:], start):
+                if len(row) > self.max_source:
+                    raise self._too_long(request, place, str(len(row) - 1))
+        return {"source": _filled(rows)}
 
     def generate(self, run: Run, request: TransformTextRequest) -> "Transformation":
         source = self.encode(request)["source"]
@@ -243,8 +250,14 @@ class SequenceToSequence(Task):
 
     def _tokens(self, texts: list[str], *before: int) -> Tokens:
         """[N, T], each text between what comes `before` and its end, filled up."""
-        rows = [[*before, *line.ids, END] for line in self.codec.encode_batch_fast(texts)]
-        return _filled(rows)
+        return _filled(self._rows(texts, *before))
+
+    def _rows(self, texts: list[str], *before: int) -> list[list[int]]:
+        return [[*before, *line.ids, END] for line in self.codec.encode_batch_fast(texts)]
+
+    def _too_long(self, request: TransformTextRequest, place: int, tokens: str) -> InvalidInput:
+        named = f"text[{place}]" if isinstance(request.text, list) else "text"
+        return InvalidInput(f"{named} has {tokens} tokens; at most {self.max_source - 1} are read")
 
 
 class Transformation(Generation):

@@ -9,8 +9,10 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from serving.protocols.openai.problem import refusal
+from serving.protocols.openai.problem import blaming, refusal
 from serving.protocols.openai.request import ResponseFormat
+from serving.protocols.openai.schema_bounds import require_bounded
+from serving.protocols.openai.schema_matcher import matcher_of, reason_of
 from zoo.errors import InvalidInput
 from zoo.tasks.language_modelling import LanguageModelling
 
@@ -19,7 +21,8 @@ NEEDED = frozenset('{}[]":,\\/.+-0123456789abcdefABCDEFlnrstu')
 BETWEEN = r"\n? {0,16}"
 """White space, bounded: a small model may like nothing better."""
 MAX_SCHEMA = 65_536  # letters
-LONGEST_REASON = 300  # letters
+SCHEMA_PLACE = "response_format.json_schema.schema"
+"""The field that a problem with a schema is about."""
 
 
 class Json:
@@ -53,25 +56,37 @@ class JsonGrammar:
 
     def __init__(self, task: LanguageModelling, wanted: ResponseFormat) -> None:
         """`Problem` where the model has not the letters, or the schema is none."""
-        place = "response_format"
-        schema: Any = {"type": "object"}
-        if wanted.json_schema is not None:
-            place = "response_format.json_schema.schema"
-            schema = wanted.json_schema.json_schema
+        place = place_of(wanted)
         if missing := sorted(letter for letter in NEEDED if letter.encode() not in task.token_bytes):
             raise refusal(f"{place}: this model writes no JSON: it has no {missing[0]!r}", place)
-        text = json.dumps({**schema, "x-guidance": {"whitespace_pattern": BETWEEN}})
-        if len(text) > MAX_SCHEMA:
-            raise refusal(f"{place}: over {MAX_SCHEMA:,} letters", place)
         self._ends, self._tokens = task.ends, _tokens(task)
-        self._matcher = LLMatcher(self._tokens.trie, LLMatcher.grammar_from_json_schema(text), log_level=0)
+        self._matcher = matcher_of(schema_of(wanted), self._tokens.trie)
         if self._matcher.is_error():
-            reason = self._matcher.get_error().partition("\n")[0][:LONGEST_REASON]
-            raise refusal(f"{place}: {reason}", place)
+            raise refusal(f"{place}: {reason_of(self._matcher)}", place)
 
     def begin(self) -> Json:
         """The constraint of one text."""
         return Json(self._matcher.deep_copy(), self._ends, self._tokens)
+
+
+def place_of(wanted: ResponseFormat) -> str:
+    """The field that a problem with the form of JSON is about."""
+    return "response_format" if wanted.json_schema is None else SCHEMA_PLACE
+
+
+def schema_of(wanted: ResponseFormat) -> str:
+    """The schema as one line of JSON; `Problem` if it is beyond the bounds."""
+    if wanted.json_schema is None:
+        schema: dict[str, Any] = {"type": "object"}
+    else:
+        schema = wanted.json_schema.json_schema
+    place = place_of(wanted)
+    with blaming(place):
+        require_bounded(schema)
+    text = json.dumps({**schema, "x-guidance": {"whitespace_pattern": BETWEEN}})
+    if len(text) > MAX_SCHEMA:
+        raise refusal(f"{place}: over {MAX_SCHEMA:,} letters", place)
+    return text
 
 
 class _Tokens:

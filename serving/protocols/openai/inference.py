@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from functools import partial
+from functools import cache, partial
 
 from serving.catalogue import Catalogue
 from serving.child_process import ChildProcesses
@@ -17,9 +17,11 @@ from serving.memory import Body
 from serving.problem import Problem, let_go, problem_json
 from serving.protocols.openai.answer import Answer, ChatAnswer, CompletionAnswer, Json
 from serving.protocols.openai.choice import Choice
+from serving.protocols.openai.grammar import SCHEMA_PLACE
 from serving.protocols.openai.preparation import Prepared, prepare
-from serving.protocols.openai.problem import openai_problem_of
+from serving.protocols.openai.problem import blaming, openai_problem_of
 from serving.protocols.openai.request import ChatRequest, CompletionRequest, parse, require_holdable
+from serving.protocols.openai.schema_trials import SchemaTrials, Untried
 from serving.turns import ClientLeft, DeadlineExceeded, Turns
 from zoo.tasks.writing import Noted
 
@@ -49,6 +51,7 @@ class OpenAIInference:
         self._catalogue = catalogue
         self._deadline = deadline
         self._generations = generations
+        self._trials = SchemaTrials()
 
     async def complete(self, exchange: Exchange) -> None:
         """Texts to what comes after them."""
@@ -69,17 +72,28 @@ class OpenAIInference:
         catalogue = self._catalogue()
         context = exchange.limit(self._deadline)
         body = await exchange.body(self._turns)
-        read: Callable[[], CompletionRequest | ChatRequest] = partial(self._parse, context, body, kind)
-        inference, most = self._inference, self._generations
-        # To make tokens of a text takes far longer than to read it: sixteen kilobytes are 25 ms.
-        prepared = await self._turns.timed(
-            "decode", math.inf, context, prepare, read, catalogue, inference, context, most
-        )
+        read: Callable[[], CompletionRequest | ChatRequest] = cache(partial(self._parse, context, body, kind))
+        try:
+            prepared = await self._prepared(read, catalogue, context)
+        except Untried as untried:
+            with blaming(SCHEMA_PLACE):
+                await self._trials.try_out(untried.schema, context)
+            prepared = await self._prepared(read, catalogue, context)
         answer = form(prepared.request.model, prepared.served, prepared.words)
         if prepared.request.stream:
             await self._stream(exchange, prepared, answer)
         else:
             await self._tell_whole(exchange, prepared, answer)
+
+    async def _prepared(
+        self,
+        read: Callable[[], CompletionRequest | ChatRequest],
+        catalogue: Catalogue,
+        context: RequestContext,
+    ) -> Prepared:
+        work = partial(prepare, read, catalogue, self._inference, context, self._generations, self._trials)
+        # To make tokens of a text takes far longer than to read it: sixteen kilobytes are 25 ms.
+        return await self._turns.timed("decode", math.inf, context, work)
 
     def _parse(
         self, context: RequestContext, body: Body, kind: type[CompletionRequest] | type[ChatRequest]

@@ -10,10 +10,11 @@ from serving.context import RequestContext
 from serving.inference import Inference
 from serving.problem import Problem
 from serving.protocols.openai.choice import Choice
-from serving.protocols.openai.grammar import JsonGrammar
+from serving.protocols.openai.grammar import JsonGrammar, schema_of
 from serving.protocols.openai.logprobs import Words
 from serving.protocols.openai.problem import blaming, refusal
 from serving.protocols.openai.request import ChatRequest, CompletionRequest, WritingRequest
+from serving.protocols.openai.schema_trials import SchemaTrials
 from serving.timing import Timing
 from zoo.errors import NotFound, TextTooLong
 from zoo.tasks.language_modelling import MAX_NEW_TOKENS, MAX_PROMPT, LanguageModelling
@@ -43,20 +44,24 @@ def prepare(
     inference: Inference,
     context: RequestContext,
     most: int,
+    trials: SchemaTrials,
 ) -> Prepared:
-    """Begins the texts, `most` of them at most; each is admitted when it is written."""
+    """Begins the texts, `most` of them at most; each is admitted when it is written.
+
+    `Untried` where the texts have to be of a schema that must be tried out first.
+    """
     request = parse()
     task, champion = language_model(catalogue, request.model)
     served = inference.assign(context, champion)
     task = served.task if isinstance(served.task, LanguageModelling) else task
     timing = context.timing
-    prompts = _prompts(request, task)
-    texts = len(prompts) * request.n
-    if texts > most:
+    texts = request.prompt_count * request.n
+    if texts > most:  # before any prompt is made tokens, which takes a tenth of a second each
         field = "n" if request.n > 1 else request.text_field
         raise refusal(f"{texts} texts asked for; at most {most} are written at a time", field)
+    grammar = _grammar(request, task, context, trials)
+    prompts = _prompts(request, task)
     asked = _instructions(request, task)
-    grammar = _grammar(request, task)
     choices: list[Choice] = []
     for prompt in prompts:
         for number in range(request.n):
@@ -106,14 +111,16 @@ def _prompts(request: WritingRequest, task: LanguageModelling) -> list[Tokens]:
             return [_tokens(task, task.chat.render(messages))]
     assert isinstance(request, CompletionRequest)
     with blaming("prompt"):
+        for prompt in request.prompts:
+            if len(prompt) > MAX_PROMPT:
+                raise TextTooLong(f"a prompt has {len(prompt):,} letters; at most {MAX_PROMPT:,} are read")
         return [_tokens(task, prompt) for prompt in request.prompts]
 
 
 def _tokens(task: LanguageModelling, prompt: str | list[int]) -> Tokens:
     if isinstance(prompt, str):
-        if len(prompt) > MAX_PROMPT:
-            raise TextTooLong(f"the text has {len(prompt):,} letters; at most {MAX_PROMPT:,} are read")
-        return task.tokens(prompt or "\n")  # a line break, after which a text begins
+        return task.prompt_tokens(prompt or "\n")  # a line break, after which a text begins
+    task.require_short(len(prompt))  # before each number is looked at
     for number in prompt:
         _require_token(task, number, "prompt")
     return np.array(prompt, np.int64)
@@ -142,9 +149,15 @@ def _instructions(request: WritingRequest, task: LanguageModelling) -> Instructi
     return Instructions(np.empty(0, np.int64), 1, sampling, stops=request.stops, top_logprobs=request.noted)
 
 
-def _grammar(request: WritingRequest, task: LanguageModelling) -> JsonGrammar | None:
+def _grammar(
+    request: WritingRequest, task: LanguageModelling, context: RequestContext, trials: SchemaTrials
+) -> JsonGrammar | None:
     wanted = request.response_format
-    return None if wanted is None or wanted.type == "text" else JsonGrammar(task, wanted)
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.json_schema is not None:
+        context.reserve(trials.size(schema_of(wanted)))
+    return JsonGrammar(task, wanted)
 
 
 def _require_token(task: LanguageModelling, number: int, field: str) -> None:

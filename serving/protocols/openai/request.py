@@ -140,6 +140,11 @@ class WritingRequest(OpenRequest):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     @property
+    def prompt_count(self) -> int:
+        """How many texts the request gives to go on with."""
+        return 1
+
+    @property
     def noted(self) -> int | None:
         """How many tokens are noted beside each that is written; None notes nothing."""
         raise NotImplementedError
@@ -193,6 +198,10 @@ class CompletionRequest(WritingRequest):
             raise refusal("best_of: only n is supported", "best_of", "unsupported_parameter")
         if self.echo and self.logprobs is not None:
             raise refusal("logprobs: not supported with echo", "logprobs", "unsupported_parameter")
+
+    @property
+    def prompt_count(self) -> int:
+        return len(self.prompts)
 
     @property
     def prompts(self) -> list[str | list[int]]:

@@ -1,0 +1,23 @@
+"""A JSON Schema as a matcher of the library llguidance, with low limits on the work of each token."""
+
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+LONGEST_REASON = 300  # characters
+
+
+def matcher_of(schema: str, tokens: LLTokenizer) -> LLMatcher:
+    """Compiles a schema; see `LLMatcher.is_error` for whether it is one."""
+    limits = LLParserLimits(
+        step_lexer_fuel=50_000,  # 4 ms of a token; the default is 200,000
+        step_max_items=25_000,  # 1 ms; 50,000
+        max_lexer_states=64_000,  # 40 MB; 250,000
+        max_grammar_size=100_000,  # symbols; 500,000
+        precompute_large_lexemes=False,  # so that compiling takes the same time for any tokens
+        verbose_errors=False,  # which would tell the state of the parser
+    )
+    return LLMatcher(tokens, LLMatcher.grammar_from_json_schema(schema), log_level=0, limits=limits)
+
+
+def reason_of(matcher: LLMatcher) -> str:
+    """What is wrong with a matcher."""
+    return str(matcher.get_error().partition("\n")[0][:LONGEST_REASON])

@@ -1,0 +1,116 @@
+"""JSON Schemas that are compiled in another process first, which is ended where one takes too much."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+
+from serving.context import RequestContext
+from serving.turns import awaited, too_late
+from zoo.errors import InvalidInput
+
+MAX_WAIT = 3.0  # seconds for the process, which may have to start, on a busy machine
+MAX_PASSED = 4096
+BYTES_A_SECOND = 100 << 20
+"""Memory that a compiled schema takes for each second of its compilation, at most."""
+ROOT = Path(__file__).parents[3]
+
+
+class Untried(Exception):
+    """A schema that is not known to be harmless."""
+
+    def __init__(self, schema: str) -> None:
+        super().__init__()
+        self.schema = schema
+
+
+class SchemaTrials:
+    """The schemas that are known to take little to compile, and the process that finds out."""
+
+    def __init__(self) -> None:
+        """The process is started with the first schema."""
+        self._thread = ThreadPoolExecutor(1, "schemas")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._end: Callable[[], object] = lambda: None
+        self._passed: OrderedDict[bytes, int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def size(self, schema: str) -> int:
+        """Bytes that a schema takes once it is compiled, at most; `Untried` if that is not known."""
+        digest = _digest(schema)
+        with self._lock:
+            if digest not in self._passed:
+                raise Untried(schema)
+            self._passed.move_to_end(digest)
+            return self._passed[digest]
+
+    async def try_out(self, schema: str, context: RequestContext) -> None:
+        """Compiles a schema in the other process; `InvalidInput` if it is none or takes too much.
+
+        Errors of waiting as of `serving.turns.awaited`.
+        """
+        waiting = asyncio.wrap_future(self._thread.submit(self._compile, schema, context.deadline))
+        size = await awaited(waiting, context)
+        with self._lock:
+            self._passed[_digest(schema)] = size
+            if len(self._passed) > MAX_PASSED:
+                self._passed.popitem(last=False)
+
+    def close(self) -> None:
+        """Ends the process and the thread."""
+        self._thread.shutdown()
+        self._end()
+
+    def _compile(self, schema: str, deadline: float) -> int:
+        if time.monotonic() >= deadline:
+            raise too_late()
+        if self._process is None or self._process.poll() is not None:
+            self._end()
+            self._process = _started()
+            # Also where nobody closes this.
+            self._end = weakref.finalize(self, _end, self._process)
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        timer = threading.Timer(min(MAX_WAIT, deadline - time.monotonic()), process.kill)
+        timer.start()
+        try:
+            process.stdin.write(schema.encode() + b"\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except OSError:  # it has ended before it read all
+            answer = b""
+        finally:
+            timer.cancel()
+        if not answer:
+            self._end()
+            raise InvalidInput("the schema takes too much to compile; give fewer and simpler keywords")
+        reason, seconds = json.loads(answer)
+        if reason is not None:
+            raise InvalidInput(f"no schema to write by: {reason}")
+        return int(seconds * BYTES_A_SECOND)
+
+
+def _started() -> "subprocess.Popen[bytes]":
+    """A process of its own program, which gets no sockets and no threads of this one."""
+    command = [sys.executable, "-m", "serving.protocols.openai.schema_process"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, cwd=ROOT)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    with process:  # waits, and closes the pipes
+        pass
+
+
+def _digest(schema: str) -> bytes:
+    return sha256(schema.encode()).digest()

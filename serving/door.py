@@ -57,7 +57,9 @@ class Door:
             self._refusals.note(problem, exchange.scope.get("client"))
             raise
         if len(path) > MAX_PATH or (b"%" in path and b"%2f" in path.lower()):
-            raise Problem(404, "not_found", "nothing answers at this path")
+            # OpenAI's client writes names with a slash so, and knows a code for models that are not there.
+            code = "model_not_found" if path.startswith(b"/v1/models/") else "not_found"
+            raise Problem(404, code, "nothing answers at this path")
 
     def _require_host(self, exchange: Exchange) -> None:
         host = exchange.headers.get(b"host")

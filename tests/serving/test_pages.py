@@ -86,8 +86,12 @@ def test_before_models_are_loaded_and_without_any(tmp_path: Path) -> None:
 
 def test_names_are_escaped(tmp_path: Path) -> None:
     made = application(tmp_path)
-    write_regression(tmp_path / "made", name="linear_regression-<b>&\"'")
+    write_regression(tmp_path / "made")
     made._follower._step()
+    catalogue = made._catalogue()
+    assert catalogue is not None
+    hostile = catalogue.entries[-1].model_copy(update={"name": "linear_regression-<b>&\"'"})  # no bundle may
+    catalogue.entries = [hostile]
     page = request(made, "GET", "/").text
     assert "<b>" not in page
     assert "linear_regression-&lt;b&gt;&amp;&#34;&#39;" in page

@@ -51,7 +51,8 @@ UNTIL_THE_END = frozenset({"/livez", "/v2/health/live", "/metrics"})
 SENDING_SECONDS = 1.0  # that an answer may be sent after its deadline, when the service drains
 LOGGED_FROM = {"off": math.inf, "errors": 500, "all": 0}
 """The lowest status that is logged; 0 is an answer that did not come to its end."""
-DRIFT_SECONDS = 10.0
+LOOK_SECONDS = 10.0
+"""Seconds between two looks at drift and at idle child processes."""
 COLLECT_AFTER = 10_000
 """New objects after which the collector examines them: 0.2 ms for 10,000 lists, 1.4 ms for 50,000.
 
@@ -192,7 +193,7 @@ class Application:
         self._follower.start()
         self._drain.take_over()
         await self._siblings.start()
-        watching = asyncio.create_task(self._watch_drift())
+        watching = asyncio.create_task(self._look_after())
         try:
             await self._bentoml(scope, receive, send)  # returns when the server stops
         finally:
@@ -206,10 +207,11 @@ class Application:
             if self._tracer is not None:
                 self._tracer.close()
 
-    async def _watch_drift(self) -> None:
-        """Looks at every version's drift now and then, which logs what is large even where nobody asks."""
+    async def _look_after(self) -> None:
+        """Ends idle children, and looks at every version's drift, which logs what is large unasked."""
         while True:
-            await asyncio.sleep(DRIFT_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.to_thread(self._children.end_idle)
             if (catalogue := self._catalogue()) is not None:
                 await asyncio.to_thread(lambda: list(catalogue.drift()))
 

@@ -31,9 +31,7 @@ Ask = Callable[..., Any]
 """Asks the service something: a word and arguments that can be pickled."""
 
 IDLE_SECONDS = 60.0
-"""Seconds without work after which a child ends; a new one takes half a second to start."""
-SURELY_ALIVE_SECONDS = IDLE_SECONDS - 5
-"""Seconds of idleness up to which a child is still used."""
+"""Seconds without work after which a child may be ended; a new one takes half a second to start."""
 WORK = "from serving.child_process import main; main()"  # not by -m, for classes are pickled by their module
 ENDING_SECONDS = 1.0
 OWN_MEMORY = 1 << 28  # bytes of a child without work, at most
@@ -137,22 +135,23 @@ class ChildProcesses:
         self._return(child)
         return result
 
-    def close(self) -> None:
-        """Ends the children that are idle; the others end with their work."""
+    def end_idle(self, seconds: float = IDLE_SECONDS) -> None:
+        """Ends the children that have been idle for so long."""
+        before = time.monotonic() - seconds
         with self._lock:
-            idle, self._idle = self._idle, []
+            idle = [child for child in self._idle if child.idle_since <= before]
+            self._idle = [child for child in self._idle if child.idle_since > before]
         for child in idle:
             child.end()
+
+    def close(self) -> None:
+        """Ends the children that are idle; the others end with their work."""
+        self.end_idle(0)
 
     def _take(self) -> Child:
         with self._lock:
             child = self._idle.pop() if self._idle else None
-        if child is not None and time.monotonic() - child.idle_since < SURELY_ALIVE_SECONDS:
-            return child
-        if child is not None:
-            self.close()  # those below it have been idle for longer
-            child.end()
-        return Child(self._memory)
+        return Child(self._memory) if child is None else child
 
     def _return(self, child: Child) -> None:
         child.idle_since = time.monotonic()
@@ -161,7 +160,7 @@ class ChildProcesses:
 
 
 def work(connection: Connection, memory: int) -> None:
-    """Does what comes through the connection, until it is closed or nothing has come for a minute."""
+    """Does what comes through the connection, until it is closed."""
     limit_memory(OWN_MEMORY + memory)
     gc.disable()  # it would look through millions of new lists again and again; no work leaves it anything
 
@@ -172,7 +171,7 @@ def work(connection: Connection, memory: int) -> None:
             raise Abandoned
         return value
 
-    while connection.poll(IDLE_SECONDS):
+    while True:
         try:
             seconds, function, arguments, asks = connection.recv()
         except EOFError:

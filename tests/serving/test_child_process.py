@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from serving.child_process import ChildProcesses
@@ -108,3 +109,12 @@ def test_memory_is_bounded(children: ChildProcesses) -> None:
     with pytest.raises(InputTooLarge):
         children.call(soon(), takes, 2 * MEMORY)
     assert children.call(soon(), doubled, 1) == 2
+
+
+def test_idle_children_are_ended(children: ChildProcesses) -> None:
+    first = children.call(soon(), process_number)
+    children.end_idle()
+    assert psutil.pid_exists(first)
+    children.end_idle(0)
+    assert not psutil.pid_exists(first)
+    assert children.call(soon(), process_number) != first

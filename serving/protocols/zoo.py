@@ -16,7 +16,7 @@ from serving.engine import numbers_in
 from serving.event_stream import DONE, EventStream
 from serving.exchange import JSON, SMALL_BODY, Exchange
 from serving.inference import Inference
-from serving.json_size import MAX_VALUES, reserve_parsed
+from serving.json_size import MAX_VALUES, SMALL_TEXT, reserve_parsed
 from serving.measurements import MEDIA_TYPE
 from serving.memory import Body
 from serving.openapi import bentoml_schema
@@ -114,8 +114,10 @@ class ZooProtocol:
             raise Problem(415, "unsupported_media_type", f"this path takes {accepted}")
         body = await exchange.body(self._turns)
         read: Read
-        if media_type == JSON:
-            read = partial(self._read_json, context, operation, body)
+        if media_type == JSON and len(body) <= SMALL_TEXT:
+            read = partial(read_request, partial(parse_json, body), operation)
+        elif media_type == JSON:
+            read = partial(self._read_large_json, context, operation, body)
         else:
             context.reserve(FORM_COPIES * len(body))
             read = partial(read_request, partial(parse_form, exchange.scope["headers"], body), operation)
@@ -165,7 +167,7 @@ class ZooProtocol:
                 begun = operation.generate(served.task, run, request)
         return Prepared(request, served, begun)
 
-    def _read_json(
+    def _read_large_json(
         self, context: RequestContext, operation: Operation, body: Body, ask: Ask
     ) -> tuple[Request, Arrays]:
         size = reserve_parsed(context, body)

@@ -20,7 +20,7 @@ from zoo.tasks import OPERATIONS, Arrays, Operation, Task
 from zoo.tasks.base import MAX_BATCH, Request
 
 MULTIPART = b"multipart/form-data"
-MAX_FIELDS = 32  # a form's fields that are not files
+MAX_FIELDS = 32  # of a request; of a form those that are not files
 UNION_MEMBERS = ("str", "bytes", "int", "float", "constrained-str")  # as pydantic calls them in a place
 REPORTED = 5  # wrong fields that a message names
 COUNTLESS = 1000  # wrong fields whose report alone would take long
@@ -128,7 +128,7 @@ def _loads(body: Body) -> Any:
 def _validated(given: Any, operation: Operation, find: Find) -> Request:
     kind = operation.request_type
     fields = given if isinstance(given, dict) else {}
-    if len(fields) > len(kind.model_fields) + REPORTED:  # pydantic would report each one
+    if len(fields) > MAX_FIELDS:  # pydantic would report each one
         _require_kind(fields, operation, find)
         known = {field.alias or name for name, field in kind.model_fields.items()}
         unknown = [_short(name) for name in islice((name for name in fields if name not in known), REPORTED)]

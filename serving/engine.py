@@ -21,14 +21,14 @@ from weakref import WeakSet
 import numpy as np
 
 from serving.batching import Moment, Part
+from serving.bundle_trials import Trials
+from serving.bundle_verdicts import Verdicts
 from serving.context import RequestContext
 from serving.continuous_batching import Room
 from serving.drift import Window
 from serving.gathering import Gathering
 from serving.readers import reader_for
-from serving.trials import Trials
 from serving.turns import SLICE_SECONDS, Job, Overloaded, Pace, Turns, a_slice, result_of, too_late
-from serving.verdicts import Verdicts
 from serving.warm_up import open_and_warm_up, threads_of
 from zoo import bundle
 from zoo.bundle import Bundle
@@ -128,9 +128,9 @@ class Engine:
     def load(self, directory: Path) -> LoadedModel:
         """A bundle, its digests and golden answer checked, on the engine's device, warmed up.
 
-        A bundle that was never loaded before is first tried by another process, which ends within the limits
-        of `serving.trials`. `BundleError` where it fails a check, `ProviderUnavailable` where the device does
-        not take it.
+        A bundle that was never loaded before is first tried by another process, within the limits of
+        `serving.bundle_trials`. `BundleError` where it fails a check, `ProviderUnavailable` where the device
+        does not take it.
         """
         digest = self.trials.require_passed(directory)
         loaded = bundle.load(directory)

@@ -9,6 +9,7 @@ import bentoml
 
 from serving import supervisor
 from serving.listening_address import bound, listening_address
+from serving.log_sampling import LogSampling
 from serving.settings import Settings, traced
 from zoo.errors import ZooError
 
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     from serving.application import Application
 
 
+SAMPLED = (
+    "python_multipart.multipart",
+    "serving.child_process",
+    "serving.inference",
+    "serving.problem",
+    "uvicorn.error",
+)
+"""Loggers that anybody can make write a line with a request."""
 BUNDLES = "src/bundles"  # in a Bento; see [tool.bentoml.build] in pyproject.toml
 
 
@@ -38,6 +47,8 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML has
 
         access_log.to_stdout()
         logging.getLogger("serving").setLevel(logging.INFO)
+        for name in SAMPLED:
+            logging.getLogger(name).addFilter(LogSampling())
         settings = bound(Settings.from_environment(os.environ), listening_address())
         # BentoML leaves uvicorn its choice of a protocol and of a loop, and has no setting for either.
         HTTP_PROTOCOLS["auto"] = "serving.connection:BoundedConnection"

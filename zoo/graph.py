@@ -43,7 +43,7 @@ class Graph:
             ort.preload_dlls()  # CUDA's libraries, where they are installed as Python packages
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # errors only; warnings about constant folding are noise
+        options.log_severity_level = 4  # fatal ones alone: errors are raised, and may be those of requests
         # Several models share the cores: a spinning idle session slows its neighbours.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if isinstance(source, bytes):

@@ -192,3 +192,11 @@ def test_images_that_are_none_and_images_that_are_too_large(client: httpx.Client
     refused(
         client.post("/classify_image", json={"model": "mnist", "image": png.hex(), "top_k": 0}), 422, "top_k"
     )
+
+
+def test_malformed_forms_do_not_fill_the_log(server: Server, client: httpx.Client) -> None:
+    before = server.log.read_text().count("boundary")
+    headers = {"Content-Type": "multipart/form-data; boundary=a"}
+    for _ in range(50):
+        refused(client.post("/classify_image", content=b"{" * 50, headers=headers), 400)
+    assert server.log.read_text().count("boundary") <= before + 5

@@ -10,7 +10,7 @@ from hostile_bundles import endless, rewritten
 from server import Server, running
 from tiny_zoo import TinyRegistry, write_regression
 
-from serving.trials import SECONDS, WAITING
+from serving.bundle_trials import SECONDS, WAITING
 from zoo import bundle
 
 pytestmark = pytest.mark.slow

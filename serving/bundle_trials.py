@@ -1,7 +1,7 @@
 """Tries each bundle in another process before the service opens it: a graph may compute or allocate for ever.
 
 ONNX Runtime runs a graph in a call that nothing ends from outside, so the first load, the golden request and
-the warm-up happen in a process that may be killed. What came out is kept, see `serving.verdicts`.
+the warm-up happen in a process that may be killed. What came out is kept, see `serving.bundle_verdicts`.
 """
 
 import os
@@ -12,8 +12,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from serving.trial import Outcome, Trial
-from serving.verdicts import Verdicts
+from serving.bundle_trial_process import Outcome, Trial
+from serving.bundle_verdicts import Verdicts
 from zoo import bundle
 from zoo.errors import BundleError, ProviderUnavailable
 
@@ -138,7 +138,7 @@ class Trials:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "MLFLOW_", "ZOO_"))}
         environment["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "serving.trial"],
+            [sys.executable, "-P", "-m", "serving.bundle_trial_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

@@ -9,7 +9,7 @@ import pytest
 from hostile_bundles import endless, greedy
 from tiny_zoo import write_regression
 
-from serving import trials
+from serving import bundle_trials
 from serving.engine import Engine
 from zoo.bundle import digest_of
 from zoo.errors import BundleError
@@ -19,8 +19,8 @@ SECONDS = 0.6  # of processor time for a trial; told as 1 s
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "SECONDS", SECONDS)
-    monkeypatch.setattr(trials, "WAITING", 20)  # on a machine that runs other tests
+    monkeypatch.setattr(bundle_trials, "SECONDS", SECONDS)
+    monkeypatch.setattr(bundle_trials, "WAITING", 20)  # on a machine that runs other tests
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_graph_that_has_an_end_only_when_it_is_tried(
 ) -> None:
     """As graphs with random numbers may be: the service itself ends the run."""
     engine, directory = start(), endless(tmp_path / "endless")
-    monkeypatch.setattr(trials, "WAITING", 1)
+    monkeypatch.setattr(bundle_trials, "WAITING", 1)
     engine.trials.verdicts.passed(digest_of(directory))
     with pytest.raises(BundleError, match="the graph does not run") as refused:
         engine.load(directory)
@@ -129,7 +129,7 @@ def test_the_process_knows_no_keys(
 def test_the_end_of_the_service_does_not_wait_for_a_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trials, "SECONDS", 100.0)
+    monkeypatch.setattr(bundle_trials, "SECONDS", 100.0)
     engine, directory = Engine("cpu", 1, 1, 1), endless(tmp_path / "endless")
     refused: list[Exception] = []
 

@@ -1,7 +1,7 @@
-"""Tries bundles, one after the other, in a process that can be killed: `python -m serving.trial`.
+"""Process that tries bundles, one after the other, and can be killed.
 
 Each line of the standard input is a `Trial`, each line of the standard output its `Outcome`; the first line
-of the output, which is empty, says that the process is ready. See `serving.trials`.
+of the output, which is empty, says that the process is ready. See `serving.bundle_trials`.
 """
 
 import os

@@ -231,8 +231,11 @@ class Serve:
         environment = {} if self.bundles is None else {"ZOO_BUNDLES": str(self.bundles.resolve())}
         if self.workers is not None:
             environment["ZOO_WORKERS"] = str(self.workers)
+        from zoo.ports import LOOPBACK, require_free
         from zoo.servers import service_command
 
+        if self.host == LOOPBACK:
+            require_free(self.port, "zoo serve --port {port}")
         execute(service_command(self.host, self.port), environment)
 
 

@@ -1,6 +1,7 @@
 """How the service starts, and when it refuses to."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -124,3 +125,16 @@ def test_a_service_beyond_loopback_has_any_name(tmp_path: Path, keys: dict[str, 
         assert httpx.get(f"{server.url}/livez", headers={"Host": "10.1.2.3:3000"}).status_code == 200
         warnings = server.log.read_text().count("ZOO_API_KEYS is not set")
     assert warnings == (0 if keys else 1)
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        zoo = [sys.executable, "-m", "zoo.cli", "serve", "--port", port]
+        variables = environment(ZOO_HOME=str(tmp_path))
+        done = subprocess.run(zoo, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"zoo: port {port} is taken; choose another: zoo serve --port ")
+    assert "Traceback" not in done.stderr

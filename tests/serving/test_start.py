@@ -132,7 +132,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        zoo = [sys.executable, "-m", "zoo.cli", "serve", "--port", port]
+        zoo = [sys.executable, "-c", "from zoo.cli import main; main()", "serve", "--port", port]
         variables = environment(ZOO_HOME=str(tmp_path))
         done = subprocess.run(zoo, env=variables, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1

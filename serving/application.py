@@ -65,7 +65,7 @@ Beside a busy thread a task that wants to run each millisecond is 0.8 ms late (m
 Python's default of 5 ms. The throughput was the same with both."""
 
 Answering = ZooProtocol | V2Protocol | OpenAIProtocol | Pages
-"""What answers the paths of one dialect."""
+"""A protocol, which answers the paths of one dialect."""
 
 
 class Application:
@@ -156,8 +156,8 @@ class Application:
             if context.contest is not None:
                 self._challenges.record(context.contest, outcome, context.timing)
             context.free()
-            # 501 is no fault of the service, and `Refusals` logs it.
-            if outcome >= self._logged_from and (outcome != 501 or not self._logged_from):
+            # Of the errors, 501 is the client's fault, and `Refusals` logs it.
+            if outcome >= self._logged_from and (outcome != 501 or self._logged_from == 0):
                 access_log.write(exchange, total)
             if self._tracer is not None:
                 self._tracer.trace(exchange, total)
@@ -204,6 +204,7 @@ class Application:
             self._challenges.close()
             self._engine.close()
             self._children.close()
+            self._openai.close()
             if self._tracer is not None:
                 self._tracer.close()
 

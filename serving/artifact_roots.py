@@ -1,8 +1,9 @@
-"""Which addresses of a version's files the service reads: those within roots, each an address or a path."""
+"""Addresses from which the service reads a version's files: those in roots, each an address or a path."""
 
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import url2pathname
 
 from zoo.home import home
 
@@ -19,7 +20,8 @@ def own_roots(tracking_uri: str, default_location: str | None) -> list[str]:
     if tracking_uri.startswith(SQLITE):
         roots.append(str(Path(tracking_uri.removeprefix(SQLITE)).absolute().parent / "artifacts"))
     elif tracking_uri.startswith(("http://", "https://")):
-        roots += ["mlflow-artifacts:/", f"mlflow-artifacts://{urlsplit(tracking_uri).netloc}/"]
+        server = urlsplit(tracking_uri).netloc.rpartition("@")[2]
+        roots += ["mlflow-artifacts:/", f"mlflow-artifacts://{server}/"]
     if default_location is not None:
         root, _, experiment = default_location.rstrip("/").rpartition("/")
         if experiment and urlsplit(root).path.strip("/") + urlsplit(root).netloc:  # not all of a disk
@@ -28,7 +30,7 @@ def own_roots(tracking_uri: str, default_location: str | None) -> list[str]:
 
 
 def is_within(uri: str, roots: Iterable[str]) -> bool:
-    """Whether an address lies in one of the roots; symbolic links are followed."""
+    """Returns True if an address lies in one of the roots; follows symbolic links."""
     path = local_path(uri)
     if path is not None:
         folders = (folder.resolve() for root in roots if (folder := local_path(root)) is not None)
@@ -43,8 +45,8 @@ def local_path(uri: str) -> Path | None:
     """The path that an address on this machine stands for; none of other addresses."""
     address = urlsplit(uri)
     if address.scheme == "file" and address.netloc in ("", "localhost"):
-        return Path(unquote(address.path))
-    return Path(uri) if address.scheme == "" else None
+        return Path(url2pathname(address.path))
+    return Path(uri) if len(address.scheme) < 2 else None  # one letter is a drive of Windows
 
 
 def _contains(root: SplitResult, address: SplitResult) -> bool:

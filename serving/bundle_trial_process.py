@@ -39,14 +39,14 @@ class Outcome(BaseModel):
     """How a trial ended."""
 
     digest: str = ""
-    """Of the bundle that was tried."""
+    """SHA-256 of the manifest of the bundle that was tried."""
     reason: str | None = None
     """Why the bundle is refused; none where it passed."""
     detail: str = ""
-    """What a library said of it: for the log alone."""
+    """A library's own words, for the log alone."""
     short_of_memory: bool = False
     device_missing: bool = False
-    """Whether it is the device that failed, and not the bundle."""
+    """True if the device failed, and not the bundle."""
 
 
 def run(trial: Trial) -> Outcome:
@@ -76,7 +76,7 @@ def _detail(error: BaseException | None) -> str:
 
 
 def _short_of_memory(error: BundleError) -> bool:
-    """Whether ONNX Runtime or NumPy said so; the former's exceptions have only words for it."""
+    """Returns True if ONNX Runtime or NumPy ran out of memory; the former tells it in words alone."""
     cause = error.__cause__
     return isinstance(cause, MemoryError) or any(
         word in str(cause) for word in ("bad_alloc", "Failed to allocate memory", "bad allocation")

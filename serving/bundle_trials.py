@@ -6,22 +6,21 @@ the warm-up happen in a process that may be killed. What came out is kept, see `
 
 import os
 import signal
-import subprocess
-import sys
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 from serving.bundle_trial_process import Outcome, Trial
 from serving.bundle_verdicts import Verdicts
+from serving.line_process import LineProcess
 from zoo import bundle
-from zoo.errors import BundleError, ProviderUnavailable
+from zoo.errors import BundleError, NotTried, PastLimit, ProviderUnavailable
 
-START_SECONDS = 60.0  # of a process on a busy machine; a quiet one takes 0.6
+LATE = [-getattr(signal, name) for name in ("SIGKILL", "SIGPROF") if hasattr(signal, name)]
+"""Statuses of a process that took too long."""
 SECONDS = 5.0
 """Processor time of a trial on each core that its graph may use; EfficientNet-Lite0 needs 0.1 s."""
 BYTES_PER_SECOND = 20 << 20
-"""Of a bundle, for which a trial has a second more: disks and processors may be this slow."""
+"""Bytes of a bundle for which a trial has a second more: disks and processors may be this slow."""
 WAITING = 3
 """Seconds that a trial may take for each second of its processor time, on a busy machine."""
 MEMORY = 1 << 30
@@ -41,13 +40,14 @@ class Trials:
         self._device, self._threads, self._cores = device, threads, cores
         self.verdicts = verdicts
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
+        self._process: LineProcess | None = None
         self._closed = False
 
     def require_passed(self, directory: Path) -> str:
         """The digest of the bundle in a directory that passed its trial, now or before.
 
-        Raises `BundleError` where it does not pass, `ProviderUnavailable` where the device is not there.
+        Raises `BundleError` where it does not pass, `NotTried` where that cannot be found out, and
+        `ProviderUnavailable` where the device is not there.
         """
         digest = bundle.digest_of(directory)
         with self._lock:
@@ -55,7 +55,7 @@ class Trials:
             if verdict is None:
                 self._try(directory, digest)
             elif verdict.reason is not None:
-                raise BundleError(verdict.reason)
+                raise PastLimit(verdict.reason)  # no other refusals are kept
         return digest
 
     def rest(self) -> None:
@@ -67,24 +67,17 @@ class Trials:
     def close(self) -> None:
         """Ends the process, whatever it does."""
         self._closed = True
-        if self._process is not None:
-            self._process.kill()
+        if (process := self._process) is not None:
+            process.kill()
         with self._lock:
-            self._end()
-
-    def __del__(self) -> None:
-        if self._process is not None:  # of an engine that nobody has closed
             self._end()
 
     def _try(self, directory: Path, digest: str) -> None:
         trial = self._trial(directory)
         outcome = self._ask(trial)
-        if self._closed:
-            raise BundleError("the service is stopping")
-        if outcome is None:
-            reason = self._why_it_ended(trial)
-            self.verdicts.went_past_a_limit(digest, reason)
-            raise BundleError(reason)
+        if isinstance(outcome, str):
+            self.verdicts.went_past_a_limit(digest, outcome)
+            raise PastLimit(outcome)
         if outcome.device_missing:
             raise ProviderUnavailable(str(outcome.reason))
         if outcome.reason is None and outcome.digest == digest:
@@ -92,10 +85,12 @@ class Trials:
             return
         self._end()  # it may hold much memory
         reason = outcome.reason or "the bundle was changed while it was tried"
+        cause = RuntimeError(outcome.detail) if outcome.detail else None
         if outcome.short_of_memory:
             reason = f"its check needs more than {trial.memory >> 20} MiB of memory"
             self.verdicts.went_past_a_limit(digest, reason)
-        raise BundleError(reason) from (RuntimeError(outcome.detail) if outcome.detail else None)
+            raise PastLimit(reason) from cause
+        raise BundleError(reason) from cause
 
     def longest_seconds(self, directory: Path) -> float:
         """Seconds that the trial of the bundle in a directory may take, on a busy machine."""
@@ -118,60 +113,24 @@ class Trials:
             memory=memory,
         )
 
-    def _ask(self, trial: Trial) -> Outcome | None:
-        """None where the process ended, by itself or as it took too long."""
-        process = self._started()
-        assert process.stdin is not None
-        try:
-            process.stdin.write(f"{trial.model_dump_json()}\n")
-            process.stdin.flush()
-        except BrokenPipeError:
-            return None
-        line = self._line(process, WAITING * trial.seconds)
-        return Outcome.model_validate_json(line) if line else None
-
-    def _started(self) -> "subprocess.Popen[str]":
-        if self._process is not None and self._process.poll() is None:
-            return self._process
+    def _ask(self, trial: Trial) -> Outcome | str:
+        """The outcome, or why there is none."""
+        if self._process is None or self._process.status is not None:
+            self._end()
+            self._process = LineProcess("serving.bundle_trial_process")
+        process = self._process
+        answer = None if self._closed else process.ask(trial.model_dump_json(), WAITING * trial.seconds)
+        if answer is not None:
+            return Outcome.model_validate_json(answer)
+        status = process.status
         self._end()
-        # What it needs to know of the settings it is told; keys and passwords are none of its business.
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "MLFLOW_", "ZOO_"))}
-        environment["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "serving.bundle_trial_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            encoding="utf-8",
-        )
-        if self._closed:  # meanwhile
-            self._process.kill()
-        self._line(self._process, START_SECONDS)
-        return self._process
-
-    @staticmethod
-    def _line(process: "subprocess.Popen[str]", seconds: float) -> str:
-        """The next line that it prints; empty where it ends before, or is killed after so many seconds."""
-        assert process.stdout is not None
-        killing = threading.Timer(seconds, process.kill)
-        killing.start()
-        try:
-            return process.stdout.readline()
-        finally:
-            killing.cancel()
-
-    def _why_it_ended(self, trial: Trial) -> str:
-        code = self._end()
-        if code in (-signal.SIGKILL, -getattr(signal, "SIGPROF", signal.SIGTERM)):
+        if self._closed:
+            raise NotTried("the service is stopping")
+        if status in LATE:
             return f"its check took longer than {trial.seconds:.0f} s"
         return "its check ended the process that it ran in"
 
-    def _end(self) -> int | None:
-        """The exit code of the process, which is ended."""
+    def _end(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return None
-        process.kill()
-        with suppress(BrokenPipeError), process:  # which closes the pipes and waits
-            pass
-        return process.returncode
+        if process is not None:
+            process.end()

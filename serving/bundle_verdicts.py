@@ -1,4 +1,4 @@
-"""What came out of the trials of bundles, by digest: in memory, and in a directory for the next start.
+"""Verdicts of the trials of bundles, by digest: in memory, and in a directory for the next start.
 
     <directory>/<device>-<version of ONNX Runtime>/<digest>.json
 
@@ -16,6 +16,8 @@ from pathlib import Path
 
 import onnxruntime
 from pydantic import BaseModel, ValidationError
+
+from zoo.home import make_directory
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +67,7 @@ class Verdicts:
 
     def prune(self, needed: Collection[str]) -> None:
         """Forgets all bundles but those with these digests."""
-        self._known = {digest: verdict for digest, verdict in self._known.items() if digest in needed}
+        self._known = {digest: verdict for digest, verdict in list(self._known.items()) if digest in needed}
         if self._directory is not None and self._directory.is_dir():
             for path in self._directory.iterdir():
                 if path.stem not in needed:
@@ -89,7 +91,7 @@ class Verdicts:
         path = self._path(self._directory, digest)
         partial = path.with_suffix(f".{os.getpid()}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(path.parent)
             partial.write_text(verdict.model_dump_json(), encoding="utf-8")
             partial.replace(path)
         except OSError as error:

@@ -19,6 +19,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+from serving.line_process import child_environment
 from serving.turns import too_late
 from zoo.errors import InputTooLarge, ZooError
 from zoo.operating_system import limit_memory
@@ -34,6 +35,8 @@ IDLE_SECONDS = 60.0
 """Seconds without work after which a child may be ended; a new one takes half a second to start."""
 WORK = "from serving.child_process import main; main()"  # not by -m, for classes are pickled by their module
 ENDING_SECONDS = 1.0
+SHORT_OF_MEMORY = 3
+"""Exit status of a child whose work takes more memory than it may."""
 OWN_MEMORY = 1 << 28  # bytes of a child without work, at most
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # the child computes nothing in parallel
 
@@ -53,7 +56,7 @@ class Child:
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **ONE_THREAD},
+            env={**child_environment(), **ONE_THREAD},
             pass_fds=[number],
             start_new_session=True,  # out of reach of the terminal's Ctrl-C
         )
@@ -78,6 +81,11 @@ class Child:
         except OSError:  # the pipe is broken
             raise EOFError from None
 
+    @property
+    def is_alive(self) -> bool:
+        """True while the process runs."""
+        return self._process.poll() is None
+
     def end(self) -> int:
         """Ends the process, and returns its status: as in `subprocess`, negative if a signal ended it."""
         self._connection.close()
@@ -90,8 +98,9 @@ class Child:
         try:
             told = answer(*question)
         except Exception:
-            self._connection.send(("failed", None))
-            self._connection.recv()  # that the child has abandoned its work
+            with suppress(EOFError, OSError):  # it has ended meanwhile
+                self._connection.send(("failed", None))
+                self._connection.recv()  # that the child has abandoned its work
             raise
         self._connection.send(("done", told))
 
@@ -127,8 +136,9 @@ class ChildProcesses:
             status = child.end()
             if status == -signal.SIGALRM:
                 raise too_late() from None
-            log.warning("a child process ended with status %d; it may take %d bytes", status, self._memory)
-            raise InputTooLarge("the request takes more memory than it may") from None
+            if status in (SHORT_OF_MEMORY, -signal.SIGKILL):
+                raise InputTooLarge("the request takes more memory than it may") from None
+            raise RuntimeError(f"a child process ended with status {status}") from None
         except Exception:
             self._return(child)
             raise
@@ -149,9 +159,14 @@ class ChildProcesses:
         self.end_idle(0)
 
     def _take(self) -> Child:
-        with self._lock:
-            child = self._idle.pop() if self._idle else None
-        return Child(self._memory) if child is None else child
+        while True:
+            with self._lock:
+                child = self._idle.pop() if self._idle else None
+            if child is None:
+                return Child(self._memory)
+            if child.is_alive:
+                return child
+            child.end()  # which the operating system killed, for example
 
     def _return(self, child: Child) -> None:
         child.idle_since = time.monotonic()
@@ -180,13 +195,16 @@ def work(connection: Connection, memory: int) -> None:
         try:
             told = "done", function(*arguments, ask) if asks else function(*arguments)
         except MemoryError:
-            return
+            os._exit(SHORT_OF_MEMORY)
         except Exception as error:
             if not isinstance(error, ZooError):
                 error.add_note(traceback.format_exc())  # tracebacks are not pickled, notes are
             told = "failed", error.with_traceback(None)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        connection.send(told)
+        try:
+            connection.send(told)
+        except MemoryError:
+            os._exit(SHORT_OF_MEMORY)
         del told, arguments  # megabytes
 
 

@@ -6,8 +6,8 @@ from serving.catalogue import lineage_header
 from serving.exchange import Exchange
 from zoo.tasks.base import Lineage
 
-UNSHARED = "/metrics"
-"""The one path whose answers no page may read."""
+METRICS = "/metrics"
+"""The one path whose answers no page of another site may read, and which may need no key."""
 EXPOSED = ", ".join(["X-Request-Id", *map(lineage_header, Lineage.model_fields)])
 REQUEST_HEADERS = (
     "Authorization, Content-Encoding, Content-Type, Inference-Header-Content-Length, Traceparent, "
@@ -35,7 +35,7 @@ class Cors:
 
     def fields(self, exchange: Exchange) -> tuple[tuple[bytes, bytes], ...]:
         """Fields of the answer, whatever it is."""
-        if exchange.path == UNSHARED:
+        if exchange.path == METRICS:
             return ()
         return self._fields.get(exchange.headers.get(b"origin", b""), (VARY,))
 
@@ -45,7 +45,7 @@ class Cors:
 
     def asked_method(self, exchange: Exchange) -> str | None:
         """The method that a preflight asks for; None for other requests and for origins not listed."""
-        if exchange.method != "OPTIONS" or exchange.path == UNSHARED:
+        if exchange.method != "OPTIONS" or exchange.path == METRICS:
             return None
         if not self.lists(exchange.headers.get(b"origin", b"")):
             return None

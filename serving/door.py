@@ -1,7 +1,7 @@
 """Checks of every request before its body is read: its framing, its host, its origin and its key."""
 
 from serving.authority import authority_of, is_origin_of
-from serving.cors import Cors
+from serving.cors import METRICS, Cors
 from serving.exchange import Exchange
 from serving.keys import ApiKeys
 from serving.problem import Problem
@@ -11,8 +11,6 @@ from serving.settings import Settings
 OPEN = frozenset({"/livez", "/readyz"})
 """Paths that need no key, and so nothing that a health check would have to keep secret."""
 OPEN_PREFIX = "/v2/health/"
-METRICS = "/metrics"
-"""Needs no key where a setting says so."""
 KNOWN_HOSTS = 64
 """Values of `Host` that are remembered as right. Reading one takes two microseconds."""
 MAX_PATH = 2048  # bytes, as it was sent; names of models have 128 characters at most

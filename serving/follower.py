@@ -18,7 +18,7 @@ from serving.catalogue import Catalogue, Challenge, Served, VersionEntry
 from serving.engine import Engine, LoadedModel
 from serving.source import Listing, Source, Version
 from zoo.credentials import hide_credentials
-from zoo.errors import BundleError, NotFound, ZooError
+from zoo.errors import BundleError, NotFound, PastLimit, ZooError
 from zoo.version import CHALLENGER, CHAMPION
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class Follower:
                 pause = min(max(2 * pause, self._interval), LONGEST_PAUSE)
                 problem = hide_credentials(str(error))
                 if problem != self._problem:
-                    text = "the registry cannot be read, and is tried again every %.0f s at least: %s"
+                    text = "the registry cannot be read, and is tried again within %.0f s: %s"
                     log.warning(text, LONGEST_PAUSE, problem)
                 self._problem = problem
 
@@ -204,7 +204,7 @@ class Follower:
         before = self._refusals.get(key)
         pause = FIRST_RETRY_SECONDS if before is None else min(2 * before.pause, LAST_RETRY_SECONDS)
         if before is None or before.reason != reason:
-            text = "%s version %s is refused, and tried again every %.0f s at most: %s%s"
+            text = "%s version %s is refused, and tried again within %.0f s: %s%s"
             log.error(text, *key, LAST_RETRY_SECONDS, reason, hide_credentials(detail))
         self._refusals[key] = Refusal(reason, pause, time.monotonic() + pause)
         self._refusals_changed.set()
@@ -215,6 +215,8 @@ class Follower:
         if self._cache is not None and (cached := self._cache.bundle(version.digest)) is not None:
             try:
                 return self._opened(version, cached)
+            except PastLimit:
+                raise  # perhaps for a busy machine: its files are whole
             except BundleError as error:
                 log.error("the cached bundle %s is refused, and deleted: %s", cached, error)
                 self._cache.discard(cached.name)

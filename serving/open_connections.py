@@ -10,6 +10,7 @@ import sys
 import time
 from asyncio import Transport, get_running_loop
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from socket import SO_LINGER, SOL_SOCKET
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ OTHER_FILES = 1024
 
 @dataclass(slots=True)
 class Unread:
-    """What one client had not read at the last look."""
+    """Bytes that one client had not read at the last look."""
 
     size: int = 0
     """Bytes."""
@@ -79,6 +80,9 @@ class OpenConnections:
         self._unread.pop(connection, None)
 
     def _look(self) -> None:
+        self._looking = bool(self._unread)
+        if self._looking:  # first, so that an error below does not end the looks
+            get_running_loop().call_later(LOOK_SECONDS, self._look)
         now, held = time.monotonic(), 0
         for connection, unread in list(self._unread.items()):
             buffered = connection.transport.get_write_buffer_size()
@@ -92,9 +96,6 @@ class OpenConnections:
         if self._memory is not None:
             self._memory.hold(held - self._held)
         self._held = held
-        self._looking = bool(self._unread)
-        if self._looking:
-            get_running_loop().call_later(LOOK_SECONDS, self._look)
 
     def _due(self, connection: "BoundedConnection", unread: Unread) -> float:
         """The deadline of the request that came last; the longest one where it has none of its own."""
@@ -117,14 +118,18 @@ def allow_files(connections: int) -> None:
     if soft == RLIM_INFINITY or soft >= wanted:
         return
     most = wanted if hard == RLIM_INFINITY else min(wanted, hard)
-    setrlimit(RLIMIT_NOFILE, (most, hard))
+    try:
+        setrlimit(RLIMIT_NOFILE, (most, hard))
+    except (OSError, ValueError):  # macOS has one more limit, which it does not tell
+        most = soft
     if most < wanted:
         log.warning("%d files may be open, too few for %d connections: see ulimit -n", most, connections)
 
 
 def _abort(transport: Transport) -> None:
     """Closes a connection, and drops what is unread instead of sending it on."""
-    transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, NO_TIME)
+    with suppress(OSError):  # macOS refuses it where the client has reset the connection
+        transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, NO_TIME)
     transport.abort()
 
 

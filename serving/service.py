@@ -24,7 +24,7 @@ SAMPLED = (
     "serving.problem",
     "uvicorn.error",
 )
-"""Loggers that anybody can make write a line with a request."""
+"""Loggers that write a line for a request that fails, as often as anybody sends it."""
 BUNDLES = "src/bundles"  # in a Bento; see [tool.bentoml.build] in pyproject.toml
 
 

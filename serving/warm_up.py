@@ -38,6 +38,9 @@ def open_and_warm_up(
         raise BundleError("the graph does not run") from error
     finally:
         ending.cancel()
+    ending.join()  # it may be at work
+    if graph.ended:
+        raise BundleError("the graph did not give its golden answer in time")
     return graph, run_seconds
 
 

@@ -18,6 +18,7 @@ import tyro
 
 from zoo.ask_command import Ask
 from zoo.chat_command import Chat
+from zoo.credentials import hide_credentials
 from zoo.errors import BundleError, InvalidInput, NotFound, ZooError
 from zoo.operating_system import execute
 from zoo.quickstart_command import Quickstart
@@ -418,7 +419,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at the end
         sys.exit(1)  # as rich does
     except ZooError as error:
-        detail = f" ({error.__cause__})" if isinstance(error, BundleError) and error.__cause__ else ""
+        cause = error.__cause__ if isinstance(error, BundleError) else None
+        detail = "" if cause is None else f" ({hide_credentials(str(cause))})"
         print(f"zoo: {printable(f'{error}{detail}', sys.stderr)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -25,6 +25,14 @@ class BundleError(ZooError):
     """A bundle that is incomplete, altered, or does not give its golden answer again."""
 
 
+class PastLimit(BundleError):
+    """A bundle whose check took too much time or memory, perhaps because of a busy machine."""
+
+
+class NotTried(ZooError):
+    """A bundle, or another input, that could not be checked: nothing is known of it."""
+
+
 class ExportError(ZooError):
     """An exported graph that is invalid or does not agree with the module it came from."""
 

@@ -74,6 +74,11 @@ class Graph:
         """Makes the runs of this moment fail after the node that they are at, and all runs after them."""
         self._options.terminate = True
 
+    @property
+    def ended(self) -> bool:
+        """True once `end_runs` was called."""
+        return bool(self._options.terminate)
+
 
 class GraphSet:
     """A `Run` over several graphs: the one that takes inputs of the given names. Thread-safe."""
@@ -93,6 +98,11 @@ class GraphSet:
         """As of `Graph`."""
         for graph in self._graphs.values():
             graph.end_runs()
+
+    @property
+    def ended(self) -> bool:
+        """True once `end_runs` was called."""
+        return any(graph.ended for graph in self._graphs.values())
 
 
 def _why_not_opened(error: Exception) -> str:

@@ -120,7 +120,7 @@ def _box(header: Header, scale: int, size: tuple[int, int], wanted: tuple[int, i
 
 
 def _seen(box: Box, wanted: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """What the bicubic filter sees of an image of `size` while it resizes a box of it."""
+    """Returns the area of an image of `size` that the bicubic filter reads while it resizes a box of it."""
     beyond = [2 * max(1.0, (box[axis + 2] - box[axis]) / wanted[axis]) + 1 for axis in (0, 1)]
     left, top = (max(0, math.floor(box[axis] - beyond[axis])) for axis in (0, 1))
     right, bottom = (min(size[axis], math.ceil(box[axis + 2] + beyond[axis])) for axis in (0, 1))

@@ -18,7 +18,7 @@ MAX_PIXELS = 50_000_000
 MOST_PARTS = 10_000
 """Chunks of a PNG or segments of a JPEG: a PNG of 32 MB has 4,000 of 8 KB, as usual."""
 MOST_PARTS_TOGETHER = 20 * MOST_PARTS
-"""Of all images of a request, of which each takes up to 2 us: 48 for each of as many as there may be."""
+"""Chunks and segments of all images of a request; reading one takes up to 2 us. 4,096 images have 48 each."""
 ENDLESS = repeat(None)
 MOST_SCANS = 64  # of a JPEG: encoders write about 10
 MOST_SCANNED = 512_000_000

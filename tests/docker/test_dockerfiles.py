@@ -52,7 +52,8 @@ class TestEveryImage:
         installs = [command for command in commands if "pip install" in command]
         assert any(f"requirements-{path.stem}.txt" in install for install in installs)
         for install in installs:
-            assert "--require-hashes" in install or "--no-deps" in install
+            ours = install.split()[-1] == "." or "'." in install or '".' in install
+            assert "--require-hashes" in install or ("--no-deps" in install and ours), install
             assert "requirements-build.txt" in install or any(
                 option in install for option in ("--no-build-isolation", "--only-binary :all:")
             )
@@ -66,4 +67,4 @@ def test_servers_have_a_health_check_in_exec_form(name: str) -> None:
 
 
 def test_serving_installs_no_torch() -> None:
-    assert not {"torch", "torchvision", "lightning-fabric"} & locked("serving").keys()
+    assert not [name for name in locked("serving") if name.startswith(("torch", "lightning"))]

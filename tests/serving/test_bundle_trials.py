@@ -12,7 +12,7 @@ from tiny_zoo import write_regression
 from serving import bundle_trials
 from serving.engine import Engine
 from zoo.bundle import digest_of
-from zoo.errors import BundleError
+from zoo.errors import BundleError, NotTried
 
 SECONDS = 0.6  # of processor time for a trial; told as 1 s
 
@@ -121,7 +121,7 @@ def test_the_process_knows_no_keys(
         monkeypatch.setenv(name, "secret")
     engine = start()
     engine.load(write_regression(tmp_path / "made").directory)
-    variables = Path(f"/proc/{engine.trials._process.pid}/environ").read_bytes()
+    variables = Path(f"/proc/{engine.trials._process._process.pid}/environ").read_bytes()
     assert b"secret" not in variables
     assert b"PATH=" in variables
 
@@ -136,7 +136,7 @@ def test_the_end_of_the_service_does_not_wait_for_a_trial(
     def load() -> None:
         try:
             engine.load(directory)
-        except BundleError as error:
+        except NotTried as error:
             refused.append(error)
 
     loading = threading.Thread(target=load)

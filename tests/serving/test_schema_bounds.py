@@ -8,16 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from contexts import due_in
 
 from serving.protocols.openai.grammar import JsonGrammar, schema_of
 from serving.protocols.openai.request import ResponseFormat
 from serving.protocols.openai.schema_bounds import MAX_DEPTH, MAX_PATTERN_PROPERTIES, require_bounded
-from serving.protocols.openai.schema_trials import ROOT, SchemaTrials, Untried
+from serving.protocols.openai.schema_trials import SchemaTrials, Untried
 from serving.turns import DeadlineExceeded
 from zoo.errors import InvalidInput
 from zoo.tasks.language_modelling import LanguageModelling
@@ -156,25 +156,13 @@ def test_who_waits_for_a_schema_waits_no_longer_than_the_deadline(trials: Schema
     process.wait(5)  # it is ended then
 
 
-def test_the_process_is_small_and_ends_with_its_reader() -> None:
-    command = [sys.executable, "-m", "serving.protocols.openai.schema_process"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(line(INTEGER).encode() + b"\n")
-        process.stdin.flush()
-        reason, seconds = json.loads(process.stdout.readline())
-        assert reason is None
-        assert seconds < 1
-        if sys.platform == "linux":
-            (kilobytes,) = [
-                int(row.split()[1])
-                for row in Path(f"/proc/{process.pid}/status").read_text().splitlines()
-                if row.startswith("VmRSS")
-            ]
-            assert kilobytes < 60_000
-        process.stdin.close()
-        assert process.wait(10) == 0
+def test_the_process_is_small_and_ends_with_its_reader(trials: SchemaTrials) -> None:
+    try_out(trials, INTEGER)
+    process = process_of(trials)
+    assert psutil.Process(process.pid).memory_info().rss < 60_000_000
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(10) == 0
 
 
 def test_each_token_of_a_hard_pattern_takes_little() -> None:
@@ -198,7 +186,6 @@ def test_each_token_of_a_hard_pattern_takes_little() -> None:
     assert (time.process_time() - begun) / len(written) < 0.01
 
 
-def process_of(trials: SchemaTrials) -> "subprocess.Popen[bytes]":
-    process = trials._process
-    assert process is not None
-    return process
+def process_of(trials: SchemaTrials) -> "subprocess.Popen[str]":
+    assert trials._process is not None
+    return trials._process._process

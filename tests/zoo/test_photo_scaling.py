@@ -22,6 +22,9 @@ ORIENTATIONS = {  # EXIF value: how a camera that was held so stores what is upr
     8: Transpose.ROTATE_270,
 }
 LEVELS = 2  # of 255 by which a scaled photo may differ
+NOISE_LEVELS = (
+    5  # by which noise may, the worst that there is: each direction rounds, and they have two orders
+)
 RANDOM = np.random.default_rng(0)
 
 
@@ -132,13 +135,14 @@ def test_what_is_transparent_by_its_colour_is_exact(mode: str, clear: object) ->
         assert difference(data, 28, 28, channels) == 0
 
 
-@pytest.mark.parametrize("size", [(600, 500), (TILE + 1, 2), (100, 9000)], ids=str)
+@pytest.mark.parametrize("size", [(500, 400), (600, 500), (TILE + 1, 2), (2, TILE + 1), (100, 9000)], ids=str)
 def test_what_is_flattened_in_several_tiles(size: tuple[int, int]) -> None:
     """Pillow rounds after each direction, and begins with the height where that is cheaper."""
-    samples = RANDOM.integers(0, 256, (size[1], size[0], 2), dtype=np.uint8)
+    samples = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 2), dtype=np.uint8)
     samples[samples.shape[0] // 2 :, samples.shape[1] // 2 :, 1] = 255  # no transparency in some tiles
     image = Image.fromarray(samples, "LA")
     for orientation in ORIENTATIONS:
         data = file_of(image, "PNG", orientation, compress_level=1)
         for wanted in [(28, 28, 1), (28, 28, 3), (20, 50, 1)]:
-            assert difference(data, *wanted) <= LEVELS, (orientation, wanted)
+            most = 0 if size[0] * size[1] <= TILE else NOISE_LEVELS
+            assert difference(data, *wanted) <= most, (orientation, wanted)

@@ -53,6 +53,10 @@ class OpenAIInference:
         self._generations = generations
         self._trials = SchemaTrials()
 
+    def close(self) -> None:
+        """Ends the process that compiles schemas."""
+        self._trials.close()
+
     async def complete(self, exchange: Exchange) -> None:
         """Texts to what comes after them."""
         await self._answer(exchange, CompletionRequest, CompletionAnswer)
@@ -73,12 +77,13 @@ class OpenAIInference:
         context = exchange.limit(self._deadline)
         body = await exchange.body(self._turns)
         read: Callable[[], CompletionRequest | ChatRequest] = cache(partial(self._parse, context, body, kind))
-        try:
-            prepared = await self._prepared(read, catalogue, context)
-        except Untried as untried:
-            with blaming(SCHEMA_PLACE):
-                await self._trials.try_out(untried.schema, context)
-            prepared = await self._prepared(read, catalogue, context)
+        prepared = None
+        while prepared is None:
+            try:
+                prepared = await self._prepared(read, catalogue, context)
+            except Untried as untried:  # again where thousands of other schemas came meanwhile
+                with blaming(SCHEMA_PLACE):
+                    await self._trials.try_out(untried.schema, context)
         answer = form(prepared.request.model, prepared.served, prepared.words)
         if prepared.request.stream:
             await self._stream(exchange, prepared, answer)

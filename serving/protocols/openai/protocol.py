@@ -41,7 +41,9 @@ class OpenAIProtocol:
         """See `OpenAIInference`; `catalogue` gives the snapshot of the moment."""
         self._catalogue = catalogue
         self._begun = int(time.time())
-        openai = OpenAIInference(inference, turns, children, self._snapshot, deadline, generations)
+        self._inference = openai = OpenAIInference(
+            inference, turns, children, self._snapshot, deadline, generations
+        )
         paths: dict[str, tuple[str, Handler]] = {
             "/v1/models": ("GET", self._list_models),
             "/v1/completions": ("POST", openai.complete),
@@ -52,6 +54,10 @@ class OpenAIProtocol:
     def handler(self, path: str, method: str) -> Handler:
         """See `Routes.handler`."""
         return self._routes.handler(path, method)
+
+    def close(self) -> None:
+        """Ends the child process, if there is one."""
+        self._inference.close()
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answers, errors included."""

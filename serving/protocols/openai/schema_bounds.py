@@ -66,7 +66,7 @@ def _objects(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _values(objects: Objects, keyword: str, kind: Any) -> list[Any]:
     """The keyword's values; a property may have its name, with a schema for a value."""
     found = (each.get(keyword) for each in objects)
-    return [value for value in found if isinstance(value, kind)]
+    return [value for value in found if isinstance(value, kind) and not isinstance(value, bool)]
 
 
 def _digits(multiple: float) -> int:
@@ -76,7 +76,7 @@ def _digits(multiple: float) -> int:
 
 
 def _merges(schema: dict[str, Any]) -> bool:
-    """Whether what an object says of a text is combined with what others say of the same."""
+    """Returns True if an object's rules for a text are combined with other objects' rules for it."""
     combining = schema.keys() & COMBINING
     several = len(combining) > 1 or bool(schema.keys() - COMBINING - DESCRIBING)
     parts = schema.get("allOf")

@@ -19,5 +19,5 @@ def matcher_of(schema: str, tokens: LLTokenizer) -> LLMatcher:
 
 
 def reason_of(matcher: LLMatcher) -> str:
-    """What is wrong with a matcher."""
+    """Returns the first line of a matcher's error."""
     return str(matcher.get_error().partition("\n")[0][:LONGEST_REASON])

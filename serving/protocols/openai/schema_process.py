@@ -34,6 +34,7 @@ class Bytes:
 def main() -> None:
     """Answers until there is nothing more to read."""
     tokens = LLTokenizer(TokenizerWrapper(Bytes()))
+    print(flush=True)  # noqa: T201  # that it is ready
     for line in sys.stdin:
         _bound(MAX_SECONDS)
         begun = time.perf_counter()  # finer than the processor's time, of which it took no more

@@ -2,26 +2,21 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 import threading
 import time
-import weakref
 from collections import OrderedDict
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
-from pathlib import Path
 
 from serving.context import RequestContext
+from serving.line_process import LineProcess
 from serving.turns import awaited, too_late
 from zoo.errors import InvalidInput
 
-MAX_WAIT = 3.0  # seconds for the process, which may have to start, on a busy machine
+MAX_WAIT = 3.0  # seconds for one schema, on a busy machine
 MAX_PASSED = 4096
 BYTES_A_SECOND = 100 << 20
 """Memory that a compiled schema takes for each second of its compilation, at most."""
-ROOT = Path(__file__).parents[3]
 
 
 class Untried(Exception):
@@ -38,8 +33,7 @@ class SchemaTrials:
     def __init__(self) -> None:
         """The process is started with the first schema."""
         self._thread = ThreadPoolExecutor(1, "schemas")
-        self._process: subprocess.Popen[bytes] | None = None
-        self._end: Callable[[], object] = lambda: None
+        self._process: LineProcess | None = None
         self._passed: OrderedDict[bytes, int] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -65,32 +59,18 @@ class SchemaTrials:
                 self._passed.popitem(last=False)
 
     def close(self) -> None:
-        """Ends the process and the thread."""
-        self._thread.shutdown()
+        """Ends the process and the thread; does not wait for a schema that is being compiled."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
         self._end()
 
     def _compile(self, schema: str, deadline: float) -> int:
-        if time.monotonic() >= deadline:
-            raise too_late()
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None or self._process.status is not None:
             self._end()
-            self._process = _started()
-            # Also where nobody closes this.
-            self._end = weakref.finalize(self, _end, self._process)
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        timer = threading.Timer(min(MAX_WAIT, deadline - time.monotonic()), process.kill)
-        timer.start()
-        try:
-            process.stdin.write(schema.encode() + b"\n")
-            process.stdin.flush()
-            answer = process.stdout.readline()
-        except OSError:  # it has ended before it read all
-            answer = b""
-        finally:
-            timer.cancel()
-        if not answer:
+            self._process = LineProcess("serving.protocols.openai.schema_process")
+        if (seconds := deadline - time.monotonic()) <= 0:
+            raise too_late()
+        answer = self._process.ask(schema, min(MAX_WAIT, seconds))
+        if answer is None:
             self._end()
             raise InvalidInput("the schema takes too much to compile; give fewer and simpler keywords")
         reason, seconds = json.loads(answer)
@@ -98,18 +78,10 @@ class SchemaTrials:
             raise InvalidInput(f"no schema to write by: {reason}")
         return int(seconds * BYTES_A_SECOND)
 
-
-def _started() -> "subprocess.Popen[bytes]":
-    """A process of its own program, which gets no sockets and no threads of this one."""
-    command = [sys.executable, "-m", "serving.protocols.openai.schema_process"]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, cwd=ROOT)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.kill()
-    with process:  # waits, and closes the pipes
-        pass
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.end()
 
 
 def _digest(schema: str) -> bytes:

@@ -17,9 +17,10 @@ import orjson
 
 from serving.catalogue import Catalogue, Served
 from serving.child_process import ChildProcesses
-from serving.exchange import Exchange
+from serving.exchange import SMALL_BODY, Exchange
 from serving.inference import Inference
 from serving.measurements import Statistics
+from serving.memory import Body
 from serving.on_demand import OnDemand
 from serving.problem import Problem, let_go, stuck
 from serving.protocols.v2.inference import V2Inference
@@ -174,10 +175,10 @@ class V2Protocol:
         await _show(self._versions.interface(served).config(name, served), exchange)
 
     async def _index(self, exchange: Exchange) -> None:
-        exchange.limit(self._deadline)
+        context = exchange.limit(self._deadline)
         body = await exchange.body(self._turns)
-        require_few_values(body)
-        only_ready = member(json_object(body), "ready", bool, False) if body else False
+        size = len(body) / SMALL_BODY
+        only_ready = await self._turns.timed("decode", size, context, _only_ready, body)
         catalogue = self._versions.catalogue()
         entries = [
             _index_entry(name, entry.version, entry.reason if entry.state == "refused" else None)
@@ -212,6 +213,14 @@ class V2Protocol:
             for (model, number), counts in zip(versions, counted, strict=True)
         ]
         await _show({"model_stats": shown}, exchange)
+
+
+def _only_ready(body: Body) -> bool:
+    """Returns True if a request for the index asks for loaded models alone."""
+    if not body:
+        return False
+    require_few_values(body)
+    return member(json_object(body), "ready", bool, False)
 
 
 def _index_entry(name: str, version: str, refusal: str | None = None) -> dict[str, str]:

@@ -22,9 +22,8 @@ ORIENTATIONS = {  # EXIF value: how a camera that was held so stores what is upr
     8: Transpose.ROTATE_270,
 }
 LEVELS = 2  # of 255 by which a scaled photo may differ
-NOISE_LEVELS = (
-    5  # by which noise may, the worst that there is: each direction rounds, and they have two orders
-)
+NOISE_LEVELS = 8
+"""By which noise two pixels wide may: each direction rounds, and Pillow begins with either one."""
 RANDOM = np.random.default_rng(0)
 
 

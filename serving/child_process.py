@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from serving.line_process import child_environment
 from serving.turns import too_late
-from zoo.errors import InputTooLarge, ZooError
+from zoo.errors import InputTooLarge, InvalidInput, ZooError
 from zoo.operating_system import limit_memory
 
 log = logging.getLogger(__name__)
@@ -205,6 +205,8 @@ def work(connection: Connection, memory: int) -> None:
             connection.send(told)
         except MemoryError:
             os._exit(SHORT_OF_MEMORY)
+        except RecursionError:
+            connection.send(("failed", InvalidInput("the body is nested too deeply")))
         del told, arguments  # megabytes
 
 

@@ -1,6 +1,7 @@
 """Size of a JSON text once it is parsed, counted before: parsing megabytes of `[],[],...` takes seconds."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +59,17 @@ def json_size(text: Body | memoryview) -> JsonSize:
         beyond += int(np.count_nonzero(piece & 0x80))
         digits += int(np.count_nonzero(piece - np.uint8(ord("0")) < 10))  # letters below "0" wrap around
     return JsonSize(len(text), commas, lists, objects, digits, not beyond)
+
+
+def node_count(value: Any, most: int) -> int:
+    """Counts the values in a parsed JSON value, itself included; stops soon past `most`."""
+    waiting, count = [value], 1
+    while waiting and count <= most:
+        one = waiting.pop()
+        inside = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+        count += len(inside)
+        waiting += (each for each in inside if isinstance(each, dict | list))
+    return count
 
 
 def reserve_parsed(context: RequestContext, text: Body | memoryview) -> JsonSize:

@@ -19,6 +19,7 @@ from serving.problem import Problem
 # A string without its end goes on to the end: to look for a beginning at every quote in it would take 0.1 s.
 QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)')
 PARAMETER = re.compile(rb";\s*([^=;\s]+)\s*=")
+CHARSETS = (b"utf-8", b"utf8", b"us-ascii")
 TYPES_OF_TEXT = (b"text/", b"application/json")  # a JSON string may hold a file in base64
 
 
@@ -54,12 +55,15 @@ class MultipartForm(MultiPartParser):
         self._closed = False
 
     def fields(self) -> FormData:
-        """The parts in order; `Problem` 400 where the form is malformed or cut short.
+        """The parts in order; `Problem` 400 where the form is malformed or cut short, 415 if it is not UTF-8.
 
         This copies the form, so a large one should be read in a thread.
         """
         if self.headers["Content-Type"].count(";") > MAX_ITEMS:
             raise Problem(400, "malformed_form", "Content-Type: too many parameters")
+        charset = parse_options_header(self.headers["Content-Type"])[1].get(b"charset", b"utf-8")
+        if charset.lower() not in CHARSETS:  # starlette takes any codec of Python's
+            raise Problem(415, "unsupported_media_type", "forms are read as UTF-8; leave out the charset")
         try:
             self.parse().send(None)  # never suspends: all data is in memory
         except StopIteration as parsed:

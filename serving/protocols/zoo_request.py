@@ -1,5 +1,6 @@
 """Bodies of the zoo's own endpoints: JSON objects and multipart forms to valid requests."""
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import islice
@@ -24,6 +25,9 @@ MAX_FIELDS = 32  # of a request; of a form those that are not files
 UNION_MEMBERS = ("str", "bytes", "int", "float", "constrained-str")  # as pydantic calls them in a place
 REPORTED = 5  # wrong fields that a message names
 COUNTLESS = 1000  # wrong fields whose report alone would take long
+STEP = re.compile(r"[.\[]")  # where a place in a request goes one level deeper
+QUICKLY_PARSED = 4 << 20
+"""Bytes of a JSON text that a thread may parse a second time, to find words for what is wrong with it."""
 BEYOND_NUMBER = "number out of range"  # an integer of thousands of digits: valid JSON all the same
 
 Find = Callable[[str], Task]
@@ -52,19 +56,21 @@ def read_request(parse: Parse, operation: Operation, ask: Ask) -> tuple[Request,
 def read_large_json(body: Body, endpoint: str, ask: Ask) -> tuple[Request, Arrays]:
     """Does what `read_request` does, in a child process: numbers return in the arrays alone."""
     operation = next(operation for operation in OPERATIONS if operation.endpoint == endpoint)
-    request, inputs = read_request(partial(parse_json, body), operation, ask)
+    request, inputs = read_request(partial(parse_json, body, longest=len(body)), operation, ask)
     return request.without_inputs() if inputs else request, inputs
 
 
-def parse_json(body: Body, operation: Operation, find: Find) -> Request:
-    """The request of a JSON body.
+def parse_json(body: Body, operation: Operation, find: Find, longest: int = QUICKLY_PARSED) -> Request:
+    """The request of a JSON body; of one over `longest` bytes, less is said of what is malformed.
 
     Problems: 400 malformed, 404 where it names no model, 422 against the schema, another kind's among them.
     """
     body = without_mark(body)
     try:
         given = orjson.loads(body)
-    except ValueError:
+    except ValueError as error:
+        if len(body) > longest:
+            raise Problem(400, "malformed_json", f"Invalid JSON: {error}") from None
         given = _loads(body)  # slower, but it has words for what is wrong, and reads longer numbers
     return _validated(given, operation, find)
 
@@ -169,10 +175,8 @@ def reported(error: ValidationError) -> dict[str, str]:
     for detail in sorted(details, key=lambda detail: detail["type"].endswith("_type")):
         reports.setdefault(_place(detail["loc"]), detail["msg"].removeprefix("Value error, "))
     # Of a union each member reports: what is wrong inside one says more than that it is not another.
-    insides = [place for place in reports if place.endswith("]") or "." in place]
-    for place in [p for p in reports if any(i.startswith((f"{p}[", f"{p}.")) for i in insides)]:
-        del reports[place]
-    return reports
+    outer = {place[: step.start()] for place in reports for step in STEP.finditer(place)}
+    return {place: text for place, text in reports.items() if place not in outer}
 
 
 def wrong_endpoint(name: str, task: Task) -> Problem:

@@ -6,6 +6,7 @@ What merely does not fit is in `test_errors`, `test_v2_errors` and `test_photos`
 import base64
 import gzip
 import io
+import json
 import socket
 import struct
 import zlib
@@ -200,3 +201,65 @@ def test_malformed_forms_do_not_fill_the_log(server: Server, client: httpx.Clien
     for _ in range(50):
         refused(client.post("/classify_image", content=b"{" * 50, headers=headers), 400)
     assert server.log.read_text().count("boundary") <= before + 5
+
+
+@pytest.mark.parametrize("charset", ["punycode", "utf-7", "unicode_escape", "undefined", "utf-16"])
+def test_forms_are_utf_8(client: httpx.Client, charset: str) -> None:
+    """Python knows codecs that take quadratic time, and some that are none."""
+    value = b"a-" + b"99a" * 100_000
+    body = b'--B\r\nContent-Disposition: form-data; name="image"\r\n\r\n%b\r\n--B--\r\n' % value
+    headers = {"Content-Type": f"multipart/form-data; boundary=B; charset={charset}"}
+    refused(client.post("/classify_image", content=body, headers=headers), 415)
+
+
+def test_texts_among_pixels(client: httpx.Client) -> None:
+    """NumPy would make each value as long as the longest."""
+    pixels = ["a" * 100_000] + [""] * 100_000
+    refused(client.post("/classify_image", json={"model": "mnist", "pixels": pixels}), 422)
+    refused(client.post("/classify_image", json={"model": "mnist", "pixels": [[["a"]]]}), 422)
+
+
+def test_more_strings_than_there_may_be(client: httpx.Client) -> None:
+    parameters = {"binary_data_size": 8_000_000}
+    tensor = {"name": "text_input", "datatype": "BYTES", "shape": [1], "parameters": parameters}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head)), "Content-Type": "application/octet-stream"}
+    answer = client.post("/v2/models/rnn-letters/infer", content=head + bytes(8_000_000), headers=headers)
+    assert answer.status_code == 400
+    assert "over 1 strings" in answer.json()["error"]
+
+
+def test_names_that_are_told(client: httpx.Client) -> None:
+    row = {"age": 1.0, "mass": 2.0, "a" * 1_000_000: 0.0}
+    answer = client.post("/regress", json={"model": "diabetes", "rows": [row]})
+    refused(answer, 422)
+    assert len(answer.content) < 1000
+
+
+def test_many_wrong_fields(client: httpx.Client) -> None:
+    rows = [{f"{number:x}": "" for number in range(990)}]
+    answer = client.post("/regress", json={"model": "diabetes", "rows": rows})
+    refused(answer, 422, "and 985 more")
+
+
+@pytest.mark.parametrize("depth", [400, 1000])
+def test_nesting_in_a_large_body(client: httpx.Client, depth: int) -> None:
+    fields = b'{"model":"rnn-letters","prompt":"a","max_tokens":1,"user":[' + b"1," * 140_000
+    body = fields + b'1],"stop":' + b"[" * depth + b"1" + b"]" * depth + b"}"
+    answer = client.post("/v1/completions", content=body, headers=JSON)
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        b'"messages":[{"role":"user","content":[%b]}]' % b",".join([b'{"type":"text","text":"a"}'] * 300_000),
+        b'"response_format":{"type":"json_schema","json_schema":{"name":"a","schema":{"enum":[%b]}}}'
+        % b",".join([b"1"] * 300_000),
+    ],
+    ids=["parts", "enum"],
+)
+def test_many_values_of_texts(client: httpx.Client, inside: bytes) -> None:
+    answer = client.post("/v1/chat/completions", content=b'{"model":"rnn-talk",%b}' % inside, headers=JSON)
+    assert answer.status_code == 400
+    assert "over 262,144 values" in answer.json()["error"]["message"]

@@ -165,10 +165,12 @@ class ImageClassification(Task):
         if (grey := self._grey(pixels)) is not None:
             return grey
         expected = (self.height, self.width, self.channels)
-        try:
-            array = np.array(pixels)
-        except ValueError:
-            raise InvalidInput(f"pixels: ragged nested lists; expected shape {expected}") from None
+        shape, values = _flat(pixels)
+        if list in set(map(type, values)):
+            raise InvalidInput(f"pixels: ragged nested lists; expected shape {expected}")
+        if not {int, float}.issuperset(map(type, values)):  # of a text, numpy makes as much for each value
+            raise InvalidInput("pixels: expected integers from 0 to 255")
+        array = np.array(values).reshape(shape)
         if array.dtype.kind not in "iuf" or not ((array >= 0) & (array <= 255)).all():
             raise InvalidInput("pixels: expected integers from 0 to 255")
         if array.dtype.kind == "f" and (array % 1 != 0).any():
@@ -178,9 +180,7 @@ class ImageClassification(Task):
         if array.ndim == 3:
             array = array[None]
         if array.ndim != 4 or array.shape[1:] != expected or not 1 <= len(array) <= MAX_BATCH:
-            raise InvalidInput(
-                f"pixels: shape {np.shape(pixels)}; expected {expected} or 1 to {MAX_BATCH} of them"
-            )
+            raise InvalidInput(f"pixels: shape {shape}; expected {expected} or 1 to {MAX_BATCH} of them")
         return array.astype(np.uint8)
 
     def _grey(self, pixels: list[Any]) -> NDArray[np.uint8] | None:
@@ -200,3 +200,12 @@ class ImageClassification(Task):
         except (TypeError, ValueError, LookupError):  # no lists of numbers below 256
             return None
         return np.frombuffer(content, np.uint8).reshape(-1, self.height, self.width, 1)
+
+
+def _flat(nested: list[Any]) -> tuple[tuple[int, ...], list[Any]]:
+    """Shape and values of nested lists; lists among the values where they are ragged or of over 4 levels."""
+    shape, values = [len(nested)], nested
+    while len(shape) < 4 and set(map(type, values)) == {list} and len({*map(len, values)}) == 1:
+        shape.append(len(values[0]))
+        values = [*chain.from_iterable(values)]
+    return tuple(shape), values

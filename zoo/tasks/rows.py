@@ -15,7 +15,7 @@ from zoo.tasks.base import MAX_BATCH, Request
 # Failing fast: a body of 33 MB holds eight million wrong values, and a report on each takes 20 seconds.
 Row = Annotated[list[float], Field(fail_fast=True)] | dict[str, float]
 MAX_FEATURES = 65_536  # columns in one row
-NAMED = 5  # features that a message names
+NAMED, LONGEST_NAME = 5, 64  # features that a message names, and letters of one
 
 
 class RowsRequest(Request):
@@ -48,7 +48,7 @@ def _in_order(index: int, row: Row, names: tuple[str, ...]) -> list[float]:
         missing = [name for name in names if name not in row]
         unknown = [name for name in row if name not in names]
         if missing or unknown:
-            named = (missing or unknown)[:NAMED]
+            named = [name[:LONGEST_NAME] for name in (missing or unknown)[:NAMED]]
             problem = f"lacks {named}" if missing else f"has unknown features {named}"
             raise InvalidInput(f"rows[{index}] {problem}; the model's features are {list(names)}")
         return [row[name] for name in names]

@@ -5,9 +5,17 @@ https://platform.openai.com/docs/api-reference
 
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
-from serving.json_size import JsonSize
+from serving.json_size import JsonSize, node_count
 from serving.memory import Body
 from serving.protocols.openai.problem import refusal
 from serving.protocols.v2.request import json_object
@@ -22,6 +30,7 @@ MAX_MESSAGES = 4096
 MAX_TEXTS = 2048  # prompts, OpenAI's bound
 MAX_TOKEN_NUMBERS = 1 << 17  # far more than any model here has places for
 MAX_FIELDS = 256  # of the body itself; OpenAI's API has fifty
+MAX_NODES = 1 << 18  # values; 16 prompts of 8,192 tokens have half as many
 MAX_LISTS = 1 << 20  # brackets and braces in texts among them
 MAX_BIASED = 1024  # tokens: each takes time at every step
 LONGEST_NAME = 64  # letters of a field that a message shows
@@ -217,18 +226,22 @@ class TextPart(OpenRequest):
     text: str
 
 
+def _joined(content: str | list[TextPart]) -> str:
+    return content if isinstance(content, str) else "\n".join(part.text for part in content)
+
+
 class ChatMessage(OpenRequest):
     """One turn of a conversation; `developer` is another word for `system`."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1, fail_fast=True)]
+    content: Annotated[
+        str | Annotated[list[TextPart], Field(min_length=1, fail_fast=True)], AfterValidator(_joined)
+    ]
 
     @property
     def plain(self) -> dict[str, str]:
         """As chat templates have it."""
-        content = self.content
-        text = content if isinstance(content, str) else "\n".join(part.text for part in content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+        return {"role": "system" if self.role == "developer" else self.role, "content": str(self.content)}
 
 
 class ChatRequest(WritingRequest):
@@ -275,7 +288,10 @@ def parse(body: Body, kind: type[T]) -> T:
         fields = json_object(body)
         if len(fields) > MAX_FIELDS:
             raise refusal(f"the body has {len(fields):,} fields; at most {MAX_FIELDS} are read", None)
-        request = kind.model_validate(fields)
+        read = {name: value for name, value in fields.items() if name not in IGNORED}
+        if node_count(read, MAX_NODES) > MAX_NODES:
+            raise refusal(f"the body has over {MAX_NODES:,} values", None)
+        request = kind.model_validate(read)
     except ValidationError as error:
         raise _refused(error) from None
     require_supported(request)

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from serving.json_size import MAX_VALUES, JsonSize, json_size
+from serving.json_size import MAX_VALUES, JsonSize, json_size, node_count
 from serving.memory import Body
 from serving.problem import Problem
 from serving.protocols.byte_order_mark import without_mark
@@ -112,6 +112,8 @@ def parse(body: Body, length: int, interface: Interface) -> InferenceRequest:
     data = memoryview(body)
     fields = json_object(data[:length])
     parameters = member(fields, "parameters", dict, {})
+    if node_count(parameters, MAX_VALUES) > MAX_VALUES:
+        raise InvalidInput(f"parameters: at most {MAX_VALUES:,} values are read")
     binary = Binary(data[length:])
     inputs = _inputs(member(fields, "inputs", list), interface, binary)
     binary.finish()
@@ -272,7 +274,7 @@ def _strings(data: memoryview, count: int, name: str) -> NDArray[Any]:
     """[count] strings, each behind its length."""
     strings: list[str] = []
     place = 0
-    while place < len(data):
+    while place < len(data) and len(strings) <= count:
         begin = place + LENGTH
         place = begin + int.from_bytes(data[place:begin], "little")
         if begin > len(data) or place > len(data):
@@ -282,7 +284,8 @@ def _strings(data: memoryview, count: int, name: str) -> NDArray[Any]:
         except UnicodeDecodeError:
             raise InvalidInput(f"input {name!r}: expected strings in UTF-8") from None
     if len(strings) != count:
-        raise InvalidInput(f"input {name!r} has {len(strings)} strings; its shape needs {count}")
+        given = len(strings) if place == len(data) else f"over {count}"
+        raise InvalidInput(f"input {name!r} has {given} strings; its shape needs {count}")
     return np.array(strings, object)
 
 

@@ -23,10 +23,21 @@ class Part(Job[Arrays]):
     Those may whose inputs are alike in everything but the number of rows, lengths included.
     """
 
-    def __init__(self, run: Run, inputs: Arrays, most: int, context: RequestContext, pace: Pace) -> None:
-        """All parts of a lane have the same run, the same `pace` of a row, and `most` rows at once."""
+    def __init__(
+        self,
+        run: Run,
+        inputs: Arrays,
+        most: int,
+        context: RequestContext,
+        pace: Pace,
+        row_units: float = 1.0,
+    ) -> None:
+        """At most `most` rows are computed at once. A row takes `row_units` of the `pace`.
+
+        Parts of a lane whose rows are alike have the same of all these.
+        """
         self._rows = len(next(iter(inputs.values())))
-        super().__init__(partial(run, inputs), context, pace, self._rows)
+        super().__init__(partial(run, inputs), context, pace, self._rows * row_units)
         self._run = run
         self._inputs = inputs
         self._most = most
@@ -46,7 +57,7 @@ class Part(Job[Arrays]):
             took = time.monotonic_ns() - begun
             rows = [part._rows for part in jobs]
             if self._pace is not None:
-                self._pace.note(took / NANOSECONDS, sum(rows))
+                self._pace.note(took / NANOSECONDS, sum(part._units for part in jobs))
             for part, share in zip(jobs, list(_split(outputs, rows)), strict=True):
                 part.context.timing.compute += took
                 part.future.set_result(share)

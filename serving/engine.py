@@ -36,7 +36,7 @@ from zoo.errors import BundleError
 from zoo.graph import Graph, GraphSet
 from zoo.operating_system import cpu_cores
 from zoo.tasks import Arrays
-from zoo.tasks.base import Generation
+from zoo.tasks.base import Generation, Run
 from zoo.tasks.sequence_to_sequence import SequenceToSequence, Transformation
 from zoo.tasks.writing import Writing
 
@@ -46,6 +46,10 @@ ALONE_SECONDS = 0.004
 """The same while no other request is being answered."""
 BATCH = 64
 """Rows that a thread computes at a time, at most: bounds the memory that a request of many rows takes."""
+LONG = 8
+"""Times as many numbers in a row as were timed: such runs give their memory back, which takes some time."""
+RUN_MEMORY = 200
+"""Bytes that a run of long rows takes for each byte of its inputs: 165 were measured of the LSTM."""
 TEXTS = "texts"
 """First part of the lanes of generations."""
 
@@ -160,20 +164,25 @@ class Engine:
         """
         rows = len(next(iter(inputs.values())))
         context.timing.rows += rows
-        # Longer rows take longer than was measured.
-        as_timed = numbers_in(inputs) <= rows * model.row_numbers
-        if as_timed and model.row_seconds * rows <= (ALONE_SECONDS if self.turns.alone() else INLINE_SECONDS):
+        # How many times as long as those that were timed its rows are: they take longer.
+        length = max(1.0, numbers_in(inputs) / max(1, rows * model.row_numbers))
+        longest = ALONE_SECONDS if self.turns.alone() else INLINE_SECONDS
+        if length == 1.0 and model.row_seconds * rows <= longest:
             if time.monotonic() >= context.deadline:
                 raise too_late()
             if self.turns.alone():
                 return model.moment.run_alone(inputs, context.timing)
             return await model.moment.run(inputs, context.timing)
-        most = model.batch_rows
+        most = max(1, int(model.batch_rows / length))
+        run: Run = model.graph
+        if length > LONG:
+            context.reserve(RUN_MEMORY * sum(array[:most].nbytes for array in inputs.values()))
+            run = partial(model.graph, shrink=True)
         outputs: list[Arrays] = []
         for start in range(0, rows, most):
             batch = {name: array[start : start + most] for name, array in inputs.items()}
-            part = Part(model.graph, batch, most, context, model.pace)
-            self.turns.submit(model, part, admitted=start > 0, seconds=rows * model.pace.seconds)
+            part = Part(run, batch, most, context, model.pace, length)
+            self.turns.submit(model, part, admitted=start > 0, seconds=rows * length * model.pace.seconds)
             outputs.append(await result_of(part))
         if len(outputs) == 1:
             return outputs[0]

@@ -61,18 +61,21 @@ class Graph:
         self.inputs = [(i.name, i.type, i.shape) for i in self.session.get_inputs()]
         self.outputs = [(o.name, o.type, o.shape) for o in self.session.get_outputs()]
         self._run: Callable[..., list[Any]] = self.session.run
-        self._options = ort.RunOptions()
+        self._options, self._shrinking = ort.RunOptions(), ort.RunOptions()
+        self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._output_names = [name for name, _, _ in self.outputs]
 
-    def __call__(self, inputs: Arrays) -> Arrays:
-        """Outputs by name for inputs by name."""
-        return dict(
-            zip(self._output_names, self._run(self._output_names, inputs, self._options), strict=True)
-        )
+    def __call__(self, inputs: Arrays, *, shrink: bool = False) -> Arrays:
+        """Outputs by name for inputs by name.
+
+        ONNX Runtime keeps the memory of a run for the next ones, unless the run is to `shrink` what it keeps.
+        """
+        options = self._shrinking if shrink else self._options
+        return dict(zip(self._output_names, self._run(self._output_names, inputs, options), strict=True))
 
     def end_runs(self) -> None:
         """Makes the runs of this moment fail after the node that they are at, and all runs after them."""
-        self._options.terminate = True
+        self._options.terminate = self._shrinking.terminate = True
 
     @property
     def ended(self) -> bool:
@@ -90,9 +93,9 @@ class GraphSet:
         self.inputs = list({i[0]: i for graph in graphs for i in graph.inputs}.values())
         self.outputs = list({o[0]: o for graph in graphs for o in graph.outputs}.values())
 
-    def __call__(self, inputs: Arrays) -> Arrays:
-        """Outputs by name for inputs by name."""
-        return self._graphs[frozenset(inputs)](inputs)
+    def __call__(self, inputs: Arrays, *, shrink: bool = False) -> Arrays:
+        """As of `Graph`."""
+        return self._graphs[frozenset(inputs)](inputs, shrink=shrink)
 
     def end_runs(self) -> None:
         """As of `Graph`."""

@@ -24,6 +24,9 @@ MOST_SCANS = 64  # of a JPEG: encoders write about 10
 MOST_SCANNED = 512_000_000
 """Samples times scans of a JPEG: 50 megapixels in 10 scans. A scan may be a few bytes long, and libjpeg takes
 up to 1.4 ns for each sample that it goes over: 0.7 s in all."""
+MOST_LINE_BYTES = 4 * MAX_PIXELS
+"""Bytes of a PNG's lines: MAX_PIXELS of 8-bit RGBA. A few kilobytes may hold them, and Pillow takes up to
+7 ns for each, interlaced or not: 1.4 s in all."""
 MOST_TABLES = 1 << 17
 """Bytes of tables in a JPEG's header: Pillow takes 10 us for 65 of them. Usual are fewer than 1,000."""
 COPIES = 3  # that Pillow makes of a header, at most
@@ -73,6 +76,8 @@ class Header:
     """Bytes that the decoder keeps beside the pixels, at most."""
     scanned: int
     """Samples that the scans of a JPEG go over together; 0 if there is one scan alone."""
+    line_bytes: int
+    """Bytes of all lines of a PNG, as they are decompressed; 0 of a JPEG."""
     pieces: tuple[Piece, ...]
     """What a decoder needs of the file; of one piece, the file itself."""
 
@@ -97,7 +102,8 @@ class Header:
 def read_header(data: bytes, parts: Iterator[None] = ENDLESS) -> Header:
     """Header of a PNG or JPEG file; takes an item of `parts` for each of its chunks or segments.
 
-    `InvalidInput` where it is neither, or would take long to decode; `InputTooLarge` past MAX_PIXELS.
+    `InvalidInput` where it is neither, or would take long to decode; `InputTooLarge` past MAX_PIXELS or
+    MOST_LINE_BYTES.
     """
     if data.startswith(PNG_BEGINS) and len(data) >= 33:
         return _png_header(data, parts)
@@ -115,7 +121,13 @@ def _png_header(data: bytes, parts: Iterator[None]) -> Header:
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
     _check_size(width, height)
     mode = GREYS.get(bits, "L") if colour == 0 else MODES.get(colour, "RGBA")
-    lines = 2 * (1 + width * bits * SAMPLES.get(colour, 4) // 8)  # this one and the one above it
+    line = -(-width * bits * SAMPLES.get(colour, 4) // 8)
+    if height * line > MOST_LINE_BYTES:
+        raise InputTooLarge(
+            f"image: the PNG's lines have {height * line:,} bytes; at most {MOST_LINE_BYTES:,} are accepted; "
+            "save it with 8 bits per sample"
+        )
+    kept = 2 * (1 + line)  # this line and the one above it
     exif, profile, xmp, transparent = b"", (b"", b""), (b"", b""), mode in ("LA", "RGBA")
     pieces: list[Piece] = [(0, 33)]
     for kind, place, end in _chunks(data, parts):
@@ -135,7 +147,7 @@ def _png_header(data: bytes, parts: Iterator[None]) -> Header:
             elif data.startswith(EXIF_TEXT, place + 8):
                 profile = kind, data[content]
     turned = orientation(exif or exif_of_profile(text_of(*profile)), text_of(*xmp))
-    return Header("PNG", width, height, mode, turned, transparent, lines, 0, tuple(pieces))
+    return Header("PNG", width, height, mode, turned, transparent, kept, 0, height * line, tuple(pieces))
 
 
 def _chunks(data: bytes, parts: Iterator[None]) -> Iterator[tuple[bytes, int, int]]:
@@ -193,7 +205,7 @@ def _jpeg_header(data: bytes, parts: Iterator[None]) -> Header:
         scanned = samples * _count_scans(segments, min(MOST_SCANS, MOST_SCANNED // samples))
     _join(pieces, place, len(data))
     turned = orientation(exif.removeprefix(EXIF_SEGMENT), xmp)
-    return Header("JPEG", width, height, mode, turned, False, kept, scanned, tuple(pieces))
+    return Header("JPEG", width, height, mode, turned, False, kept, scanned, 0, tuple(pieces))
 
 
 def _segments(data: bytes, parts: Iterator[None]) -> Iterator[tuple[int, int, int]]:

@@ -22,11 +22,20 @@ from PIL.PngImagePlugin import PngInfo
 
 from zoo.errors import InputTooLarge, InvalidInput
 from zoo.image_fitting import fit, mode_of, peak_bytes, scale_of
-from zoo.image_headers import MAX_PIXELS, MOST_PARTS_TOGETHER, MOST_SCANNED, Header, read_header, unreadable
+from zoo.image_headers import (
+    MAX_PIXELS,
+    MOST_LINE_BYTES,
+    MOST_PARTS_TOGETHER,
+    MOST_SCANNED,
+    Header,
+    read_header,
+    unreadable,
+)
 from zoo.operating_system import return_freed_memory
 from zoo.reservation import reserve
 
 MAX_PIXELS_TOGETHER, MAX_SCANNED_TOGETHER = 4 * MAX_PIXELS, 4 * MOST_SCANNED
+MOST_LINE_BYTES_TOGETHER = 4 * MOST_LINE_BYTES
 """Of all images of a request: a file of a few kilobytes can take seconds to decode."""
 UNCOUNTED = 1 << 16  # pixels of a request for which no memory is reserved: they take less than a megabyte
 LARGE = 1 << 24  # bytes; of more, glibc keeps some for each thread until it is asked to give it back
@@ -68,7 +77,8 @@ def _decode_loose_base64(text: str) -> bytes:
 def decode_images(files: Sequence[bytes], height: int, width: int, channels: int) -> NDArray[np.uint8]:
     """uint8 [N, H, W, C]; each as of `decode_image`.
 
-    `InputTooLarge` past MAX_PIXELS_TOGETHER, `InvalidInput` past MAX_SCANNED_TOGETHER.
+    `InputTooLarge` past MAX_PIXELS_TOGETHER or MOST_LINE_BYTES_TOGETHER, `InvalidInput` past
+    MAX_SCANNED_TOGETHER.
     """
     headers, taken = _headers(files), 0
     if sum(header.width * header.height + header.copied for header in headers) > UNCOUNTED:
@@ -87,7 +97,8 @@ def decode_images(files: Sequence[bytes], height: int, width: int, channels: int
 def decode_image(data: bytes, height: int, width: int, channels: int) -> NDArray[np.uint8]:
     """uint8 [H, W, C]: the largest centred crop of the wanted aspect, resized to the wanted size.
 
-    `InvalidInput` where the bytes are no readable PNG or JPEG, `InputTooLarge` past MAX_PIXELS.
+    `InvalidInput` where the bytes are no readable PNG or JPEG, `InputTooLarge` past MAX_PIXELS or
+    MOST_LINE_BYTES.
     """
     return _decode(read_header(data), data, height, width, channels)
 
@@ -136,6 +147,11 @@ def _headers(files: Sequence[bytes]) -> list[Header]:
     headers = [read_header(data, parts) for data in files]
     if sum(header.width * header.height for header in headers) > MAX_PIXELS_TOGETHER:
         raise InputTooLarge(f"image: at most {MAX_PIXELS_TOGETHER:,} pixels are accepted in all")
+    if sum(header.line_bytes for header in headers) > MOST_LINE_BYTES_TOGETHER:
+        raise InputTooLarge(
+            f"image: the lines of all PNGs may have at most {MOST_LINE_BYTES_TOGETHER:,} bytes; send fewer, "
+            "or save them with 8 bits per sample"
+        )
     if sum(header.scanned for header in headers) > MAX_SCANNED_TOGETHER:
         raise InvalidInput(
             "image: JPEGs of so many scans take too long; send fewer, or save them as baseline"

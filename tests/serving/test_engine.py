@@ -14,7 +14,8 @@ import pytest
 from contexts import due_in
 from tiny_zoo import image_graph, write_images, write_regression
 
-from serving.engine import BATCH, IDENTITY, SLICE_SECONDS, Engine
+from serving.engine import BATCH, IDENTITY, RUN_MEMORY, SLICE_SECONDS, Engine
+from serving.memory import MemoryBudget
 from serving.turns import DeadlineExceeded, Job, Overloaded, Turns
 from zoo.bundle_files import sha256
 from zoo.errors import BundleError, ProviderUnavailable
@@ -65,6 +66,30 @@ def test_many_rows_are_computed_a_batch_at_a_time(engine: Engine, tmp_path: Path
     outputs = asyncio.run(engine.run(replace(model, graph=watched), rows, due_in(SOON)))
     assert sizes == [BATCH, BATCH, 150 - 2 * BATCH]
     np.testing.assert_array_equal(outputs["value"], model.graph(rows)["value"])
+
+
+def test_rows_of_a_run_are_fewer_where_they_are_longer(engine: Engine, tmp_path: Path) -> None:
+    """Rows 32 times as long as those that were timed: a 32nd is computed at a time."""
+    model = replace(engine.load(write_regression(tmp_path / "made").directory), row_seconds=ROW_SECONDS)
+    runs: list[tuple[int, bool]] = []
+
+    def watched(inputs: Arrays, *, shrink: bool = False) -> Arrays:
+        runs.append((len(inputs["features"]), shrink))
+        time.sleep(0.02)
+        return {"value": inputs["features"][:, 0]}
+
+    slow, context = replace(model, graph=watched), due_in(SOON)
+    context.budget = MemoryBudget(1 << 20, lambda: 1.0)
+    rows = np.arange(5 * 32 * 2, dtype=np.float32).reshape(5, 64)
+    before = model.pace.seconds
+    outputs = asyncio.run(engine.run(slow, {"features": rows}, context))
+    assert runs == [(2, True), (2, True), (1, True)]
+    np.testing.assert_array_equal(outputs["value"], rows[:, 0])
+    assert context.reserved == RUN_MEMORY * rows[:2].nbytes
+    assert model.pace.seconds < before + 0.001, "the pace is of a row as long as was timed"
+    runs.clear()
+    asyncio.run(engine.run(slow, {"features": rows[:, :4]}, due_in(SOON)))
+    assert runs == [(5, False)]
 
 
 def test_batches_end_at_the_deadline(engine: Engine, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from image_files import AC, chunk, photo, png, scans, segment, tiff
 from PIL import Image
 
-from zoo.errors import InvalidInput
+from zoo.errors import InputTooLarge, InvalidInput
 from zoo.image_headers import MAX_PIXELS, MOST_PARTS, MOST_SCANS, read_header
 from zoo.images import decode_image, decode_images
 
@@ -76,6 +76,35 @@ def test_a_png_in_chunks_of_8_kb() -> None:
     """As libpng writes them, of 32 MB."""
     data = png(chunk(b"IDAT") * 4096)
     assert decode_image(data, 8, 8, 1).min() == 200
+
+
+def empty_png(side: int, bits: int, colour: int, interlaced: int = 0) -> bytes:
+    """A square PNG with a header alone."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, bits, colour, 0, 0, interlaced))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IEND")
+
+
+@pytest.mark.parametrize(
+    ("side", "bits", "colour"), [(7071, 16, 6), (7071, 16, 2), (5001, 16, 6), (5774, 16, 2)]
+)
+def test_a_png_of_large_lines(side: int, bits: int, colour: int) -> None:
+    for interlaced in (0, 1):
+        with pytest.raises(InputTooLarge, match="at most"):
+            decode_image(empty_png(side, bits, colour, interlaced), 8, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("side", "bits", "colour", "line"),
+    [(7071, 8, 6, 28_284), (7071, 8, 2, 21_213), (5000, 16, 6, 40_000), (7071, 16, 0, 14_142), (9, 1, 3, 2)],
+)
+def test_bytes_of_the_lines_of_a_png(side: int, bits: int, colour: int, line: int) -> None:
+    assert read_header(empty_png(side, bits, colour)).line_bytes == side * line
+
+
+def test_large_lines_in_many_files() -> None:
+    """They are refused by their headers: fewer pixels than 200 million, of 8 bytes each."""
+    with pytest.raises(InputTooLarge, match="the lines of all PNGs"):
+        decode_images([empty_png(220, 16, 6)] * 4096, 8, 8, 1)
 
 
 def test_a_png_of_two_headers_or_a_palette_too_large() -> None:

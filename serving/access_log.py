@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import orjson
 
 from serving.exchange import Exchange
+from serving.log_sampling import LogSampling
 
 log = logging.getLogger("serving.access")
 
@@ -14,8 +15,14 @@ MILLISECOND = 1_000_000  # nanoseconds
 LONGEST_PATH = 200  # characters
 
 
-def write(exchange: Exchange, total: int) -> None:
-    """Logs a request that took `total` nanoseconds; its status is 0 where it was not answered."""
+def write(exchange: Exchange, total: int, sampling: LogSampling | None) -> None:
+    """Logs a request that took `total` nanoseconds; its status is 0 where it was not answered.
+
+    With `sampling`, some lines of each status are left out, and the next one that is not tells their number.
+    """
+    left_out = 0 if sampling is None else sampling.left_out(exchange.outcome)
+    if left_out is None:
+        return
     timing = exchange.timing
     line = {
         "time": datetime.now(UTC),
@@ -31,6 +38,8 @@ def write(exchange: Exchange, total: int) -> None:
         "bytes_in": exchange.bytes_in,
         "bytes_out": exchange.bytes_out,
     }
+    if left_out:
+        line["left_out"] = left_out
     log.info("%s", orjson.dumps(line).decode())
 
 

@@ -27,6 +27,7 @@ from serving.engine import Engine
 from serving.exchange import TEXT, Exchange
 from serving.follower import Follower
 from serving.inference import Inference
+from serving.log_sampling import LogSampling
 from serving.measurements import Measurements
 from serving.memory import MemoryBudget
 from serving.on_demand import OnDemand
@@ -51,6 +52,9 @@ UNTIL_THE_END = frozenset({"/livez", "/v2/health/live", "/metrics"})
 SENDING_SECONDS = 1.0  # that an answer may be sent after its deadline, when the service drains
 LOGGED_FROM = {"off": math.inf, "errors": 500, "all": 0}
 """The lowest status that is logged; 0 is an answer that did not come to its end."""
+ERROR_LINES = 10
+"""Lines a minute of the access log for each status, where only errors are logged: enough request ids to look
+into."""
 LOOK_SECONDS = 10.0
 """Seconds between two looks at drift and at idle child processes."""
 COLLECT_AFTER = 10_000
@@ -131,6 +135,8 @@ class Application:
         self._door = Door(settings, self._cors, self.refusals)
         self._tracer = tracer
         self._logged_from = LOGGED_FROM[settings.access_log]
+        # A client can cause errors as fast as it sends requests, for example with a deadline of 0 seconds.
+        self._error_sampling = LogSampling(ERROR_LINES) if settings.access_log == "errors" else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, runs the lifespan, and refuses a WebSocket."""
@@ -158,7 +164,7 @@ class Application:
             context.free()
             # Of the errors, 501 is the client's fault, and `Refusals` logs it.
             if outcome >= self._logged_from and (outcome != 501 or self._logged_from == 0):
-                access_log.write(exchange, total)
+                access_log.write(exchange, total, self._error_sampling)
             if self._tracer is not None:
                 self._tracer.trace(exchange, total)
 

@@ -76,6 +76,8 @@ class BoundedConnection(HttpToolsProtocol):
             raise _unknown_version()
         if len(self.url) > MAX_ESCAPES and self.url.partition(b"?")[0].count(b"%") > MAX_ESCAPES:
             raise Problem(404, "not_found", "nothing answers at this path")
+        if b"#" in self.url:
+            raise Problem(400, "malformed_http", "the request's URL has a fragment")
         if not self.url.startswith(b"/"):
             self._take_absolute_form()
         self._stop_timer()
@@ -156,6 +158,8 @@ class BoundedConnection(HttpToolsProtocol):
         url = parse_url(self.url)
         if url.host is None:
             return  # an asterisk
+        if url.schema.lower() not in (b"http", b"https"):
+            raise Problem(400, "malformed_http", "the request's URL is of another protocol than HTTP")
         if url.userinfo is not None:
             raise Problem(400, "malformed_http", "the request's URL has a user name in it")
         host = b"[%b]" % url.host if b":" in url.host else url.host

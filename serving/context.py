@@ -53,7 +53,7 @@ class RequestContext:
     def reserve(self, size: int) -> None:
         """Reserves so many bytes more; errors as of `MemoryBudget.reserve`."""
         if self.budget is not None:
-            self.budget.reserve(size)
+            self.budget.reserve(size, self.reserved)
             self.reserved += size
 
     def reserve_decoded(self, size: int) -> None:

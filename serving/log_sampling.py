@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 PERIOD_SECONDS = 60.0
@@ -12,7 +13,7 @@ MOST_KINDS = 1000  # a caller that formats its messages itself makes a kind of e
 class _Window:
     begun: float
     lines: int = 0
-    dropped: int = 0
+    left_out: int = 0
 
 
 class LogSampling(logging.Filter):
@@ -25,21 +26,29 @@ class LogSampling(logging.Filter):
     def __init__(self, lines: int = 5) -> None:
         super().__init__()
         self._lines = lines
-        self._windows: dict[tuple[int, str], _Window] = {}
+        self._windows: dict[Hashable, _Window] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        kind, now = (record.levelno, str(record.msg)), time.monotonic()
+        left_out = self.left_out((record.levelno, str(record.msg)))
+        if left_out:
+            record.msg = f"{record.getMessage()} … and {left_out} more like the last of these"
+            record.args = None
+        return left_out is not None
+
+    def left_out(self, kind: Hashable) -> int | None:
+        """Counts a line of a kind; returns None if it is to be left out as well.
+
+        Otherwise returns how many lines were left out that no line told of yet.
+        """
+        now, left_out = time.monotonic(), 0
         window = self._windows.get(kind)
         if window is None or now - window.begun > PERIOD_SECONDS:
             if len(self._windows) >= MOST_KINDS:
                 self._windows.clear()
-            dropped = 0 if window is None else window.dropped
+            left_out = 0 if window is None else window.left_out
             window = self._windows[kind] = _Window(now)
-            if dropped:
-                record.msg = f"{record.getMessage()} … and {dropped} more like the last of these"
-                record.args = None
         window.lines += 1
         if window.lines <= self._lines:
-            return True
-        window.dropped += 1
-        return False
+            return left_out
+        window.left_out += 1
+        return None

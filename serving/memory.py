@@ -26,13 +26,13 @@ class MemoryBudget:
         self._retry_after = retry_after
         self._lock = threading.Lock()
 
-    def reserve(self, size: int) -> None:
-        """Reserves bytes.
+    def reserve(self, size: int, held: int = 0) -> None:
+        """Reserves bytes for a request that holds `held` bytes of the budget already.
 
-        `Overloaded` if they exceed what others leave of the limit, `InputTooLarge` if they exceed all of it.
+        `Overloaded` if they exceed what is free now, `InputTooLarge` if both together exceed the limit.
         """
-        if size > self.limit:
-            raise InputTooLarge(f"the request needs {size:,} bytes of memory; it may have {self.limit:,}")
+        if (needed := held + size) > self.limit:
+            raise InputTooLarge(f"the request needs {needed:,} bytes of memory; it may have {self.limit:,}")
         with self._lock:
             if self.reserved + size <= self.limit:
                 self.reserved += size

@@ -10,9 +10,10 @@ import httpx
 import pytest
 from server import running, wait_for
 from starlette.types import Receive, Scope, Send
+from test_application import request
 from tiny_zoo import write_regression, write_writer
 
-from serving.application import Application
+from serving.application import ERROR_LINES, Application
 from serving.engine import Engine
 from serving.settings import Settings
 from serving.turns import DeadlineExceeded
@@ -82,6 +83,16 @@ def test_which_requests(
     response, found = logged(folder, which, caplog, "/generate_text", body, broken)
     assert response.status_code == status
     assert [line["status"] for line in found] == [status] * lines
+
+
+@pytest.mark.parametrize(("which", "lines"), [("errors", ERROR_LINES), ("all", 30)])
+def test_many_errors(folder: Path, caplog: pytest.LogCaptureFixture, which: str, lines: int) -> None:
+    application = Application(no_page, Settings(bundles=folder, access_log=which))
+    with caplog.at_level(logging.INFO, "serving.access"):
+        for _ in range(30):
+            assert request(application, "GET", "/readyz").status_code == 503
+    application._engine.close()
+    assert sum(record.name == "serving.access" for record in caplog.records) == lines
 
 
 def test_a_line(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

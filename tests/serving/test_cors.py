@@ -166,6 +166,20 @@ def test_a_preflight_for_what_is_not_there(shared: Server, path: str, method: st
 
 
 @pytest.mark.parametrize(
+    "path", ["/v2/repository/models/{}/load", "/v2/models/{}/trace/setting", "/v2/models/{}/infer"]
+)
+def test_a_preflight_tells_no_names(shared: Server, path: str) -> None:
+    known, unknown = (
+        httpx.options(shared.url + path.format(name), headers=PREFLIGHT) for name in ("diabetes", "nothing")
+    )
+    assert known.status_code == unknown.status_code == 200
+    typed = {**KEY, "Content-Type": "application/json"}
+    if not path.endswith("infer"):
+        assert httpx.post(shared.url + path.format("diabetes"), headers=typed).status_code == 403
+    assert httpx.post(shared.url + path.format("nothing"), content=b"{}", headers=typed).status_code == 404
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"},

@@ -107,6 +107,22 @@ def test_a_head_without_end_that_offers(server: Server) -> None:
         assert status(connection.recv(65536)) == 431
 
 
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (b"http://localhost/livez", 200),
+        (b"HTTPS://localhost/livez", 200),
+        (b"ftp://localhost/livez", 400),
+        (b"/livez#x", 400),
+        (b"/livez?x#", 400),
+        (b"http://localhost/livez#x", 400),
+    ],
+)
+def test_schemes_and_fragments(server: Server, target: bytes, expected: int) -> None:
+    answers = told(server, b"GET %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % target)
+    assert statuses(answers) == [expected]
+
+
 @pytest.mark.parametrize("target", [b"x:1", b"/regress", b"http://x/regress", b"*"])
 def test_connect_is_refused_and_nothing_behind_it_read(server: Server, target: bytes) -> None:
     head = b"CONNECT %b HTTP/1.1\r\nHost: localhost\r\n%b\r\n\r\n" % (target, length(INNER))

@@ -33,6 +33,15 @@ def test_lines_of_each_kind(
     assert caplog.messages == ["refused 0 … and 298 more like the last of these", "refused 1"]
 
 
+def test_how_many_were_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampling = LogSampling(2)
+    assert [sampling.left_out(504) for _ in range(5)] == [0, 0, None, None, None]
+    assert sampling.left_out(500) == 0
+    later = time.monotonic() + 61
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert [sampling.left_out(504) for _ in range(3)] == [3, 0, None]
+
+
 def test_kinds_without_number(log: logging.Logger, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(5000):
         log.warning(f"refused {number}")

@@ -52,6 +52,8 @@ def test_a_budget() -> None:
     assert (budget.reserved, budget.refused) == (100, 1)
     with pytest.raises(InputTooLarge):
         second.reserve(101)
+    with pytest.raises(InputTooLarge):  # with its 40 it exceeds the limit, whatever others give back
+        second.reserve(61)
     first.free()
     first.free()
     second.reserve(60)

@@ -14,7 +14,9 @@ from server import Server, running
 from tiny_zoo import LETTERS as CYCLE
 from tiny_zoo import REPLY, write_talker, write_writer
 
+from serving.protocols.openai.logprobs import ENTRIES_PER_MILLISECOND
 from serving.protocols.openai.preparation import seed_of
+from serving.turns import ALONE_SIZE
 
 LETTERS, TALK = "rnn-letters", "rnn-reply"
 GREEDY: dict[str, Any] = {"model": LETTERS, "prompt": "abc", "temperature": 0, "max_tokens": 8}
@@ -229,3 +231,12 @@ def test_seeds_of_texts() -> None:
     assert all(isinstance(seed, int) and seed >= 0 for seed in seeds)
     assert seeds == [seed_of(5, number) for number in range(100)]
     assert seed_of(None, 3) is None
+
+
+def test_many_logprobs_at_the_deadline(client: OpenAI) -> None:
+    """They are rendered in a thread, after the deadline, and what was written by then is told."""
+    asked = {**GREEDY, "temperature": 2, "n": 16, "max_tokens": 4096, "logprobs": 5}
+    answer = client.completions.create(**asked, extra_headers={"X-Request-Timeout": "1"})
+    lengths = [len(choice.logprobs.tokens) for choice in answer.choices]
+    assert sum(lengths) * 6 > ENTRIES_PER_MILLISECOND * ALONE_SIZE
+    assert sum(lengths) <= answer.usage.completion_tokens < 16 * 4096

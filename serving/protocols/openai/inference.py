@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from functools import cache, partial
 
 from serving.catalogue import Catalogue
@@ -18,6 +19,7 @@ from serving.problem import Problem, let_go, problem_json
 from serving.protocols.openai.answer import Answer, ChatAnswer, CompletionAnswer, Json
 from serving.protocols.openai.choice import Choice
 from serving.protocols.openai.grammar import SCHEMA_PLACE
+from serving.protocols.openai.logprobs import ENTRIES_PER_MILLISECOND, ENTRY_BYTES, count_entries
 from serving.protocols.openai.preparation import Prepared, prepare
 from serving.protocols.openai.problem import blaming, openai_problem_of
 from serving.protocols.openai.request import ChatRequest, CompletionRequest, parse, require_holdable
@@ -120,8 +122,13 @@ class OpenAIInference:
 
         await self._write(exchange, prepared, tell)
         told = list(zip(prepared.choices, texts, noted, strict=True))
-        render = partial(answer.entire, told, _usage(prepared))
-        await exchange.answer(200, exchange.timing.measured("encode", render))
+        entries = sum(map(count_entries, noted))
+        exchange.context.reserve(entries * ENTRY_BYTES)
+        # A text that the deadline ended is told as it is, so the deadline does not end its rendering.
+        context = replace(exchange.context, deadline=math.inf)
+        size = entries / ENTRIES_PER_MILLISECOND
+        rendered = await self._turns.timed("encode", size, context, answer.entire, told, _usage(prepared))
+        await exchange.answer(200, rendered)
 
     async def _stream(self, exchange: Exchange, prepared: Prepared, answer: Answer) -> None:
         events = EventStream(exchange, prepared.served.lineage_headers)

@@ -133,20 +133,22 @@ class V2Protocol:
             await exchange.refuse(v2_problem_of(error))
 
     def _handlers(self, path: str) -> Handlers:
-        """What a path answers to; 404 where it is none, or one of a model that there is not."""
+        """Returns a path's handlers; 404 where the path has none.
+
+        Handlers look models up, not this method: a preflight needs no key and must not tell models' names.
+        """
         if path in self._routes:
             return self._routes[path]
         match path.split("/"):
             case ["models", name, "trace", "setting"]:
-                self._versions.catalogue().answering(name)
-                return self._routes["trace/setting"]
+                handlers = self._routes["trace/setting"].items()
+                return {method: partial(self._of_model, name, handler) for method, handler in handlers}
             case ["models", name, "versions", version, *rest] if version:
                 return self._model_handlers(name, version, "/".join(rest))
             case ["models", name, *rest]:
                 return self._model_handlers(name, "", "/".join(rest))
             case ["repository", "models", name, "load" | "unload"]:
-                self._versions.catalogue().answering(name)
-                return {"POST": partial(_forbid, PROMOTE)}
+                return {"POST": partial(self._of_model, name, partial(_forbid, PROMOTE))}
         raise _no_path()
 
     def _model_handlers(self, name: str, version: str, action: str) -> Handlers:
@@ -154,6 +156,11 @@ class V2Protocol:
             raise _no_path()
         method, handler = self._model_routes[action]
         return {method: lambda exchange: handler(exchange, name, version)}
+
+    async def _of_model(self, name: str, handler: Handler, exchange: Exchange) -> None:
+        """Answers for a model that there is; 404 for another."""
+        self._versions.catalogue().answering(name)
+        await handler(exchange)
 
     async def _ready(self, exchange: Exchange) -> None:
         self._versions.catalogue()

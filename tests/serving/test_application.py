@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,10 +13,12 @@ from starlette.types import Message, Receive, Scope, Send
 from tiny_zoo import write_generator, write_regression
 
 from serving.application import Application
+from serving.context import RequestContext
 from serving.problem import problem_of
 from serving.settings import Settings
-from serving.turns import DeadlineExceeded, Overloaded
+from serving.turns import DeadlineExceeded, Job, Overloaded
 from zoo.errors import InputTooLarge, InvalidInput, NotFound, ZooError
+from zoo.operating_system import cpu_cores
 
 
 async def no_page(scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,6 +45,26 @@ def test_before_the_first_models_are_loaded(tmp_path: Path, method: str, path: s
     assert response.json()["code"] == "not_ready"
     assert request(application, "GET", "/livez").status_code == 200
     assert request(application, "GET", "/docs.json").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/v2/health/ready"])
+def test_threads_that_are_all_on_one_job(tmp_path: Path, path: str) -> None:
+    write_regression(tmp_path / "made")
+    application = Application(no_page, Settings(bundles=tmp_path, deadline=0.1))
+    application._follower._step()
+    turns, end = application._engine.turns, threading.Event()
+    assert request(application, "GET", path).status_code == 200
+    for _ in range(cpu_cores()):
+        turns.submit("lane", Job(end.wait, RequestContext()))
+    while not turns.stuck(0.1):
+        time.sleep(0.01)
+    response = request(application, "GET", path)
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert request(application, "GET", "/livez").status_code == 200
+    end.set()
+    while turns.stuck(0.1):
+        time.sleep(0.01)
+    assert request(application, "GET", path).status_code == 200
 
 
 def test_a_websocket_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,10 @@ class Client:
         """The status, once the answer has come to its end."""
         with self.send(request) as connection:
             answer = b""
-            while part := connection.recv(1 << 16):
-                answer += part
+            # A service that answers before it has the whole body resets the connection when it closes it.
+            with suppress(ConnectionResetError):
+                while part := connection.recv(1 << 16):
+                    answer += part
         return int(answer.split(b" ", 2)[1])
 
 

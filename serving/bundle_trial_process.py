@@ -36,7 +36,7 @@ class Trial(BaseModel):
 
 
 class Outcome(BaseModel):
-    """How a trial ended."""
+    """Result of a trial."""
 
     digest: str = ""
     """SHA-256 of the manifest of the bundle that was tried."""

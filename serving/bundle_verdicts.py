@@ -26,7 +26,7 @@ LAST_RETRY_SECONDS = 3600.0
 
 
 class Verdict(BaseModel):
-    """How a bundle's trial ended."""
+    """Result of a bundle's trial."""
 
     reason: str | None = None
     """Why the bundle is refused, in words for clients; none where it passed."""

@@ -5,7 +5,6 @@ can be killed: it has limits of its own on time and memory.
 """
 
 import gc
-import logging
 import os
 import signal
 import subprocess
@@ -23,8 +22,6 @@ from serving.line_process import child_environment
 from serving.turns import too_late
 from zoo.errors import InputTooLarge, InvalidInput, ZooError
 from zoo.operating_system import limit_memory
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -62,15 +59,19 @@ class Child:
         )
         theirs.close()
         self.idle_since = 0.0
+        self.waits = True
+        """True if the child waits for work; False if it was left in the middle of some."""
 
     def call(
         self, seconds: float, function: Callable[..., T], arguments: tuple[Any, ...], answer: Ask | None
     ) -> T:
         """Returns the function's result. `EOFError` if the child ends before, as it does after `seconds`."""
+        self.waits = False
         try:
             self._connection.send((seconds, function, arguments, answer is not None))
             while True:
                 word, value = self._connection.recv()
+                self.waits = word in ("done", "failed")
                 if word == "done":
                     result: T = value
                     return result
@@ -101,6 +102,7 @@ class Child:
             with suppress(EOFError, OSError):  # it has ended meanwhile
                 self._connection.send(("failed", None))
                 self._connection.recv()  # that the child has abandoned its work
+                self.waits = True
             raise
         self._connection.send(("done", told))
 
@@ -169,6 +171,9 @@ class ChildProcesses:
             child.end()  # which the operating system killed, for example
 
     def _return(self, child: Child) -> None:
+        if not child.waits:  # as after a value that could not be pickled
+            child.end()
+            return
         child.idle_since = time.monotonic()
         with self._lock:
             self._idle.append(child)

@@ -59,7 +59,7 @@ def _length(key: Key) -> int:
 
 
 def _shared(key: Key, prompt: Tokens, caller: bytes) -> int:
-    """How many tokens two texts of one caller have alike from the beginning on; 0 of two callers."""
+    """Number of tokens with which two texts of one caller begin alike; 0 for texts of two callers."""
     if key[0] != caller:
         return 0
     kept = np.frombuffer(key[1], np.int64)

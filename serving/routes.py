@@ -1,4 +1,4 @@
-"""Which handler answers at a path, in a dialect whose paths take one method each."""
+"""Routes from paths to handlers, in a dialect whose paths take one method each."""
 
 from collections.abc import Awaitable, Callable, Mapping
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 SAMPLED = (
     "python_multipart.multipart",
-    "serving.child_process",
     "serving.inference",
     "serving.problem",
     "uvicorn.error",

@@ -43,9 +43,9 @@ Parsed = TypeVar("Parsed")
 
 MANIFEST = "manifest.json"
 MOST_BYTES = 8 << 30
-"""Of a bundle: a graph has at most 2 GiB, which is protobuf's limit, and no kind has more than two."""
+"""Bytes of a bundle, at most: a graph has up to 2 GiB, protobuf's limit, and no kind has over two graphs."""
 MOST_DOCUMENT_BYTES = 64 << 20
-"""Of each other file: the tokenizer of a vocabulary of 256,000 tokens has 34 MB."""
+"""Bytes of each other file, at most: the tokenizer of a vocabulary of 256,000 tokens has 34 MB."""
 MOST_MANIFEST_BYTES = 1 << 20
 MOST_FILES = 32
 

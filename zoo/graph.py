@@ -94,11 +94,11 @@ class GraphSet:
         self.outputs = list({o[0]: o for graph in graphs for o in graph.outputs}.values())
 
     def __call__(self, inputs: Arrays, *, shrink: bool = False) -> Arrays:
-        """As of `Graph`."""
+        """Outputs by name for inputs by name; `shrink` has ONNX Runtime give the run's memory back."""
         return self._graphs[frozenset(inputs)](inputs, shrink=shrink)
 
     def end_runs(self) -> None:
-        """As of `Graph`."""
+        """Makes the runs of this moment fail, and all runs after them."""
         for graph in self._graphs.values():
             graph.end_runs()
 

@@ -70,7 +70,7 @@ class Header:
     mode: str
     """Pillow's name of the form in which the pixels are decoded."""
     orientation: int
-    """As of EXIF, 1 to 8."""
+    """EXIF orientation, 1 to 8."""
     transparent: bool
     kept: int
     """Bytes that the decoder keeps beside the pixels, at most."""
@@ -79,7 +79,7 @@ class Header:
     line_bytes: int
     """Bytes of all lines of a PNG, as they are decompressed; 0 of a JPEG."""
     pieces: tuple[Piece, ...]
-    """What a decoder needs of the file; of one piece, the file itself."""
+    """Parts of the file that a decoder needs; a single part is the whole file."""
 
     @property
     def upright(self) -> tuple[int, int]:

@@ -45,7 +45,7 @@ def exif_of_profile(text: bytes) -> bytes:
 
 
 def _in_exif(block: bytes) -> int | None:
-    """What the first directory of a TIFF structure says; None where that is no orientation."""
+    """Reads the orientation in the first directory of a TIFF structure; None if there is none."""
     block = block.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     if order is None:

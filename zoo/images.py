@@ -36,7 +36,7 @@ from zoo.reservation import reserve
 
 MAX_PIXELS_TOGETHER, MAX_SCANNED_TOGETHER = 4 * MAX_PIXELS, 4 * MOST_SCANNED
 MOST_LINE_BYTES_TOGETHER = 4 * MOST_LINE_BYTES
-"""Of all images of a request: a file of a few kilobytes can take seconds to decode."""
+"""Bounds for all images of a request: a file of a few kilobytes can take seconds to decode."""
 UNCOUNTED = 1 << 16  # pixels of a request for which no memory is reserved: they take less than a megabyte
 LARGE = 1 << 24  # bytes; of more, glibc keeps some for each thread until it is asked to give it back
 GAP = 2  # pixels between the images of a grid

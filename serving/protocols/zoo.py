@@ -43,7 +43,7 @@ SMALL = 8192  # numbers in and out of a graph that the event loop makes an answe
 ONE_MODEL = "/models/"  # and the model's name
 
 Read = Callable[[Ask], tuple[Request, Arrays]]
-"""As `read_request`, of one body."""
+"""Reads one body: returns the request and its graph's inputs; `read_request` says more."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class ZooProtocol:
         self._routes = Routes(paths, ONE_MODEL, self._describe_model)
 
     def handler(self, path: str, method: str) -> Handler:
-        """See `Routes.handler`."""
+        """Returns what answers at a path by a method; `Problem` 404 or 405 if nothing does."""
         return self._routes.handler(path, method)
 
     async def __call__(self, exchange: Exchange) -> None:

@@ -118,3 +118,10 @@ def test_idle_children_are_ended(children: ChildProcesses) -> None:
     children.end_idle(0)
     assert not psutil.pid_exists(first)
     assert children.call(soon(), process_number) != first
+
+
+def test_a_child_that_waits_for_an_answer_is_not_used_again(children: ChildProcesses) -> None:
+    first = children.call(soon(), process_number)
+    with pytest.raises(Exception, match="pickle"):
+        children.call(soon(), asked, ["a"], answer=lambda word: lambda: word)
+    assert children.call(soon(), process_number) != first

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
@@ -13,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 from contexts import due_in
+from requirement import require
 
 from serving.protocols.openai.grammar import JsonGrammar, schema_of
 from serving.protocols.openai.request import ResponseFormat
@@ -144,8 +144,8 @@ def test_a_process_that_has_ended_is_replaced(trials: SchemaTrials) -> None:
     assert process_of(trials).pid != first.pid
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal")
 def test_who_waits_for_a_schema_waits_no_longer_than_the_deadline(trials: SchemaTrials) -> None:
+    require(hasattr(signal, "SIGSTOP"), "a signal that stops a process")
     try_out(trials, INTEGER)
     process = process_of(trials)
     os.kill(process.pid, signal.SIGSTOP)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from requirement import require
 
 from zoo import bundle
 from zoo.bundle import Bundle, Identity
@@ -168,9 +169,9 @@ def test_reasons_say_neither_where_files_lie_nor_what_is_in_them(written: Bundle
     assert "passwd" in str(refused.value.__cause__), "the log has all of it"
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("name", [*FILES, "manifest.json"])
 def test_a_pipe_in_the_place_of_a_file(written: Bundle, name: str) -> None:
+    require(hasattr(os, "mkfifo"), "named pipes")
     path = written.directory / name
     path.unlink()
     os.mkfifo(path)

@@ -104,7 +104,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     @staticmethod
     def concat(pieces: Iterable[str]) -> str:
-        """What a block or a macro writes."""
+        """Joins the pieces that a block or a macro writes."""
         pieces = list(pieces)
         if sum(map(len, pieces)) > MAX_TEXT:
             raise _too_large()

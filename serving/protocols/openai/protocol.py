@@ -52,7 +52,7 @@ class OpenAIProtocol:
         self._routes = Routes(paths, ONE_MODEL, self._show_model)
 
     def handler(self, path: str, method: str) -> Handler:
-        """See `Routes.handler`."""
+        """Returns what answers at a path by a method; `Problem` 404 or 405 if nothing does."""
         return self._routes.handler(path, method)
 
     def close(self) -> None:

@@ -150,7 +150,7 @@ class WritingRequest(OpenRequest):
 
     @property
     def prompt_count(self) -> int:
-        """How many texts the request gives to go on with."""
+        """Number of texts that the request gives to go on with."""
         return 1
 
     @property

@@ -98,7 +98,7 @@ class Settings(BaseModel):
     drain: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """Seconds after SIGTERM for which new requests are answered 503 before the service ends, at least."""
     access_log: Literal["off", "errors", "all"] = "errors"
-    """Which requests are logged: none, those answered 500 and above, or every one."""
+    """Requests that are logged: none, some of those answered 500 and above (not 501), or every one."""
     api_keys: Annotated[SecretStr, AfterValidator(_keys)] | None = None
     """Comma-separated keys of at least 16 characters, one of which every request but a health check needs;
     without it none does."""

@@ -20,6 +20,7 @@ from zoo.ask_command import Ask
 from zoo.chat_command import Chat
 from zoo.credentials import hide_credentials
 from zoo.errors import BundleError, InvalidInput, NotFound, ZooError
+from zoo.file_access import denial
 from zoo.operating_system import execute
 from zoo.quickstart_command import Quickstart
 from zoo.service_client import SERVICE_URL, answering, events, fetch
@@ -422,6 +423,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cause = error.__cause__ if isinstance(error, BundleError) else None
         detail = "" if cause is None else f" ({hide_credentials(str(cause))})"
         print(f"zoo: {printable(f'{error}{detail}', sys.stderr)}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if (reason := denial(error)) is None:
+            raise
+        print(f"zoo: {printable(reason, sys.stderr)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("zoo: interrupted", file=sys.stderr)

@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from cpu_quota import half_a_core
+from fake_source import FakeSource
 from server import running
 from test_application import no_page, request
 from tiny_zoo import write_regression
@@ -18,27 +18,7 @@ from serving.follower import Follower
 from serving.problem import Problem
 from serving.readiness import Readiness
 from serving.settings import Settings
-from serving.source import Listing, Version
-from zoo.errors import BundleError, ZooError
-from zoo.version import CHAMPION
-
-
-class FakeSource:
-    """Versions of one model, whose bundles are in folders; those that are not there cannot be read."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.champion = "1"
-
-    def read(self) -> Listing:
-        version = Version("linear_regression-diabetes", self.champion, (CHAMPION,), True, "", {}, None)
-        return Listing({version.model: (version,)})
-
-    @contextmanager
-    def bundle(self, version: Version) -> Iterator[Path]:
-        if not (self.folder / version.number).is_dir():
-            raise BundleError("its files are gone")
-        yield self.folder / version.number
+from zoo.errors import ZooError
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ class Settings(BaseModel):
     """Requests that are logged: none, some of those answered 500 and above (not 501), or every one."""
     api_keys: Annotated[SecretStr, AfterValidator(_keys)] | None = None
     """Comma-separated keys of at least 16 characters, one of which every request but a health check needs;
-    without it none does. `ZOO_API_KEYS_FILE` names a file with them instead, one a line or comma-separated."""
+    without it none does. `ZOO_API_KEYS_FILE` names a file with them instead, one a line or with commas."""
     open_metrics: bool = False
     """`/metrics` needs no key either, as Prometheus often has none."""
     hosts: Annotated[frozenset[Host], BeforeValidator(_listed)] | None = None

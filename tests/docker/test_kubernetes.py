@@ -18,7 +18,6 @@ from manifests import FOLDERS, KUBERNETES, LOWEST, Manifest, kustomized, pod_tem
 NAME = "app.kubernetes.io/name"
 LABELS = {f"app.kubernetes.io/{word}" for word in ("name", "instance", "component", "part-of", "version")}
 WITHOUT_SCHEMA = {"PodMonitor"}  # Prometheus Operator's own
-FOR_HELM = {"prometheus-adapter.yaml"}
 
 each_folder = pytest.mark.parametrize("folder", FOLDERS)
 
@@ -48,6 +47,7 @@ def values_of(found: object, wanted: str) -> Iterator[Any]:
 
 def test_the_folders() -> None:
     assert FOLDERS == ["mlflow", "monitoring", "service", "service-gpu", "training", "training-gpu"]
+    assert {path.name for path in KUBERNETES.iterdir()} == {*FOLDERS, "prometheus-adapter.yaml"}  # Helm's
 
 
 @each_folder
@@ -66,7 +66,7 @@ def test_every_file_is_used(folder: str) -> None:
     text = (KUBERNETES / folder / "kustomization.yaml").read_text(encoding="utf-8")
     resources = {path for path in yaml.safe_load(text)["resources"] if not path.startswith("../")}
     files = {path.name for path in (KUBERNETES / folder).iterdir()}
-    assert files - FOR_HELM == {*resources, "kustomization.yaml"}
+    assert files == {*resources, "kustomization.yaml"}
     assert f"#   kubectl apply --kustomize docker/kubernetes/{folder}\n" in text
 
 

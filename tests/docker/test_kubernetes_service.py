@@ -90,7 +90,7 @@ def test_names_agree(role: str) -> None:
     }
     assert "replicas" not in deployment["spec"], "the autoscaler's to say"
     (metric,) = autoscaler["spec"]["metrics"]
-    adapter = (KUBERNETES / "monitoring" / "prometheus-adapter.yaml").read_text(encoding="utf-8")
+    adapter = (KUBERNETES / "prometheus-adapter.yaml").read_text(encoding="utf-8")
     (rule,) = yaml.safe_load(adapter)["rules"]["custom"]
     assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
 

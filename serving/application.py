@@ -96,7 +96,9 @@ class Application:
         self._on_demand = OnDemand(self._follower.load, settings.on_demand)
         self._siblings = Siblings(settings.meeting_place)
         turns = self._engine.turns
-        readiness = Readiness(self._follower, turns, settings.deadline)
+        drain = self._drain = Drain(settings.drain, settings.deadline + SENDING_SECONDS)
+        turns.alone = lambda: drain.in_flight == 1
+        readiness = Readiness(self._follower, turns, drain, settings.deadline)
         self._memory = MemoryBudget(settings.memory, lambda: turns.backlog_seconds)
         self.connections = OpenConnections(settings, self._memory)
         self.refusals = Refusals()
@@ -139,8 +141,6 @@ class Application:
             inference, turns, children, self._catalogue, settings.deadline, settings.generations
         )
         self._pages = Pages(self._catalogue, settings)
-        drain = self._drain = Drain(settings.drain, settings.deadline + SENDING_SECONDS)
-        turns.alone = lambda: drain.in_flight == 1
         self._cors = Cors(settings.origins) if settings.origins else None
         self._door = Door(settings, self._cors, self.refusals)
         self._tracer = tracer

@@ -54,7 +54,9 @@ def test_thresholds_are_those_of_service_and_autoscaler() -> None:
     expressions = {rule["alert"]: rule["expr"] for rule in rules()}
     assert f"zoo_drift_psi >= {LARGE}" in expressions["ZooDrift"]
     assert f"zoo_drift_rows >= {WINDOW}" in expressions["ZooDrift"]
-    autoscaler = yaml.safe_load((DOCKER / "kubernetes" / "autoscaler.yaml").read_text(encoding="utf-8"))
+    autoscaler = yaml.safe_load(
+        (DOCKER / "kubernetes" / "service" / "autoscaler.yaml").read_text(encoding="utf-8")
+    )
     (metric,) = autoscaler["spec"]["metrics"]
     milliseconds = int(metric["pods"]["target"]["averageValue"].removesuffix("m"))
     assert f"> {milliseconds / 1000} " in expressions["ZooRequestsWait"]

@@ -10,6 +10,7 @@ import httpx
 import kubernetes_validate
 import pytest
 import yaml
+from docker_files import DOCKER
 from manifests import KUBERNETES, Manifest, container, kustomized, manifest, pod_templates, variables
 from server import Server, running
 from tiny_zoo import write_regression
@@ -138,6 +139,8 @@ def test_prometheus_finds_the_pods() -> None:
     (endpoint,) = monitor["podMetricsEndpoints"]
     assert monitor["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
     assert endpoint["port"] == port["name"]
+    (job,) = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yaml").read_text())["scrape_configs"]
+    assert template["metadata"]["labels"][monitor["jobLabel"]] == job["job_name"], "which alerts select by"
     assert template["metadata"]["annotations"] == {
         "prometheus.io/scrape": "true",
         "prometheus.io/port": str(port["containerPort"]),

@@ -423,6 +423,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         detail = "" if cause is None else f" ({hide_credentials(str(cause))})"
         print(f"zoo: {printable(f'{error}{detail}', sys.stderr)}", file=sys.stderr)
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name != "training":
+            raise
+        print("zoo: this command needs the package training, which is not installed", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("zoo: interrupted", file=sys.stderr)
         sys.exit(130)

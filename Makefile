@@ -3,7 +3,7 @@
 # make zoo     train every architecture on every data set it has a recipe for; goes on where it was stopped
 # make test    the test suite, in a few minutes
 # make slow    the rest of it: every recipe trained, every study, processes that are killed; about 20 minutes
-# make soak    the tests that take minutes: a million requests, promotions under load, PostgreSQL, clean installations
+# make soak    the tests that take minutes: a million requests, promotions under load, PostgreSQL, the images
 # make check   lint and types, as CI does
 # make bench   the measured comparisons in tests/benchmarks
 # make lock    renew docker/requirements-*.txt, the versions and hashes that the images are built from

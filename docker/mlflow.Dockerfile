@@ -2,6 +2,7 @@
 # it needs to know comes from MLFLOW_… variables, see compose.yaml:
 #   docker build --file docker/mlflow.Dockerfile --tag zoo-mlflow .
 
+# Security updates end for Python 3.11 in October 2027 and for Debian 12 in June 2028, as of December 2026.
 FROM python:3.11-slim-bookworm AS dependencies
 WORKDIR /source
 RUN python -m venv /opt/build && python -m venv --without-pip /opt/mlflow

@@ -9,6 +9,7 @@
 
 ARG DEVICE=cpu
 
+# Security updates end for Python 3.11 in October 2027 and for Debian 12 in June 2028, as of December 2026.
 FROM python:3.11-slim-bookworm AS dependencies
 ARG DEVICE
 WORKDIR /source

@@ -415,6 +415,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             tyro.extras.subcommand_cli_from_dict(COMMANDS, args=words, prog="zoo")()
         sys.stdout.flush()
+    except ModuleNotFoundError as error:
+        if error.name != "training":
+            raise
+        print("zoo: this command needs the package training, which is not installed", file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:  # whoever read the output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at the end
         sys.exit(1)  # as rich does
@@ -422,11 +427,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cause = error.__cause__ if isinstance(error, BundleError) else None
         detail = "" if cause is None else f" ({hide_credentials(str(cause))})"
         print(f"zoo: {printable(f'{error}{detail}', sys.stderr)}", file=sys.stderr)
-        sys.exit(1)
-    except ModuleNotFoundError as error:
-        if error.name != "training":
-            raise
-        print("zoo: this command needs the package training, which is not installed", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("zoo: interrupted", file=sys.stderr)

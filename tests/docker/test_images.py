@@ -3,13 +3,14 @@
 import ast
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -84,26 +85,32 @@ class Images:
         return Path(self("mount", self("from", "--pull=never", image)))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Container:
-    """A running container, at a port of this machine."""
+    """A container at a port of this machine."""
 
+    root: Path
     described: dict[str, Any]
     variables: dict[str, str]
     port: int
-    process: "subprocess.Popen[bytes] | None" = None
+    process: "subprocess.Popen[bytes]" = field(init=False)
 
     def command(self, words: list[str]) -> list[str]:
         """A command as the image's user, with the image's variables, at the container's address."""
         uid, _, gid = self.described["User"].partition(":")
         values = [*self.described["Env"], *(f"{name}={value}" for name, value in self.variables.items())]
-        words = [w.replace("0.0.0.0", "127.0.0.1").replace(":3000/", f":{self.port}/") for w in words]
-        words = [w.replace(":5000/", f":{self.port}/") for w in words]
+        words = [re.sub(r":[35]000/", f":{self.port}/", w).replace("0.0.0.0", "127.0.0.1") for w in words]
         return [
             *("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs"),
             *("--bounding-set=-all", "--inh-caps=-all"),
             *("env", "--ignore-environment", f"--chdir={self.described['WorkingDir']}", *values, *words),
         ]
+
+    def start(self, source: Path, target: Path) -> None:
+        """Runs the image's command with a read-only root and the folder `source` mounted at `target`."""
+        enter = ["unshare", "--mount", "--propagation=private", "sh", "-c", ENTER, "sh"]
+        command = self.command([*self.described["Cmd"], "--port", str(self.port)])
+        self.process = subprocess.Popen([*enter, self.root, source, target, *command], env=environment())
 
     def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """Another command in the container."""
@@ -136,10 +143,9 @@ def pip_volumes(folder: Path) -> Iterator[str]:
 
 def package_sources() -> list[str]:
     """The machine's own sources of Debian bookworm; without any, mmdebstrap asks Debian's servers."""
-    files = sorted(path for path in Path("/etc/apt").glob("sources.list*/**/*") if path.is_file())
-    files += [path for path in [Path("/etc/apt/sources.list")] if path.is_file()]
-    ours = [path for path in files if path.suffix in (".list", ".sources")]
-    return [str(path) for path in ours if "bookworm" in path.read_text(encoding="utf-8")]
+    files = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
+    files = [path for path in files if path.suffix in (".list", ".sources") and path.is_file()]
+    return [str(path) for path in files if re.search(r"\sbookworm\s", path.read_text(encoding="utf-8"))]
 
 
 @pytest.fixture(scope="module")
@@ -181,21 +187,16 @@ def mlflow(images: Images) -> str:
 
 @contextmanager
 def running(images: Images, image: str, source: Path, target: Path, **variables: str) -> Iterator[Container]:
-    """A container with a read-only root, the folder `source` mounted at `target`; SIGTERM has to end it."""
-    described = images.described(image)["config"]
-    port = free_port()
-    container = Container(described, variables, port)
-    command = container.command([*described["Cmd"], "--port", str(port)])
-    root = str(images.unpacked(image))
-    enter = ["unshare", "--mount", "--propagation=private", "sh", "-c", ENTER, "sh", root, source, target]
-    process = subprocess.Popen([*enter, *command], env=environment())
+    """A healthy container, see `Container.start`, that SIGTERM has to end with exit code 0."""
+    config = images.described(image)["config"]
+    container = Container(images.unpacked(image), config, variables, free_port())
+    container.start(source, target)
     try:
-        container = Container(described, variables, port, process)
         wait_for(container.is_healthy, START_SECONDS)
         yield container
     finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        container.process.send_signal(signal.SIGTERM)
+        assert container.process.wait(60) == 0
 
 
 @pytest.fixture

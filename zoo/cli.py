@@ -416,6 +416,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             tyro.extras.subcommand_cli_from_dict(COMMANDS, args=words, prog="zoo")()
         sys.stdout.flush()
+    except ModuleNotFoundError as error:
+        if error.name != "training":
+            raise
+        print("zoo: this command needs the package training, which is not installed", file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:  # whoever read the output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at the end
         sys.exit(1)  # as rich does

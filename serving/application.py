@@ -38,6 +38,7 @@ from serving.problem import Problem, draining, problem_of
 from serving.protocols.openai.protocol import OpenAIProtocol
 from serving.protocols.v2.protocol import V2Protocol
 from serving.protocols.zoo import ZooProtocol
+from serving.readiness import Readiness
 from serving.refusals import Refusals
 from serving.registry import Registry
 from serving.settings import Settings
@@ -90,6 +91,7 @@ class Application:
         self._on_demand = OnDemand(self._follower.load, settings.on_demand)
         self._siblings = Siblings(settings.meeting_place)
         turns = self._engine.turns
+        readiness = Readiness(self._follower, turns, settings.deadline)
         self._memory = MemoryBudget(settings.memory, lambda: turns.backlog_seconds)
         self.connections = OpenConnections(settings, self._memory)
         self.refusals = Refusals()
@@ -103,6 +105,7 @@ class Application:
             self.refusals,
             settings,
         )
+        self.measurements.include(readiness)
         self._challenges = Challenges(self._engine, self._catalogue, self._siblings)
         self.measurements.include(self._challenges)
         inference = Inference(self._engine)
@@ -112,6 +115,7 @@ class Application:
             turns,
             children,
             self._catalogue,
+            readiness,
             self.measurements.page,
             partial(document, locked=settings.api_keys is not None, open_metrics=settings.open_metrics),
             settings.deadline,
@@ -121,6 +125,7 @@ class Application:
             turns,
             children,
             self._catalogue,
+            readiness,
             self._on_demand,
             self.measurements.statistics,
             settings.deadline,

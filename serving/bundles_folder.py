@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from serving.source import Listing, Version
 from zoo.bundle import MANIFEST, MOST_MANIFEST_BYTES, parse_manifest
 from zoo.bundle_files import content
-from zoo.errors import BundleError
+from zoo.errors import BundleError, ZooError
 from zoo.version import CHAMPION, VersionRecord
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,8 @@ class Origin(BaseModel):
 
 class BundlesFolder:
     """The bundles in a directory and under it, as they are when the service starts.
+
+    Until there is one, the service is not ready and looks again.
 
     Of several versions of one model the newest that passed its gate is the champion.
     """
@@ -55,6 +57,8 @@ class BundlesFolder:
                 continue
             self._places[version.model, version.number] = path.parent
             found.setdefault(version.model, []).append(version)
+        if not found:
+            raise ZooError(f"no bundle is below {self.directory}; `zoo export NAME DIRECTORY` writes one")
         return Listing({name: _with_champion(versions) for name, versions in found.items()})
 
 

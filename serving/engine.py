@@ -32,9 +32,9 @@ from serving.turns import SLICE_SECONDS, Job, Overloaded, Pace, Turns, a_slice, 
 from serving.warm_up import open_and_warm_up, threads_of
 from zoo import bundle
 from zoo.bundle import Bundle
+from zoo.cpu_cores import cpu_cores
 from zoo.errors import BundleError
 from zoo.graph import Graph, GraphSet
-from zoo.operating_system import cpu_cores
 from zoo.tasks import Arrays
 from zoo.tasks.base import Generation, Run
 from zoo.tasks.sequence_to_sequence import SequenceToSequence, Transformation

@@ -55,6 +55,8 @@ class Follower:
         self.catalogue: Catalogue | None = None
         self.read_at: float | None = None
         """When the source was last read, on `time.monotonic()`."""
+        self.champions_without_any_loaded = 0
+        """Champions that the source names while none has been loaded since the start; 0 from the first on."""
         self.from_cache = False
         """Whether what is served is what the cache says, for want of the source."""
         self._source = source
@@ -65,6 +67,7 @@ class Follower:
         self._held: dict[Role, Served] = {}
         self._previous: dict[str, Served] = {}
         """By model, the champion before."""
+        self._loaded_any = False
         self._resident: dict[tuple[str, str], Served] = {}
         """By model and number, everything held and previous: to be had again without loading."""
         self._refusals: dict[tuple[str, str], Refusal] = {}
@@ -245,6 +248,9 @@ class Follower:
             name: [self._entry(version) for version in listing.versions[name]] for name in listing.versions
         }
         champions = [served for (_, kind), served in self._held.items() if kind == CHAMPION]
+        self._loaded_any |= bool(champions)
+        named = sum(kind == CHAMPION for _, kind in wanted)
+        self.champions_without_any_loaded = 0 if self._loaded_any else named
         self.catalogue = Catalogue(champions, listing, versions)
 
     def _challenge(self, champion: Served, wanted: dict[Role, Version]) -> Challenge | None:

@@ -236,6 +236,11 @@ class Measurements(Collector):
         yield from self._remembered()
         yield from self._kept_out()
         yield GaugeMetricFamily(
+            "zoo_compute_threads",
+            "Computations that each worker runs side by side.",
+            self._engine.turns.threads,
+        )
+        yield GaugeMetricFamily(
             "zoo_serving_from_cache",
             "1 where the registry could not be read since the start.",
             int(self._follower.from_cache),

@@ -71,6 +71,12 @@ def not_ready() -> Problem:
     return Problem(503, "not_ready", "the models are still being loaded", RETRY_AFTER)
 
 
+def none_loaded(champions: int) -> Problem:
+    """After a start at which none of so many champions could be loaded."""
+    text = f"none of {champions} champions could be loaded; GET /models/NAME says why"
+    return Problem(503, "not_ready", text, RETRY_AFTER)
+
+
 def stuck() -> Problem:
     """While every thread has been computing the same thing for longer than any request may take."""
     return Problem(

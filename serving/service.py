@@ -11,6 +11,7 @@ from serving import supervisor
 from serving.listening_address import bound, listening_address
 from serving.log_sampling import LogSampling
 from serving.settings import Settings, traced
+from zoo.cpu_cores import cpu_cores
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class ZooService:
         try:
             settings = Settings.from_environment(os.environ)
             traced(os.environ)
+            cpu_cores()
             if settings.device != "cpu":
                 from serving.engine import require_device
 

@@ -148,7 +148,8 @@ class Turns:
     def __init__(self, threads: int, places: int) -> None:
         self.places = places
         """Jobs that may wait for a thread."""
-        self._threads = threads
+        self.threads = threads
+        """Jobs that are computed side by side."""
         self.alone: Callable[[], bool] = lambda: False
         """Tells whether a single request is being answered, so that no other can be held up. The application,
         which counts requests, sets it."""
@@ -225,18 +226,18 @@ class Turns:
     @property
     def idle(self) -> bool:
         """Whether a thread is free, and nothing waits for it."""
-        return self._busy + self._waiting < self._threads
+        return self._busy + self._waiting < self.threads
 
     def stuck(self, seconds: float) -> bool:
         """Returns True if every thread has been busy with one job for longer than so many seconds."""
         begun = list(self._begun.values())
-        return len(begun) == self._threads and time.monotonic() - max(begun) > seconds
+        return len(begun) == self.threads and time.monotonic() - max(begun) > seconds
 
     @property
     def backlog_seconds(self) -> float:
         """Expected time until everything that waits now has been computed."""
         with self._lock:
-            return sum(lane.seconds for lane in self._lanes.values()) / self._threads
+            return sum(lane.seconds for lane in self._lanes.values()) / self.threads
 
     def close(self) -> None:
         """Ends the threads once they are done; what waits is cancelled."""
@@ -245,7 +246,7 @@ class Turns:
             job.future.cancel()
 
     def _require_place(self, lane: Hashable, job: Job[Any], seconds: float) -> None:
-        idle = self._threads - self._busy
+        idle = self.threads - self._busy
         free = self.places + idle - self._waiting
         waiting = self._lanes.get(lane)
         if free <= 0 or (waiting is not None and len(waiting.jobs) >= free + idle):
@@ -255,7 +256,7 @@ class Turns:
         own = seconds + (0.0 if waiting is None else waiting.seconds)
         # The lanes take turns of about the same length.
         others = sum(min(other.seconds, own) for other in self._lanes.values() if other is not waiting)
-        expected = (own + others) / self._threads
+        expected = (own + others) / self.threads
         if (late := time.monotonic() + expected - job.context.deadline) > 0:
             raise Overloaded("too many requests wait to answer this one in time; try again later", late)
 

@@ -31,6 +31,7 @@ from training.recipe import Recipe, flatten
 from training.recipes import recipe_for
 from training.report import Trained, card
 from zoo import bundle
+from zoo.cpu_cores import cpu_cores
 from zoo.errors import ProviderUnavailable, ZooError
 from zoo.graph import open_graphs
 from zoo.home import make_directory
@@ -198,7 +199,7 @@ def torch_settings(recipe: Recipe) -> Iterator[None]:
     """Makes torch's number format (weights, scaling, data) and CPU threads the recipe's, for a while."""
     dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
     torch.set_default_dtype(torch.float64 if recipe.precision == "64-true" else torch.float32)
-    torch.set_num_threads(threads if recipe.threads is None else recipe.threads)
+    torch.set_num_threads(min(threads, cpu_cores()) if recipe.threads is None else recipe.threads)
     try:
         yield
     finally:

@@ -24,6 +24,7 @@ from training.command import losses, progress_bars
 from training.loop import Points, Progress
 from training.pipeline import RunResult, train
 from training.recipe import Recipe
+from zoo.cpu_cores import cpu_cores
 from zoo.errors import InvalidInput, ZooError
 from zoo.home import home
 
@@ -44,7 +45,7 @@ def train_side_by_side(recipes: Sequence[Recipe], workers: int = WORKERS) -> dic
         raise InvalidInput(f"workers must be at least 1, not {workers}")
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     news: multiprocessing.Queue[News] = context.Queue()
-    threads = max(1, torch.get_num_threads() // workers)
+    threads = max(1, min(torch.get_num_threads(), cpu_cores()) // workers)
     waiting, outcomes = list(recipes), dict[str, Outcome]()
     running: dict[Future[RunResult | None], Recipe] = {}
     shown: dict[str, TaskID] = {}  # bars, by model

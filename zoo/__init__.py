@@ -2,12 +2,15 @@
 
 import os
 
-# BentoML, MLflow and ONNX Runtime report their use to their makers. Each reads its variable when it is
-# imported or first used, so this package sets all of them before it imports any of the three. Child processes
-# inherit them. A value that the user has set stays.
+# Libraries read these variables when they are imported or first used, so this package sets them before it
+# imports any of them. Child processes inherit them. A value that the user has set stays.
 for _variable, _value in {
+    # BentoML, MLflow and ONNX Runtime report their use to their makers.
     "BENTOML_DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "ORT_DISABLE_TELEMETRY": "1",
+    # MLflow's client would go past its server to artifacts in S3, which often the server alone can reach.
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
 }.items():
     os.environ.setdefault(_variable, _value)

@@ -1,7 +1,6 @@
-"""Differences between operating systems: a process's cores and memory, `exec`, signals, process groups."""
+"""Differences between operating systems: a process's memory, `exec`, signals, process groups."""
 
 import ctypes
-import math
 import os
 import platform
 import signal
@@ -9,21 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import IO, Any, NoReturn
-
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of the container, where Linux has control groups version 2
-
-
-def cpu_cores() -> int:
-    """CPU cores that this process may use: those it is bound to, or fewer where its container has a quota."""
-    # macOS and Windows cannot tell which cores a process is bound to.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
-        return min(cores, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):  # no control group, or the quota is "max"
-        return cores
 
 
 def execute(command: list[str], environment: Mapping[str, str]) -> NoReturn:

@@ -20,7 +20,7 @@ from serving.json_size import MAX_VALUES, SMALL_TEXT, reserve_parsed
 from serving.measurements import MEDIA_TYPE
 from serving.memory import Body
 from serving.openapi import bentoml_schema
-from serving.problem import Problem, let_go, not_ready, problem_of, stuck
+from serving.problem import Problem, let_go, not_ready, problem_of
 from serving.protocols.zoo_request import (
     MULTIPART,
     parse_form,
@@ -30,6 +30,7 @@ from serving.protocols.zoo_request import (
     require_holdable,
     wrong_endpoint,
 )
+from serving.readiness import Readiness
 from serving.routes import Handler, Routes
 from serving.turns import ClientLeft, Turns
 from zoo.reservation import Reserving
@@ -64,6 +65,7 @@ class ZooProtocol:
         turns: Turns,
         children: ChildProcesses,
         catalogue: Callable[[], Catalogue | None],
+        readiness: Readiness,
         metrics: Callable[[], bytes],
         document: Callable[[Catalogue | None], bytes],
         deadline: float,
@@ -76,6 +78,7 @@ class ZooProtocol:
         self._turns = turns
         self._children = children
         self._catalogue = catalogue
+        self._readiness = readiness
         self._metrics = metrics
         self._document = document
         self._deadline = deadline
@@ -217,9 +220,7 @@ class ZooProtocol:
         await exchange.answer(200, b'{"status":"alive"}')
 
     async def _ready(self, exchange: Exchange) -> None:
-        self._snapshot()
-        if self._turns.stuck(self._deadline):
-            raise stuck()
+        self._readiness.require()
         await exchange.answer(200, b'{"status":"ready"}')
 
     async def _scrape(self, exchange: Exchange) -> None:

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,13 +48,21 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(log: Path, host: str = "127.0.0.1", **variables: str) -> Iterator[Server]:
-    """A service on an address, with these variables, ready when the context opens."""
+def running(
+    log: Path, host: str = "127.0.0.1", launcher: Sequence[str] = (), **variables: str
+) -> Iterator[Server]:
+    """A service on an address, with these variables, ready when the context opens.
+
+    The command that starts it is given to the command `launcher`, which executes it.
+    """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command(port, host), env=environment(**variables), stdout=output, stderr=subprocess.STDOUT
+            [*launcher, *command(port, host)],
+            env=environment(**variables),
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
     try:
         _wait_until_ready(url, process, log)

@@ -17,8 +17,8 @@ from serving.context import RequestContext
 from serving.problem import problem_of
 from serving.settings import Settings
 from serving.turns import DeadlineExceeded, Job, Overloaded
+from zoo.cpu_cores import cpu_cores
 from zoo.errors import InputTooLarge, InvalidInput, NotFound, ZooError
-from zoo.operating_system import cpu_cores
 
 
 async def no_page(scope: Scope, receive: Receive, send: Send) -> None:

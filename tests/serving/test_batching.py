@@ -18,7 +18,7 @@ from serving.engine import INLINE_SECONDS, Engine, LoadedModel
 from serving.settings import Settings
 from serving.timing import Timing
 from serving.turns import ClientLeft, DeadlineExceeded, Overloaded, Pace
-from zoo.operating_system import cpu_cores
+from zoo.cpu_cores import cpu_cores
 from zoo.tasks import Arrays
 
 SOON = 5.0

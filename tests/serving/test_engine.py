@@ -18,9 +18,9 @@ from serving.engine import BATCH, IDENTITY, RUN_MEMORY, SLICE_SECONDS, Engine
 from serving.memory import MemoryBudget
 from serving.turns import DeadlineExceeded, Job, Overloaded, Turns
 from zoo.bundle_files import sha256
+from zoo.cpu_cores import cpu_cores
 from zoo.errors import BundleError, ProviderUnavailable
 from zoo.graph import Graph
-from zoo.operating_system import cpu_cores
 from zoo.tasks import Arrays
 from zoo.tasks.base import Generation
 

@@ -13,7 +13,7 @@ from serving.engine import Engine, LoadedModel
 from serving.gathering import TOGETHER, Gathering
 from serving.timing import Timing
 from serving.turns import ClientLeft, DeadlineExceeded, Turns
-from zoo.operating_system import cpu_cores
+from zoo.cpu_cores import cpu_cores
 from zoo.tasks import Arrays
 from zoo.tasks.sequence_to_sequence import SequenceToSequence, Transformation, TransformTextRequest
 

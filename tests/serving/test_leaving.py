@@ -15,7 +15,7 @@ from tiny_zoo import write_regression
 from serving.application import Application
 from serving.settings import Settings
 from tests.benchmarks.load import post
-from zoo.operating_system import cpu_cores
+from zoo.cpu_cores import cpu_cores
 from zoo.tasks import Arrays
 
 MODEL = "linear_regression-diabetes"

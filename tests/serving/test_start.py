@@ -31,6 +31,7 @@ def start(**variables: str) -> "subprocess.CompletedProcess[str]":
     [
         ({"ZOO_DEVICE": "tpu"}, "ZOO_DEVICE=tpu"),
         ({"ZOO_THREADS": "0"}, "ZOO_THREADS=0"),
+        ({"ZOO_CORES": "0.5"}, "ZOO_CORES=0.5: expected a whole number of CPU cores"),
         ({"ZOO_WORKERS": "0"}, "ZOO_WORKERS=0"),
         ({"ZOO_DEADLINE": "soon"}, "ZOO_DEADLINE=soon"),
         ({"ZOO_KEEP_ALIVE": "0"}, "ZOO_KEEP_ALIVE=0"),

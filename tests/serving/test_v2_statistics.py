@@ -16,6 +16,7 @@ from serving.measurements import Duration, Statistics
 from serving.on_demand import OnDemand
 from serving.protocols.v2.protocol import V2Protocol
 from serving.protocols.v2.statistics import rendered
+from serving.readiness import Readiness
 
 COUNTS = Statistics(
     success=Duration(5, 50),
@@ -66,7 +67,14 @@ def test_the_protocol_shows_what_it_is_told(tmp_path: Path) -> None:
     on_demand = OnDemand(follower.load, 1)
     children = ChildProcesses(1)
     protocol = V2Protocol(
-        Inference(engine), engine.turns, children, lambda: follower.catalogue, on_demand, statistics, 30.0
+        Inference(engine),
+        engine.turns,
+        children,
+        lambda: follower.catalogue,
+        Readiness(follower, engine.turns, 30.0),
+        on_demand,
+        statistics,
+        30.0,
     )
 
     async def application(scope: dict, receive: object, send: object) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import mlflow
 import pytest
+import torch
 from mlflow.exceptions import MlflowException
 from quick_training import QUICK, UNLEARNABLE, QuickZoo, raw
 
@@ -181,3 +182,15 @@ def test_every_hyperparameter_says_what_it_means(name: str, capsys: pytest.Captu
         option = f"--{field.removeprefix('transfer.')}".replace("_", "-")
         found = re.search(rf"{option}(?=[ ,]).{{0,60}}?([A-Z|{{]\S*|None) .*?(\w+ \w+.*?)\(default: ", text)
         assert found, f"{option} is not explained"
+
+
+def test_a_training_has_no_more_threads_than_it_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        monkeypatch.setenv("ZOO_CORES", "2")
+        with pipeline.torch_settings(replace(recipe_for("lenet5"), threads=None)):
+            assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

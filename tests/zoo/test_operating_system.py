@@ -1,44 +1,7 @@
 """Systems that lack what Linux has."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
-
-import pytest
-
-from zoo import operating_system
-from zoo.operating_system import cpu_cores
-
-
-def test_cores_that_this_process_is_bound_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operating_system, "CPU_QUOTA", Path("/nowhere"))
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 5, 7}, raising=False)
-    assert cpu_cores() == 3
-
-
-def test_cores_where_no_process_is_bound_to_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operating_system, "CPU_QUOTA", Path("/nowhere"))
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 6)
-    assert cpu_cores() == 6
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert cpu_cores() == 1
-
-
-@pytest.mark.parametrize(
-    ("quota", "cores"),
-    [("max 100000\n", 8), ("200000 100000\n", 2), ("250000 100000\n", 3), ("50000 100000\n", 1), ("", 8)],
-)
-def test_a_quota_of_the_container(
-    quota: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "cpu.max"
-    path.write_text(quota)
-    monkeypatch.setattr(operating_system, "CPU_QUOTA", path)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    assert cpu_cores() == cores
-
 
 # Our modules, imported without what CPython lacks on macOS or on Windows, and without uvloop. The libraries
 # come first: they are this system's.
@@ -59,7 +22,6 @@ for name in ("fcntl", "resource", "termios", "readline", "pwd", "grp", "uvloop")
 SERVE = (
     LACKING
     + """
-from pathlib import Path
 import numpy as np
 import serving.application
 from serving.engine import Engine

@@ -22,12 +22,13 @@ from serving.inference import Inference
 from serving.measurements import Statistics
 from serving.memory import Body
 from serving.on_demand import OnDemand
-from serving.problem import Problem, let_go, stuck
+from serving.problem import Problem, let_go
 from serving.protocols.v2.inference import V2Inference
 from serving.protocols.v2.problem import v2_problem_of
 from serving.protocols.v2.request import json_object, member, require_few_values
 from serving.protocols.v2.statistics import rendered
 from serving.protocols.v2.versions import Versions
+from serving.readiness import Readiness
 from serving.turns import ClientLeft, Turns
 
 Handler = Callable[[Exchange], Awaitable[None]]
@@ -81,6 +82,7 @@ class V2Protocol:
         turns: Turns,
         children: ChildProcesses,
         catalogue: Callable[[], Catalogue | None],
+        readiness: Readiness,
         on_demand: OnDemand,
         statistics: Callable[..., list[Statistics]],
         deadline: float,
@@ -91,6 +93,7 @@ class V2Protocol:
         """
         self._turns = turns
         self._deadline = deadline
+        self._readiness = readiness
         self._statistics = statistics
         self._versions = Versions(catalogue, on_demand)
         v2 = V2Inference(inference, turns, children, self._versions, deadline)
@@ -163,9 +166,7 @@ class V2Protocol:
         await handler(exchange)
 
     async def _ready(self, exchange: Exchange) -> None:
-        self._versions.catalogue()
-        if self._turns.stuck(self._deadline):
-            raise stuck()
+        self._readiness.require()
         await _show({"ready": True}, exchange)
 
     async def _model_ready(self, exchange: Exchange, name: str, version: str) -> None:

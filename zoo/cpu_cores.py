@@ -1,0 +1,67 @@
+"""CPU cores that this process may count on.
+
+Own code: Python does not read the CPU quota of a container, and no dependency of the service does. Sources:
+cgroups(7); the kernel's documentation of `cpu.max` and `cpu.cfs_quota_us`.
+"""
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from zoo.errors import ZooError
+
+CGROUPS = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")
+"""The control groups of this process, a line each: number, controllers (none in version 2), path."""
+
+
+def cpu_cores() -> int:
+    """Returns `ZOO_CORES`, or else the cores that this process is bound to, at most its CPU quota.
+
+    A fraction of a core counts as one. Raises `ZooError` where `ZOO_CORES` is not a number from 1.
+    """
+    if given := os.environ.get("ZOO_CORES"):
+        if not re.fullmatch("0*[1-9][0-9]{0,5}", given):
+            raise ZooError(f"ZOO_CORES={given}: expected a whole number of CPU cores, at least 1")
+        return int(given)
+    # macOS and Windows cannot tell which cores a process is bound to.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return math.ceil(min(cores, _quota()))
+
+
+def _quota() -> float:
+    """Cores' time that the process may use: the smallest quota of its control group and those around it."""
+    return min(map(_quota_of, _groups()), default=math.inf)
+
+
+def _groups() -> Iterator[Path]:
+    """The directories of the control groups that may limit CPU time, from the process's own outwards.
+
+    Inside a container the paths may be those of the host, which are missing there: then the outermost
+    directory is the container's own.
+    """
+    try:
+        lines = MEMBERSHIP.read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = CGROUPS / controllers
+        group = root / path.lstrip("/")
+        yield group
+        yield from (parent for parent in group.parents if parent.is_relative_to(root))
+
+
+def _quota_of(group: Path) -> float:
+    """Returns a control group's quota in cores, infinity where it has none."""
+    for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):  # version 2, version 1
+        with suppress(OSError, ValueError):  # no such file; "max"
+            numbers = " ".join((group / name).read_text(encoding="ascii") for name in files)
+            quota, period = map(int, numbers.split())
+            return quota / period if quota > 0 else math.inf  # -1: no limit
+    return math.inf

@@ -3,7 +3,7 @@
 # make zoo     train every architecture on every data set it has a recipe for; goes on where it was stopped
 # make test    the test suite, in a few minutes
 # make slow    the rest of it: every recipe trained, every study, processes that are killed; about 20 minutes
-# make soak    the tests that take minutes: a million requests, promotions under load, PostgreSQL, clean installations
+# make soak    the tests that take minutes: a million requests, promotions under load, PostgreSQL, the images
 # make check   lint and types, as CI does
 # make bench   the measured comparisons in tests/benchmarks
 # make lock    renew docker/requirements-*.txt, the versions and hashes that the images are built from
@@ -47,10 +47,22 @@ bench: $(DEV)
 	$(VENV)/bin/python -m tests.benchmarks.texts
 	$(VENV)/bin/python -m tests.benchmarks.serving
 
+# Packages of torch for CUDA, each with its hashes.
+OF_CUDA := /^(torch|torchvision|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==/,/[^\\]$$/
+
 lock: $(DEV)
 	echo 'setuptools>=77' | $(LOCK) docker/requirements-build.txt -
-	$(LOCK) docker/requirements-serving.txt --only-binary :all: --extra serving pyproject.toml
+	$(LOCK) docker/requirements-serving.txt --only-binary :all: --extra serving --extra tracing \
+		--no-emit-package onnxruntime pyproject.toml
+	echo onnxruntime | $(LOCK) docker/requirements-serving-cpu.txt --only-binary :all: --no-deps -
+	echo 'onnxruntime-gpu[cuda,cudnn]' | $(LOCK) docker/requirements-serving-cuda.txt --only-binary :all: \
+		--constraint docker/requirements-serving.txt -
 	$(LOCK) docker/requirements-training.txt --extra training pyproject.toml
+	sed -n -E '1,2p; $(OF_CUDA)p' docker/requirements-training.txt > docker/requirements-training-cuda.txt
+	sed -i -E '$(OF_CUDA)d' docker/requirements-training.txt
+	echo '--index-url https://download.pytorch.org/whl/cpu' > docker/requirements-training-cpu.txt
+	sed -n -E 's/^(torch|torchvision)(==[^ ]+).*/\1\2+cpu/p' docker/requirements-training-cuda.txt \
+		>> docker/requirements-training-cpu.txt
 	printf 'boto3\nmlflow\npsycopg[binary]\n' | $(LOCK) docker/requirements-mlflow.txt --only-binary :all: -
 
 $(READY): pyproject.toml constraints.txt

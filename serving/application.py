@@ -6,6 +6,7 @@ keeps the lifespan: it starts and stops with the server.
 
 import asyncio
 import gc
+import logging
 import math
 import sys
 import time
@@ -43,10 +44,14 @@ from serving.refusals import Refusals
 from serving.registry import Registry
 from serving.settings import Settings
 from serving.siblings import Siblings
+from zoo.errors import ZooError
+from zoo.file_access import require_readable
 from zoo.home import serving_cache, tracking_uri
 
 if TYPE_CHECKING:
     from serving.tracing import Tracer
+
+log = logging.getLogger(__name__)
 
 UNTIL_THE_END = frozenset({"/livez", "/v2/health/live", "/metrics"})
 """Paths that answer as ever while the service drains."""
@@ -91,7 +96,9 @@ class Application:
         self._on_demand = OnDemand(self._follower.load, settings.on_demand)
         self._siblings = Siblings(settings.meeting_place)
         turns = self._engine.turns
-        readiness = Readiness(self._follower, turns, settings.deadline)
+        drain = self._drain = Drain(settings.drain, settings.deadline + SENDING_SECONDS)
+        turns.alone = lambda: drain.in_flight == 1
+        readiness = Readiness(self._follower, turns, drain, settings.deadline)
         self._memory = MemoryBudget(settings.memory, lambda: turns.backlog_seconds)
         self.connections = OpenConnections(settings, self._memory)
         self.refusals = Refusals()
@@ -134,8 +141,6 @@ class Application:
             inference, turns, children, self._catalogue, settings.deadline, settings.generations
         )
         self._pages = Pages(self._catalogue, settings)
-        drain = self._drain = Drain(settings.drain, settings.deadline + SENDING_SECONDS)
-        turns.alone = lambda: drain.in_flight == 1
         self._cors = Cors(settings.origins) if settings.origins else None
         self._door = Door(settings, self._cors, self.refusals)
         self._tracer = tracer
@@ -241,6 +246,11 @@ async def _permit(exchange: Exchange, protocol: Answering, method: str) -> None:
 def _follower(settings: Settings, engine: Engine) -> Follower:
     if settings.bundles is not None:
         return Follower(BundlesFolder(settings.bundles), engine, settings.poll, None)
-    cache = BundleCache(serving_cache())
-    registry = Registry(tracking_uri(), cache.holds_listing, settings.sources)
+    cache: BundleCache | None = BundleCache(serving_cache())
+    try:
+        require_readable(serving_cache())
+    except ZooError as error:
+        log.warning("bundles are not cached for a start without the registry: %s", error)
+        cache = None
+    registry = Registry(tracking_uri(), cache is not None and cache.holds_listing, settings.sources)
     return Follower(registry, engine, settings.poll, cache)

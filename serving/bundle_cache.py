@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from serving.source import Listing
 from zoo.bundle import MANIFEST, Bundle
+from zoo.file_access import denial
 from zoo.home import make_directory
 
 log = logging.getLogger(__name__)
@@ -88,9 +89,10 @@ class BundleCache:
 
         _tried(write)
 
-    def discard(self, digest: str) -> None:
-        """Deletes a bundle."""
+    def discard(self, digest: str) -> bool:
+        """Deletes a bundle; returns whether it is gone."""
         shutil.rmtree(self._bundles / digest, ignore_errors=True)
+        return not (self._bundles / digest).exists()
 
     def prune(self, needed: Collection[str]) -> None:
         """Deletes every bundle but those with these digests, and what a process that was killed left half."""
@@ -105,7 +107,8 @@ def _tried(write: Callable[[], None]) -> None:
     try:
         write()
     except OSError as error:
-        log.warning("cannot cache what is served, for a start without the registry: %s", error)
+        reason = denial(error) or error
+        log.warning("bundles are not cached for a start without the registry: %s", reason)
 
 
 def _is_recent(path: Path) -> bool:

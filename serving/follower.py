@@ -221,8 +221,8 @@ class Follower:
             except PastLimit:
                 raise  # perhaps for a busy machine: its files are whole
             except BundleError as error:
-                log.error("the cached bundle %s is refused, and deleted: %s", cached, error)
-                self._cache.discard(cached.name)
+                what = "is deleted" if self._cache.discard(cached.name) else "cannot be deleted"
+                log.error("the cached bundle %s is refused and %s: %s", cached, what, error)
         with self._source.bundle(version) as directory:
             loaded = self._opened(version, directory)
             if keep and self._cache is not None:

@@ -6,8 +6,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from serving.drain import Drain
 from serving.follower import Follower
-from serving.problem import Problem, none_loaded, not_ready, stuck
+from serving.problem import Problem, draining, none_loaded, not_ready, stuck
 from serving.turns import Turns
 from zoo.version import CHAMPION
 
@@ -19,14 +20,17 @@ class Readiness(Collector):
     that a champion that cannot be loaded leaves it ready: what was served before is still served.
     """
 
-    def __init__(self, follower: Follower, turns: Turns, deadline: float) -> None:
+    def __init__(self, follower: Follower, turns: Turns, drain: Drain, deadline: float) -> None:
         """`deadline`, in seconds, is the longest that a request may take."""
         self._follower = follower
         self._turns = turns
+        self._drain = drain
         self._deadline = deadline
 
     def require(self) -> None:
         """Raises `Problem` 503 with the reason unless the service is ready."""
+        if self._drain.begun:
+            raise draining()
         if self._follower.catalogue is None:
             raise not_ready()
         if self._follower.champions_without_any_loaded:

@@ -108,7 +108,8 @@ class Registry:
         with _unavailable("the registry does not say where its files are"):
             uri = self._client.get_model_version_download_uri(version.model, version.number)
         if not is_within(uri, [*self._sources, *own_roots(self.uri, self._default_location())]):
-            reason = "its files lie outside the tracking store, and their place is not listed in ZOO_SOURCES"
+            moved = "" if local_path(uri) is None else "; was its folder moved, or mounted elsewhere?"
+            reason = "its files lie outside the tracking store and outside ZOO_SOURCES" + moved
             raise BundleError(reason) from ZooError(uri)
         if (local := local_path(uri)) is not None:
             yield local  # read where it is: a copy would have to be looked after

@@ -13,6 +13,8 @@ from serving.log_sampling import LogSampling
 from serving.settings import Settings, traced
 from zoo.cpu_cores import cpu_cores
 from zoo.errors import ZooError
+from zoo.file_access import require_readable
+from zoo.home import home
 
 if TYPE_CHECKING:
     from serving.application import Application
@@ -89,6 +91,9 @@ class ZooService:
             settings = Settings.from_environment(os.environ)
             traced(os.environ)
             cpu_cores()
+            if settings.bundles is None:
+                require_readable(home())
+                require_readable(home() / "mlflow.db")
             if settings.device != "cpu":
                 from serving.engine import require_device
 

@@ -22,6 +22,7 @@ from pydantic import (
 from serving.authority import authority_of
 from zoo.errors import ZooError
 
+KEYS_FILE = "ZOO_API_KEYS_FILE"
 COLLECTORS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 LEAST_MEMORY = 640 << 20
@@ -34,6 +35,24 @@ def _keys(value: SecretStr) -> SecretStr:
     if not all(KEY.fullmatch(key) for key in value.get_secret_value().split(",")):
         raise ValueError("expected keys of 16 or more letters, digits and ._~+/- with commas between them")
     return value
+
+
+def _keys_in(path: Path) -> str:
+    """The keys in a file, with commas between them.
+
+    The path is in no message: it could be a key that was set under the wrong name.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError as error:
+        raise ZooError(f"{KEYS_FILE}: the file cannot be read: {error.strerror}") from None
+    keys = [key.strip() for line in lines if line.strip() for key in line.split(",")]
+    if not keys or not all(map(KEY.fullmatch, keys)):
+        raise ZooError(
+            f"{KEYS_FILE}: expected a file with keys of 16 or more letters, digits and ._~+/-, "
+            "one a line or with commas between them"
+        )
+    return ",".join(keys)
 
 
 def _listed(value: object) -> object:
@@ -101,7 +120,7 @@ class Settings(BaseModel):
     """Requests that are logged: none, some of those answered 500 and above (not 501), or every one."""
     api_keys: Annotated[SecretStr, AfterValidator(_keys)] | None = None
     """Comma-separated keys of at least 16 characters, one of which every request but a health check needs;
-    without it none does."""
+    without it none does. `ZOO_API_KEYS_FILE` names a file with them instead, one a line or with commas."""
     open_metrics: bool = False
     """`/metrics` needs no key either, as Prometheus often has none."""
     hosts: Annotated[frozenset[Host], BeforeValidator(_listed)] | None = None
@@ -123,6 +142,10 @@ class Settings(BaseModel):
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
         """The settings of these variables; `ZooError` names a value that cannot be."""
         given = {name: environment.get(f"ZOO_{name.upper()}") for name in cls.model_fields}
+        if file := environment.get(KEYS_FILE):
+            if given["api_keys"]:
+                raise ZooError(f"ZOO_API_KEYS and {KEYS_FILE} are both set: set one of them")
+            given["api_keys"] = _keys_in(Path(file))
         try:
             return cls.model_validate({name: value for name, value in given.items() if value})
         except ValidationError as error:

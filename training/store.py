@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from zoo.credentials import hide_credentials, without_credentials
 from zoo.errors import ZooError
+from zoo.file_access import denial
 from zoo.home import home, make_directory, tracking_uri
 
 LOCK_SECONDS = 120.0
@@ -66,7 +67,7 @@ def locked(name: str) -> Iterator[None]:
             f"another process has held {path} for {LOCK_SECONDS:g} s; try again when it has ended"
         ) from None
     except OSError as error:
-        raise ZooError(f"{path} cannot be locked: {error.strerror}; is ZOO_HOME yours?") from None
+        raise ZooError(denial(error) or f"{path} cannot be locked: {error.strerror}") from None
     try:
         yield
     finally:

@@ -41,5 +41,9 @@ def opened(path: Path) -> Iterator[BufferedReader]:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise BundleError(f"{path.name} is not a regular file")
             yield file
+    except FileNotFoundError as error:
+        raise BundleError(f"the bundle is not a complete bundle: {path.name} is missing") from error
+    except PermissionError as error:
+        raise BundleError(f"this process may not read the bundle's {path.name}") from error
     except OSError as error:
-        raise BundleError(f"the bundle is not a complete bundle: {path.name} cannot be read") from error
+        raise BundleError(f"the bundle's {path.name} cannot be read") from error

@@ -20,6 +20,7 @@ from zoo.ask_command import Ask
 from zoo.chat_command import Chat
 from zoo.credentials import hide_credentials
 from zoo.errors import BundleError, InvalidInput, NotFound, ZooError
+from zoo.file_access import denial
 from zoo.operating_system import execute
 from zoo.quickstart_command import Quickstart
 from zoo.service_client import SERVICE_URL, answering, events, fetch
@@ -415,6 +416,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             tyro.extras.subcommand_cli_from_dict(COMMANDS, args=words, prog="zoo")()
         sys.stdout.flush()
+    except ModuleNotFoundError as error:
+        if error.name != "training":
+            raise
+        print("zoo: this command needs the package training, which is not installed", file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:  # whoever read the output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at the end
         sys.exit(1)  # as rich does
@@ -422,6 +428,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cause = error.__cause__ if isinstance(error, BundleError) else None
         detail = "" if cause is None else f" ({hide_credentials(str(cause))})"
         print(f"zoo: {printable(f'{error}{detail}', sys.stderr)}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if (reason := denial(error)) is None:
+            raise
+        print(f"zoo: {printable(reason, sys.stderr)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("zoo: interrupted", file=sys.stderr)

@@ -19,7 +19,7 @@ def stages(path: Path) -> list[list[dockerfile.Command]]:
     for instruction in dockerfile.parse_file(str(path)):
         if instruction.cmd == "FROM":
             found.append([])
-        else:
+        elif found:  # before the first FROM are arguments
             found[-1].append(instruction)
     return found
 

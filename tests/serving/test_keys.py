@@ -213,6 +213,63 @@ def test_keys_that_cannot_be(keys: str) -> None:
     assert "ZOO_THREADS=0" in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{0}\n{1}\n",
+        "{0}\r\n{1}\r\n",
+        "{0}\n\n  {1}  \n\n",
+        "{0},{1}",
+        "{0}, {1}\n",
+    ],
+)
+def test_keys_from_a_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "keys"
+    path.write_text(text.format(*KEYS), newline="")
+    settings = Settings.from_environment({"ZOO_API_KEYS_FILE": str(path)})
+    assert settings == Settings(api_keys=",".join(KEYS))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"\n",
+        b",",
+        f"{LONG},\n".encode(),
+        f"{LONG}\nsecret".encode(),
+        f"{LONG} {LONG}".encode(),
+        f"s\xe9cret{LONG}".encode("latin-1"),
+        f"\0{LONG}".encode(),
+    ],
+)
+def test_a_file_without_keys_or_with_others(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(text)
+    with pytest.raises(ZooError, match=r"^ZOO_API_KEYS_FILE: expected a file with keys of 16") as refused:
+        Settings.from_environment({"ZOO_API_KEYS_FILE": str(path)})
+    assert "cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("path", ["/nowhere/keys", LONG, "/"])
+def test_a_file_that_cannot_be_read(path: str) -> None:
+    """Its name is not told: it could be a key that was set under the wrong name."""
+    with pytest.raises(ZooError, match=r"^ZOO_API_KEYS_FILE: the file cannot be read: [A-Z]") as refused:
+        Settings.from_environment({"ZOO_API_KEYS_FILE": path})
+    assert path not in str(refused.value)
+
+
+def test_keys_come_from_one_place(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(KEYS[0])
+    both = {"ZOO_API_KEYS": KEYS[0], "ZOO_API_KEYS_FILE": str(path)}
+    with pytest.raises(ZooError, match=r"^ZOO_API_KEYS and ZOO_API_KEYS_FILE are both set") as refused:
+        Settings.from_environment(both)
+    assert KEYS[0] not in str(refused.value)
+    assert Settings.from_environment({**both, "ZOO_API_KEYS": ""}).api_keys is not None
+    assert Settings.from_environment({**both, "ZOO_API_KEYS_FILE": ""}).api_keys is not None
+
+
 def test_every_key_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[int] = []
     monkeypatch.setattr("serving.keys.compare_digest", lambda a, b: compared.append(len(a)) or a == b)

@@ -76,8 +76,9 @@ def test_the_served_models(client: httpx.Client) -> None:
     assert "MLflow" not in page
 
 
-def test_before_models_are_loaded_and_without_any(tmp_path: Path) -> None:
-    empty = application(tmp_path)
+def test_before_models_are_loaded_and_without_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path))  # without a registry
+    empty = Application(no_page, Settings())
     assert "still being loaded" in request(empty, "GET", "/").text
     assert request(empty, "GET", "/docs").status_code == 200
     empty._follower._step()

@@ -2,43 +2,24 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from cpu_quota import half_a_core
+from fake_source import FakeSource
 from server import running
 from test_application import no_page, request
 from tiny_zoo import write_regression
 
 from serving.application import Application
+from serving.drain import Drain
 from serving.engine import Engine
 from serving.follower import Follower
 from serving.problem import Problem
 from serving.readiness import Readiness
 from serving.settings import Settings
-from serving.source import Listing, Version
-from zoo.errors import BundleError, ZooError
-from zoo.version import CHAMPION
-
-
-class FakeSource:
-    """Versions of one model, whose bundles are in folders; those that are not there cannot be read."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.champion = "1"
-
-    def read(self) -> Listing:
-        version = Version("linear_regression-diabetes", self.champion, (CHAMPION,), True, "", {}, None)
-        return Listing({version.model: (version,)})
-
-    @contextmanager
-    def bundle(self, version: Version) -> Iterator[Path]:
-        if not (self.folder / version.number).is_dir():
-            raise BundleError("its files are gone")
-        yield self.folder / version.number
+from zoo.errors import ZooError
 
 
 @pytest.fixture
@@ -59,7 +40,7 @@ def state(readiness: Readiness) -> dict[str, float]:
 
 def test_a_start_at_which_no_champion_can_be_loaded(source: FakeSource, engine: Engine) -> None:
     follower = Follower(source, engine, 1.0, None)
-    readiness = Readiness(follower, engine.turns, 30.0)
+    readiness = Readiness(follower, engine.turns, Drain(0.0, 31.0), 30.0)
     assert state(readiness) == {"zoo_ready": 0, "zoo_champions_not_served": 0}
     follower._step()
     with pytest.raises(Problem, match="none of 1 champions could be loaded") as caught:
@@ -77,7 +58,7 @@ def test_a_start_at_which_no_champion_can_be_loaded(source: FakeSource, engine: 
 def test_a_later_champion_that_cannot_be_loaded(source: FakeSource, engine: Engine) -> None:
     write_regression(source.folder / "1")
     follower = Follower(source, engine, 1.0, None)
-    readiness = Readiness(follower, engine.turns, 30.0)
+    readiness = Readiness(follower, engine.turns, Drain(0.0, 31.0), 30.0)
     follower._step()
     source.champion = "2"
     follower._step()
@@ -89,7 +70,7 @@ def test_a_later_champion_that_cannot_be_loaded(source: FakeSource, engine: Engi
 
 def test_files_that_come_back(source: FakeSource, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     follower = Follower(source, engine, 1.0, None)
-    readiness = Readiness(follower, engine.turns, 30.0)
+    readiness = Readiness(follower, engine.turns, Drain(0.0, 31.0), 30.0)
     follower._step()
     write_regression(source.folder / "1")
     now = time.monotonic()
@@ -120,6 +101,16 @@ def test_a_folder_without_bundles(tmp_path: Path) -> None:
     write_regression(tmp_path / "late")
     application._follower._step()
     assert request(application, "GET", "/readyz").status_code == 200
+
+
+def test_a_service_that_drains(source: FakeSource, engine: Engine) -> None:
+    write_regression(source.folder / "1")
+    follower, drain = Follower(source, engine, 1.0, None), Drain(0.0, 31.0)
+    follower._step()
+    readiness = Readiness(follower, engine.turns, drain, 30.0)
+    assert state(readiness)["zoo_ready"] == 1
+    drain.begun = True
+    assert state(readiness)["zoo_ready"] == 0
 
 
 @pytest.mark.slow

@@ -36,13 +36,17 @@ def start(**variables: str) -> "subprocess.CompletedProcess[str]":
         ({"ZOO_DEADLINE": "soon"}, "ZOO_DEADLINE=soon"),
         ({"ZOO_KEEP_ALIVE": "0"}, "ZOO_KEEP_ALIVE=0"),
         ({"ZOO_API_KEYS": "a-key-too-short"}, "ZOO_API_KEYS: Value error, expected keys of 16 or more"),
+        (
+            {"ZOO_API_KEYS_FILE": "/nowhere/keys"},
+            "ZOO_API_KEYS_FILE: the file cannot be read: No such file or directory",
+        ),
         ({"ZOO_HOSTS": "*"}, "ZOO_HOSTS=*"),
         ({"ZOO_BUNDLES": "/nowhere/at/all"}, "ZOO_BUNDLES=/nowhere/at/all"),
     ],
 )
 def test_settings_that_cannot_be(variables: dict[str, str], message: str) -> None:
     ended = start(**variables)
-    assert ended.returncode != 0
+    assert ended.returncode == 1
     assert message in ended.stderr
     assert "Traceback" not in ended.stderr
 

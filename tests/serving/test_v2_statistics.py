@@ -8,6 +8,7 @@ from tiny_zoo import write_regression
 
 from serving.bundles_folder import BundlesFolder
 from serving.child_process import ChildProcesses
+from serving.drain import Drain
 from serving.engine import Engine
 from serving.exchange import Exchange
 from serving.follower import Follower
@@ -71,7 +72,7 @@ def test_the_protocol_shows_what_it_is_told(tmp_path: Path) -> None:
         engine.turns,
         children,
         lambda: follower.catalogue,
-        Readiness(follower, engine.turns, 30.0),
+        Readiness(follower, engine.turns, Drain(0.0, 31.0), 30.0),
         on_demand,
         statistics,
         30.0,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from quick_training import TEXT
 
 from training import bundles, pipeline, promotion, variants
 from training.image_recipe import ImageRecipe
@@ -82,7 +83,7 @@ def test_what_has_no_variants_is_said(zoo: object, tmp_path: Path) -> None:
 
 WRITER = replace(
     recipe_for("llama", "text:PATH"),
-    dataset=f"text:{Path(__file__).parents[2] / 'README.md'}",
+    dataset=TEXT,
     epochs=1,
     model=LlamaConfig(layers=1, width=64, heads=2, key_value_heads=1, hidden=64),
     context=64,

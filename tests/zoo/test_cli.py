@@ -114,6 +114,24 @@ def test_errors_say_what_to_do(words: tuple[str, ...], message: str, capsys: Cap
     assert "Traceback" not in captured.err
 
 
+@pytest.mark.parametrize("words", [("list",), ("train", "mlp"), ("promote", "mlp-digits", "1")], ids=" ".join)
+def test_an_installation_without_training_says_so(words: tuple[str, ...]) -> None:
+    code = """
+import sys
+class Without:
+    def find_spec(self, name, *_):
+        if name == "training":
+            raise ModuleNotFoundError(name=name)
+sys.meta_path.insert(0, Without())
+from zoo.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "needs the package training" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 # Listings
 
 

@@ -75,6 +75,11 @@ def test_logs_do_not_fill_the_disk(name: str) -> None:
     assert int(logging["options"]["max-file"]) > 0
 
 
+def test_making_the_bucket_is_tried_again() -> None:
+    """`docker compose restart` starts it before the object storage is ready."""
+    assert SERVICES["bucket"]["restart"].startswith("on-failure:")
+
+
 def test_training_leaves_the_cores_to_the_service() -> None:
     assert SERVICES["train"]["cpu_shares"] < SERVICES["service"].get("cpu_shares", 1024)
 
@@ -217,6 +222,7 @@ def test_training_and_serving_can_have_a_gpu() -> None:
     for name, service in GPU_SERVICES.items():
         assert service["image"] == f"{SERVICES[name]['image']}-cuda", "another image, under another name"
         assert service["build"] == {"args": {"DEVICE": "cuda"}}
+        assert SERVICES[name]["build"].get("args", {}).get("DEVICE", "cpu") == "cpu"
         (device,) = service["deploy"]["resources"]["reservations"]["devices"]
         assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
     assert GPU_SERVICES["service"]["environment"] == {"ZOO_DEVICE": "cuda"}

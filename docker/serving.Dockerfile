@@ -4,8 +4,8 @@
 #       --env ZOO_BUNDLES=/bundles zoo-serving
 # With DEVICE=cuda it serves on a GPU, or does not start. The host needs NVIDIA's driver, 580 or later, and its
 # container toolkit:
-#   docker build --build-arg DEVICE=cuda --file docker/serving.Dockerfile --tag zoo-serving:cuda .
-#   docker run --gpus all … zoo-serving:cuda
+#   docker build --build-arg DEVICE=cuda --file docker/serving.Dockerfile --tag zoo-serving:0.1.0-cuda .
+#   docker run --gpus all … zoo-serving:0.1.0-cuda
 
 ARG DEVICE=cpu
 

@@ -47,6 +47,7 @@ def test_another_users_cache(
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setenv("ZOO_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # where MLflow itself may have put it
     with monkeypatch.context() as patch:
         patch.setattr(Path, "is_dir", closed)
         application = Application(no_page, Settings())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from contexts import due_in, leaving
+from server import wait_for
 
 from serving.context import Receive
 from serving.continuous_batching import READ_AT_ONCE, Room

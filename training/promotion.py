@@ -17,7 +17,8 @@ from mlflow.tracking import MlflowClient
 
 from training import datasets
 from training.store import connect, locked
-from zoo.errors import NotFound, PromotionRefused
+from zoo.credentials import hide_credentials
+from zoo.errors import NotFound, PromotionRefused, ZooError
 from zoo.tasks import TASKS
 from zoo.version import (
     CHALLENGER,
@@ -272,7 +273,12 @@ def _passed(client: MlflowClient, name: str, version: str) -> VersionRecord:
 def _record(client: MlflowClient, name: str, version: str) -> VersionRecord:
     try:
         found = client.get_model_version(name, version)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            reason = hide_credentials(str(error))
+            raise ZooError(
+                f"the tracking store cannot read version {version} of {name!r}: {reason}"
+            ) from None
         raise NotFound(f"there is no version {version} of {name!r}; zoo leaderboard lists them") from None
     if _GATE not in found.tags:
         raise NotFound(f"version {version} of {name!r} was not registered by the zoo")

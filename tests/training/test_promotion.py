@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import INTERNAL_ERROR, MlflowException
 from quick_training import QuickZoo
 from registered_version import record, register
 
@@ -13,7 +15,7 @@ from training import promotion
 from training.bundles import export
 from training.store import connect
 from zoo import bundle
-from zoo.errors import BundleError, InvalidInput, NotFound, PromotionRefused
+from zoo.errors import BundleError, InvalidInput, NotFound, PromotionRefused, ZooError
 from zoo.version import (
     CHALLENGER,
     CHALLENGER_MODE,
@@ -345,6 +347,21 @@ for name, version in versions:
 
 
 @pytest.mark.slow
+def test_a_store_that_fails_is_not_taken_for_a_missing_version(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(client: MlflowClient, name: str, version: str) -> None:
+        raise MlflowException(
+            "operator does not exist: integer = character varying", error_code=INTERNAL_ERROR
+        )
+
+    monkeypatch.setattr(MlflowClient, "get_model_version", fail)
+    with pytest.raises(
+        ZooError, match="the tracking store cannot read version 1 .*: operator does not exist"
+    ):
+        promotion.promote("mlp-digits", "1")
+
+
 def test_two_that_promote_at_once_leave_the_better_champion(home: Path) -> None:
     start = home / "start"
     values = [["0.10", "0.40", "0.30", "0.95"], ["0.20", "0.35", "0.90", "0.50"]]

@@ -276,9 +276,7 @@ def _record(client: MlflowClient, name: str, version: str) -> VersionRecord:
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             reason = hide_credentials(str(error))
-            raise ZooError(
-                f"the tracking store cannot read version {version} of {name!r}: {reason}"
-            ) from None
+            raise ZooError(f"version {version} of {name!r} cannot be read: {reason}") from None
         raise NotFound(f"there is no version {version} of {name!r}; zoo leaderboard lists them") from None
     if _GATE not in found.tags:
         raise NotFound(f"version {version} of {name!r} was not registered by the zoo")

@@ -351,14 +351,10 @@ def test_a_store_that_fails_is_not_taken_for_a_missing_version(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(client: MlflowClient, name: str, version: str) -> None:
-        raise MlflowException(
-            "operator does not exist: integer = character varying", error_code=INTERNAL_ERROR
-        )
+        raise MlflowException("operator does not exist", error_code=INTERNAL_ERROR)
 
     monkeypatch.setattr(MlflowClient, "get_model_version", fail)
-    with pytest.raises(
-        ZooError, match="the tracking store cannot read version 1 .*: operator does not exist"
-    ):
+    with pytest.raises(ZooError, match="version 1 of 'mlp-digits' cannot be read: operator"):
         promotion.promote("mlp-digits", "1")
 
 

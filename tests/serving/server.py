@@ -49,9 +49,13 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    log: Path, host: str = "127.0.0.1", launcher: Sequence[str] = (), **variables: str
+    log: Path,
+    host: str = "127.0.0.1",
+    launcher: Sequence[str] = (),
+    probe: str = "/readyz",
+    **variables: str,
 ) -> Iterator[Server]:
-    """A service on an address, with these variables, ready when the context opens.
+    """A service on an address, with these variables, for which a probe succeeded when the context opens.
 
     The command that starts it is given to the command `launcher`, which executes it.
     """
@@ -65,7 +69,7 @@ def running(
             stderr=subprocess.STDOUT,
         )
     try:
-        _wait_until_ready(url, process, log)
+        _wait_until_ready(f"{url}{probe}", process, log)
         yield Server(url, process.pid, log)
     finally:
         process.send_signal(signal.SIGTERM)
@@ -95,12 +99,12 @@ def is_ready(url: str) -> bool:
         return False
 
 
-def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_until_ready(probe: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     end = time.monotonic() + READY_SECONDS
     while time.monotonic() < end:
         if process.poll() is not None:
             break
-        if is_ready(f"{url}/readyz"):
+        if is_ready(probe):
             return
         time.sleep(0.05)
     raise RuntimeError(f"the service did not become ready:\n{log.read_text()}")

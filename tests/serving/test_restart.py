@@ -114,7 +114,8 @@ def test_a_database_that_is_none_and_a_bundle_that_was_altered(
     model = (bundle / "model.onnx").read_bytes()
     (bundle / "model.onnx").write_bytes(model[:-1])
     (tmp_path / "mlflow.db").write_bytes(b"not a database" * 1000)
-    with running(tmp_path / "log", ZOO_HOME=str(tmp_path)) as server:
+    with running(tmp_path / "log", probe="/livez", ZOO_HOME=str(tmp_path)) as server:
+        wait_for(lambda: "none of 1 champions could be loaded" in httpx.get(f"{server.url}/readyz").text)
         refused = httpx.post(f"{server.url}/regress", json={"model": NAME, "rows": [[0, 0]]})
         assert refused.status_code == 404
         log = (tmp_path / "log").read_text()

@@ -248,7 +248,7 @@ def _follower(settings: Settings, engine: Engine) -> Follower:
         return Follower(BundlesFolder(settings.bundles), engine, settings.poll, None)
     cache: BundleCache | None = BundleCache(serving_cache())
     try:
-        require_readable(serving_cache())
+        require_readable(serving_cache(), serving_cache() / "listing.json")
     except ZooError as error:
         log.warning("bundles are not cached for a start without the registry: %s", error)
         cache = None

@@ -1,6 +1,7 @@
 """Versions from a folder of exported bundles: a service without a registry, and without MLflow."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +14,7 @@ from serving.source import Listing, Version
 from zoo.bundle import MANIFEST, MOST_MANIFEST_BYTES, parse_manifest
 from zoo.bundle_files import content
 from zoo.errors import BundleError, ZooError
+from zoo.file_access import denial
 from zoo.version import CHAMPION, VersionRecord
 
 log = logging.getLogger(__name__)
@@ -26,17 +28,19 @@ class Origin(BaseModel):
 
 
 class BundlesFolder:
-    """The bundles in a directory and under it, as they are when the service starts.
-
-    Until there is one, the service is not ready and looks again.
+    """The bundles in a directory and under it, as they are when the first is found.
 
     Of several versions of one model the newest that passed its gate is the champion.
     """
+
+    described = "the folder of bundles"
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._places: dict[tuple[str, str], Path] = {}
         self._listing: Listing | None = None
+        self._no_bundles: set[Path] = set()
+        """Folders that were logged."""
 
     def read(self) -> Listing:
         if self._listing is None:
@@ -49,17 +53,28 @@ class BundlesFolder:
 
     def _scan(self) -> Listing:
         found: dict[str, list[Version]] = {}
-        for path in sorted(self.directory.rglob(MANIFEST)):
+        for folder in self._folders():
             try:
-                version = _version(path.parent)
+                version = _version(folder)
             except (BundleError, ValidationError) as error:
-                log.error("%s is not a bundle: %s", path.parent, error)
+                if folder not in self._no_bundles:
+                    log.error("%s is not a bundle: %s", folder, error)
+                self._no_bundles.add(folder)
                 continue
-            self._places[version.model, version.number] = path.parent
+            self._places[version.model, version.number] = folder
             found.setdefault(version.model, []).append(version)
         if not found:
             raise ZooError(f"no bundle is below {self.directory}; `zoo export NAME DIRECTORY` writes one")
         return Listing({name: _with_champion(versions) for name, versions in found.items()})
+
+    def _folders(self) -> list[Path]:
+        """Returns the folders with a manifest; raises `ZooError` where one may not be looked into."""
+        walk = os.walk(self.directory, onerror=_raise, followlinks=True)
+        return sorted(Path(folder) for folder, _, names in walk if MANIFEST in names)
+
+
+def _raise(error: OSError) -> None:
+    raise ZooError(denial(error) or str(error))
 
 
 def _version(directory: Path) -> Version:

@@ -263,9 +263,10 @@ class Catalogue:
         versions = self.versions.get(name)
         if not versions:
             return NotFound("no model answers to this name; GET /models lists the names that do")
-        newest = versions[0]
-        state = f"{newest.state}: {newest.reason}"
-        return NotFound(f"no version of {name!r} is served; the newest, {newest.version}, is {state}")
+        champion = next((version for version in versions if CHAMPION in version.aliases), None)
+        shown, what = (versions[0], "newest") if champion is None else (champion, "champion")
+        state = f"{shown.state}: {shown.reason}"
+        return NotFound(f"no version of {name!r} is served; the {what}, {shown.version}, is {state}")
 
 
 def lineage_header(name: str) -> str:

@@ -55,8 +55,6 @@ class Follower:
         self.catalogue: Catalogue | None = None
         self.read_at: float | None = None
         """When the source was last read, on `time.monotonic()`."""
-        self.champions_without_any_loaded = 0
-        """Champions that the source names while none has been loaded since the start; 0 from the first on."""
         self.from_cache = False
         """Whether what is served is what the cache says, for want of the source."""
         self._source = source
@@ -67,14 +65,13 @@ class Follower:
         self._held: dict[Role, Served] = {}
         self._previous: dict[str, Served] = {}
         """By model, the champion before."""
-        self._loaded_any = False
         self._resident: dict[tuple[str, str], Served] = {}
         """By model and number, everything held and previous: to be had again without loading."""
         self._refusals: dict[tuple[str, str], Refusal] = {}
         self._attempted: dict[Role, str] = {}
         self._refusals_changed = threading.Event()  # since the catalogue was made
-        self._problem: str | None = None
-        """Why the source could not be read, as it was logged last."""
+        self.problem: str | None = None
+        """Why the source cannot be read, as it was logged; none where it was read."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
 
@@ -110,10 +107,10 @@ class Follower:
             except Exception as error:
                 pause = min(max(2 * pause, self._interval), LONGEST_PAUSE)
                 problem = hide_credentials(str(error))
-                if problem != self._problem:
-                    text = "the registry cannot be read, and is tried again within %.0f s: %s"
-                    log.warning(text, LONGEST_PAUSE, problem)
-                self._problem = problem
+                if problem != self.problem:
+                    text = "%s cannot be read, and is tried again within %.0f s: %s"
+                    log.warning(text, self._source.described, LONGEST_PAUSE, problem)
+                self.problem = problem
 
     def _step(self) -> None:
         try:
@@ -124,9 +121,9 @@ class Follower:
             raise
         self.read_at = time.monotonic()
         self.from_cache = False
-        if self._problem is not None:
-            self._problem = None
-            log.info("the registry can be read again")
+        if self.problem is not None:
+            self.problem = None
+            log.info("%s can be read again", self._source.described)
         self._take(listing)
 
     def _start_from_cache(self) -> None:
@@ -221,7 +218,10 @@ class Follower:
             except PastLimit:
                 raise  # perhaps for a busy machine: its files are whole
             except BundleError as error:
-                what = "is deleted" if self._cache.discard(cached.name) else "cannot be deleted"
+                if _is_unreadable(error):
+                    what = "stays"
+                else:
+                    what = "is deleted" if self._cache.discard(cached.name) else "cannot be deleted"
                 log.error("the cached bundle %s is refused and %s: %s", cached, what, error)
         with self._source.bundle(version) as directory:
             loaded = self._opened(version, directory)
@@ -248,9 +248,6 @@ class Follower:
             name: [self._entry(version) for version in listing.versions[name]] for name in listing.versions
         }
         champions = [served for (_, kind), served in self._held.items() if kind == CHAMPION]
-        self._loaded_any |= bool(champions)
-        named = sum(kind == CHAMPION for _, kind in wanted)
-        self.champions_without_any_loaded = 0 if self._loaded_any else named
         self.catalogue = Catalogue(champions, listing, versions)
 
     def _challenge(self, champion: Served, wanted: dict[Role, Version]) -> Challenge | None:
@@ -294,3 +291,9 @@ def _may_stay(role: Role, served: Served, wanted: dict[Role, Version]) -> bool:
 def _is(served: Served, version: Version) -> bool:
     """Whether a listed version is the one that was loaded."""
     return served.version == version.number and version.digest in (None, served.loaded.bundle.digest)
+
+
+def _is_unreadable(error: BundleError) -> bool:
+    """Returns True if a bundle's files are there but cannot be read now, so that they may be whole."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)

@@ -71,9 +71,15 @@ def not_ready() -> Problem:
     return Problem(503, "not_ready", "the models are still being loaded", RETRY_AFTER)
 
 
+def not_listed() -> Problem:
+    """While the registry, or the folder of bundles, cannot be read."""
+    text = "the versions cannot be listed, and are tried again within seconds; the log says why"
+    return Problem(503, "not_ready", text, RETRY_AFTER)
+
+
 def none_loaded(champions: int) -> Problem:
-    """After a start at which none of so many champions could be loaded."""
-    text = f"none of {champions} champions could be loaded; GET /models/NAME says why"
+    """While so many champions are named, and none could be loaded."""
+    text = f"none of {champions} champions could be loaded; GET /models/NAME and the log say why"
     return Problem(503, "not_ready", text, RETRY_AFTER)
 
 

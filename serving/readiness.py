@@ -6,9 +6,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from serving.catalogue import Catalogue, VersionEntry
 from serving.drain import Drain
 from serving.follower import Follower
-from serving.problem import Problem, draining, none_loaded, not_ready, stuck
+from serving.problem import Problem, draining, none_loaded, not_listed, not_ready, stuck
 from serving.turns import Turns
 from zoo.version import CHAMPION
 
@@ -16,8 +17,8 @@ from zoo.version import CHAMPION
 class Readiness(Collector):
     """Says whether this process can answer requests.
 
-    A service that starts is not ready before it has loaded a champion, unless its source names none. After
-    that a champion that cannot be loaded leaves it ready: what was served before is still served.
+    It is not ready before it has read its source, nor while the source names champions and none is loaded.
+    Where others are, a champion that cannot be loaded leaves it ready.
     """
 
     def __init__(self, follower: Follower, turns: Turns, drain: Drain, deadline: float) -> None:
@@ -31,10 +32,11 @@ class Readiness(Collector):
         """Raises `Problem` 503 with the reason unless the service is ready."""
         if self._drain.begun:
             raise draining()
-        if self._follower.catalogue is None:
-            raise not_ready()
-        if self._follower.champions_without_any_loaded:
-            raise none_loaded(self._follower.champions_without_any_loaded)
+        catalogue = self._follower.catalogue
+        if catalogue is None:
+            raise not_ready() if self._follower.problem is None else not_listed()
+        if not catalogue.champions and (named := len(_champions(catalogue))):
+            raise none_loaded(named)
         if self._turns.stuck(self._deadline):
             raise stuck()
 
@@ -46,10 +48,14 @@ class Readiness(Collector):
             ready = 0
         yield GaugeMetricFamily("zoo_ready", "1 where /readyz answers 200.", ready)
         catalogue = self._follower.catalogue
-        models = [] if catalogue is None else catalogue.versions.values()
-        champions = [version for versions in models for version in versions if CHAMPION in version.aliases]
         yield GaugeMetricFamily(
             "zoo_champions_not_served",
             "Models whose champion, as the registry names it, is not what answers.",
-            sum(champion.state != "serving" for champion in champions),
+            0 if catalogue is None else sum(c.state != "serving" for c in _champions(catalogue)),
         )
+
+
+def _champions(catalogue: Catalogue) -> list[VersionEntry]:
+    """The champions that the source names, loaded or not."""
+    entries = (entry for versions in catalogue.versions.values() for entry in versions)
+    return [entry for entry in entries if CHAMPION in entry.aliases]

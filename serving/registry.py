@@ -39,6 +39,8 @@ class RegistryUnavailable(ZooError):
 class Registry:
     """The MLflow registry at a tracking URI."""
 
+    described = "the registry"
+
     def __init__(self, uri: str, was_read: bool, sources: Sequence[str] = ()) -> None:
         """`was_read` says that it was before: a local database that is not there is gone then.
 

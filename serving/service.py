@@ -51,7 +51,10 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML has
         logging.getLogger("serving").setLevel(logging.INFO)
         for name in SAMPLED:
             logging.getLogger(name).addFilter(LogSampling())
-        settings = bound(Settings.from_environment(os.environ), listening_address())
+        try:
+            settings = bound(Settings.from_environment(os.environ), listening_address())
+        except ZooError as error:  # such as a file with keys that has changed since the start
+            sys.exit(f"zoo: {error}")
         # BentoML leaves uvicorn its choice of a protocol and of a loop, and has no setting for either.
         HTTP_PROTOCOLS["auto"] = "serving.connection:BoundedConnection"
         LOOP_FACTORIES["asyncio"] = "serving.event_loop:selector_loop"
@@ -92,8 +95,7 @@ class ZooService:
             traced(os.environ)
             cpu_cores()
             if settings.bundles is None:
-                require_readable(home())
-                require_readable(home() / "mlflow.db")
+                require_readable(home(), home() / "mlflow.db")
             if settings.device != "cpu":
                 from serving.engine import require_device
 

@@ -23,6 +23,7 @@ from serving.authority import authority_of
 from zoo.errors import ZooError
 
 KEYS_FILE = "ZOO_API_KEYS_FILE"
+MOST_KEYS = 1 << 20  # characters of that file that are read
 COLLECTORS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 LEAST_MEMORY = 640 << 20
@@ -43,9 +44,13 @@ def _keys_in(path: Path) -> str:
     The path is in no message: it could be a key that was set under the wrong name.
     """
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    except OSError as error:
-        raise ZooError(f"{KEYS_FILE}: the file cannot be read: {error.strerror}") from None
+        if not path.is_file() and path.exists():  # a pipe could be read once
+            raise ZooError(f"{KEYS_FILE}: the file cannot be read: Not a regular file")
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            lines = file.read(MOST_KEYS).split("\n")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no path has a NUL"
+        raise ZooError(f"{KEYS_FILE}: the file cannot be read: {reason}") from None
     keys = [key.strip() for line in lines if line.strip() for key in line.split(",")]
     if not keys or not all(map(KEY.fullmatch, keys)):
         raise ZooError(

@@ -39,6 +39,9 @@ class Listing:
 class Source(Protocol):
     """Lists versions and hands out their bundles."""
 
+    described: str
+    """What it is, for messages."""
+
     def read(self) -> Listing:
         """The current listing; any exception means that the source cannot be reached now.
 

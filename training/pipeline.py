@@ -199,7 +199,8 @@ def torch_settings(recipe: Recipe) -> Iterator[None]:
     """Makes torch's number format (weights, scaling, data) and CPU threads the recipe's, for a while."""
     dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
     torch.set_default_dtype(torch.float64 if recipe.precision == "64-true" else torch.float32)
-    torch.set_num_threads(min(threads, cpu_cores()) if recipe.threads is None else recipe.threads)
+    available = min(threads, cpu_cores())
+    torch.set_num_threads(available if recipe.threads is None else recipe.threads)
     try:
         yield
     finally:

@@ -430,8 +430,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"zoo: {printable(f'{error}{detail}', sys.stderr)}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
-        if (reason := denial(error)) is None:
+        if error.filename is None:
             raise
+        reason = denial(error) or f"{error.filename}: {error.strerror}"
         print(f"zoo: {printable(reason, sys.stderr)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

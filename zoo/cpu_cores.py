@@ -44,10 +44,12 @@ def _groups() -> Iterator[Path]:
     directory is the container's own.
     """
     try:
-        lines = MEMBERSHIP.read_text(encoding="utf-8").splitlines()
+        lines = os.fsdecode(MEMBERSHIP.read_bytes()).split("\n")
     except OSError:  # not Linux
         return
     for line in lines:
+        if line.count(":") < 2:
+            continue
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
@@ -60,7 +62,7 @@ def _groups() -> Iterator[Path]:
 def _quota_of(group: Path) -> float:
     """Returns a control group's quota in cores, infinity where it has none."""
     for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):  # version 2, version 1
-        with suppress(OSError, ValueError):  # no such file; "max"
+        with suppress(OSError, ValueError, ZeroDivisionError):  # no such file; "max"
             numbers = " ".join((group / name).read_text(encoding="ascii") for name in files)
             quota, period = map(int, numbers.split())
             return quota / period if quota > 0 else math.inf  # -1: no limit

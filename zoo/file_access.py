@@ -6,37 +6,39 @@ import stat
 from pathlib import Path
 
 from zoo.errors import ZooError
+from zoo.home import home
 
 
-def require_readable(path: Path) -> None:
-    """Raises `ZooError` where a file or folder is there, but this process may not read it."""
+def require_readable(folder: Path, file: Path) -> None:
+    """Raises `ZooError` where a folder or a file is there, but this process may not read it."""
     try:
-        if path.is_dir():
-            next(path.iterdir(), None)
-        elif path.exists():
-            path.open("rb").close()
+        if folder.exists():
+            next(folder.iterdir(), None)
+        if file.exists():
+            file.open("rb").close()
     except OSError as error:
-        if (reason := denial(error)) is None:
-            raise
-        raise ZooError(reason) from None
+        raise ZooError(denial(error) or f"{error.filename}: {error.strerror}") from None
 
 
 def denial(error: OSError) -> str | None:
     """Returns which file may not be accessed, why, and what to do; None for an error of another kind."""
-    if error.filename is None:
+    if not isinstance(error.filename, str) or not error.filename:
         return None
-    path = os.fsdecode(error.filename)
+    path = Path(error.filename).absolute()
+    elsewhere = "set ZOO_HOME to a folder of your own" if path.is_relative_to(home()) else ""
     if error.errno == errno.EROFS:
-        return f"{path} cannot be written: its file system is read-only; set ZOO_HOME to a folder of your own"
+        return "; ".join(filter(None, [f"{path} cannot be written: its file system is read-only", elsewhere]))
     if error.errno not in (errno.EACCES, errno.EPERM):
         return None
-    found = _nearest(Path(path).absolute())
+    found = _nearest(path)
     status = found.stat()
-    owner, permissions = _name(status.st_uid), stat.filemode(status.st_mode)
-    return (
-        f"{path} cannot be accessed: {found} belongs to {owner} ({permissions}), and this process runs as "
-        f"{_name(os.geteuid())}; set ZOO_HOME to a folder of your own, or have {owner} give you access"
-    )
+    owner, permissions, user = _name(status.st_uid), stat.filemode(status.st_mode), _name(os.geteuid())
+    what = "it" if found == path else found
+    reason = f"{path} cannot be accessed: {what} belongs to {owner} ({permissions})"
+    if owner == user:
+        return f"{reason}; change its permissions"
+    advice = " or ".join(filter(None, [elsewhere, f"have {owner} give you access"]))
+    return f"{reason}, and this process runs as {user}; {advice}"
 
 
 def _nearest(path: Path) -> Path:

@@ -44,7 +44,7 @@ def test_commands_are_commands(block: str) -> None:
 
 def test_services_that_commands_name() -> None:
     services = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))["services"]
-    named = re.findall(r"zoo-compose (?:stop|exec --no-TTY) (\w+)", TEXT)
+    named = re.findall(r"zoo-compose (?:stop|exec -T) (\w+)", TEXT)
     assert named
     assert set(named) <= services.keys()
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -126,6 +127,24 @@ def test_images_are_ours(folder: str) -> None:
         exposed = [int(port) for command in stage if command.cmd == "EXPOSE" for port in command.value]
         ports = [port["containerPort"] for port in container.get("ports", ())]
         assert ports == ([] if container["name"] == "migration" else exposed)
+
+
+def test_the_cpus_image_has_another_registry_and_the_gpus_stays_its_own(tmp_path: Path) -> None:
+    copy = tmp_path / "kubernetes"
+    shutil.copytree(KUBERNETES, copy)
+    for role, name in (("service", "zoo-serving"), ("training", "zoo-training")):
+        path = copy / role / "kustomization.yaml"
+        renamed = path.read_text(encoding="utf-8").replace(
+            f"newName: {name}", f"newName: registry.example/{name}"
+        )
+        path.write_text(renamed, encoding="utf-8")
+        images = {
+            folder: [container["image"] for container, _ in containers(str(copy / folder))]
+            for folder in (role, f"{role}-gpu")
+        }
+        version = PROJECT["version"]
+        assert images[role] == [f"registry.example/{name}:{version}"]
+        assert images[f"{role}-gpu"] == [f"{name}:{version}-cuda"]
 
 
 @each_folder

@@ -35,9 +35,7 @@ def uncommented(folder: Path) -> tuple[Manifest, ...]:
     """What kustomize makes of the service with its options switched on."""
     shutil.copytree(KUBERNETES / "service", folder)
     path = folder / "kustomization.yaml"
-    always, options = path.read_text(encoding="utf-8").split(
-        "# Options, each to be uncommented as a whole:\n"
-    )
+    always, _, options = path.read_text(encoding="utf-8").partition("# Options: ")
     lines = [line.removeprefix("# ") for line in options.splitlines() if re.match(r"# (patches:|  )", line)]
     path.write_text("\n".join([always, *lines]), encoding="utf-8")
     return kustomized(folder)

@@ -12,12 +12,16 @@ from zoo.version import CHAMPION
 class FakeSource:
     """Versions of one model, whose bundles are in folders; those that are not there cannot be read."""
 
+    described = "the tests' source"
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.champion = "1"
         self.digest: str | None = None
 
     def read(self) -> Listing:
+        if not self.champion:
+            return Listing()
         version = Version("linear_regression-diabetes", self.champion, (CHAMPION,), True, "", {}, self.digest)
         return Listing({version.model: (version,)})
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from hashlib import sha256
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from requirement import require
 from server import Server, running, wait_for
 from test_application import no_page, request
 from tiny_zoo import write_regression
@@ -249,6 +251,20 @@ def test_a_file_without_keys_or_with_others(tmp_path: Path, text: bytes) -> None
     with pytest.raises(ZooError, match=r"^ZOO_API_KEYS_FILE: expected a file with keys of 16") as refused:
         Settings.from_environment({"ZOO_API_KEYS_FILE": str(path)})
     assert "cret" not in str(refused.value)
+
+
+def test_a_pipe_is_no_file_of_keys(tmp_path: Path) -> None:
+    require(hasattr(os, "mkfifo"), "named pipes")
+    os.mkfifo(tmp_path / "keys")
+    with pytest.raises(ZooError, match="Not a regular file"):
+        Settings.from_environment({"ZOO_API_KEYS_FILE": str(tmp_path / "keys")})
+
+
+def test_a_byte_order_mark_before_the_keys(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"{KEYS[0]}\n", encoding="utf-8-sig")
+    settings = Settings.from_environment({"ZOO_API_KEYS_FILE": str(tmp_path / "keys")})
+    assert settings.api_keys is not None
+    assert settings.api_keys.get_secret_value() == KEYS[0]
 
 
 @pytest.mark.parametrize("path", ["/nowhere/keys", LONG, "/"])

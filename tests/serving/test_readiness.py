@@ -1,5 +1,6 @@
 """When `/readyz`, V2 and the metrics say that the service is ready."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +69,22 @@ def test_a_later_champion_that_cannot_be_loaded(source: FakeSource, engine: Engi
     assert state(readiness) == {"zoo_ready": 1, "zoo_champions_not_served": 1}
 
 
+def test_a_champion_that_is_taken_away_before_a_damaged_one_comes(source: FakeSource, engine: Engine) -> None:
+    write_regression(source.folder / "1")
+    follower = Follower(source, engine, 1.0, None)
+    readiness = Readiness(follower, engine.turns, Drain(0.0, 31.0), 30.0)
+    follower._step()
+    champion, source.champion = source.champion, ""
+    follower._step()
+    readiness.require()
+    source.champion = champion
+    shutil.rmtree(source.folder / "1")
+    follower._resident.clear()
+    follower._previous.clear()
+    follower._step()
+    assert state(readiness)["zoo_ready"] == 0
+
+
 def test_files_that_come_back(source: FakeSource, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     follower = Follower(source, engine, 1.0, None)
     readiness = Readiness(follower, engine.turns, Drain(0.0, 31.0), 30.0)
@@ -97,7 +114,10 @@ def test_a_folder_without_bundles(tmp_path: Path) -> None:
     application = Application(no_page, Settings(bundles=tmp_path))
     with pytest.raises(ZooError, match="no bundle is below"):
         application._follower._step()
-    assert request(application, "GET", "/readyz").status_code == 503
+    application._follower.problem = "logged"
+    response = request(application, "GET", "/readyz")
+    assert response.status_code == 503
+    assert "cannot be listed" in response.text
     write_regression(tmp_path / "late")
     application._follower._step()
     assert request(application, "GET", "/readyz").status_code == 200

@@ -92,6 +92,19 @@ def test_the_path_is_the_hosts(lines: str, root: str, files: dict[str, str], mac
     assert cpu_cores() == 3
 
 
+@pytest.mark.parametrize("line", [b"", b"0", b"0::/a\x0cb", b"0::/\xff", b"0::/a:b"])
+def test_odd_lines(line: bytes, machine: Path) -> None:
+    (machine / "membership").write_bytes(line + b"\n0::/\n")
+    limit(machine, "", cpu__max="2 1")
+    assert cpu_cores() == 2
+
+
+def test_a_period_of_nothing(machine: Path) -> None:
+    put_in(machine, VERSION_2, "/")
+    limit(machine, "", cpu__max="2 0")
+    assert cpu_cores() == 8
+
+
 def test_what_the_user_says_comes_first(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_in(machine, VERSION_2, "/")
     limit(machine, "", cpu__max="2 1")

@@ -10,9 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from filelock import FileLock
 from requirement import require
 
+from training import store
 from zoo import bundle_files
 from zoo.cli import main
 from zoo.errors import BundleError, ZooError
@@ -50,15 +50,36 @@ def test_another_users_file(folder: Path) -> None:
         reason = denial(caught.value)
     assert reason == (
         f"{folder}/file cannot be accessed: {folder} belongs to root (drwx------), and this process runs as "
-        "nobody; set ZOO_HOME to a folder of your own, or have root give you access"
+        "nobody; have root give you access"
     )
 
 
-@pytest.mark.parametrize("name", [".", "file", "missing"])
-def test_require_readable(name: str, folder: Path) -> None:
-    require_readable(folder / name)
-    with as_nobody(), pytest.raises(ZooError, match="belongs to root"):
-        require_readable(folder / name)
+def test_a_file_of_the_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_HOME", str(folder))
+    with as_nobody():
+        reason = denial(PermissionError(errno.EACCES, "Permission denied", str(folder)))
+    assert reason == (
+        f"{folder} cannot be accessed: it belongs to root (drwx------), and this process runs as nobody; "
+        "set ZOO_HOME to a folder of your own or have root give you access"
+    )
+
+
+def test_a_file_of_ones_own(folder: Path) -> None:
+    reason = denial(PermissionError(errno.EACCES, "Permission denied", str(folder)))
+    assert reason == (f"{folder} cannot be accessed: it belongs to root (drwx------); change its permissions")
+
+
+def test_require_readable(folder: Path) -> None:
+    require_readable(folder, folder / "file")
+    require_readable(folder / "missing", folder / "missing")
+    for closed in (folder, folder / "missing"):
+        with as_nobody(), pytest.raises(ZooError, match="belongs to root"):
+            require_readable(closed, folder / "file")
+    folder.chmod(0o711)
+    with as_nobody(), pytest.raises(ZooError, match="file cannot be accessed: it belongs to root"):
+        require_readable(folder / "missing", folder / "file")
+    with pytest.raises(ZooError, match="file: Not a directory"):
+        require_readable(folder / "file", folder / "file")
 
 
 def test_a_user_without_a_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,27 +92,38 @@ def test_a_user_without_a_name(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_read_only_file_system() -> None:
     reason = denial(OSError(errno.EROFS, "Read-only file system", "/zoo/mlflow.lock"))
     assert reason is not None
-    assert reason.startswith("/zoo/mlflow.lock cannot be written: its file system is read-only; set ZOO_HOME")
+    assert reason == "/zoo/mlflow.lock cannot be written: its file system is read-only"
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left", "/zoo"), OSError("no number")])
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left", "/zoo"), OSError("no number"), PermissionError(13, "", 3)],
+)
 def test_other_errors_are_not_explained(error: OSError) -> None:
     assert denial(error) is None
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "{home}/mlflow.lock"), "cannot be accessed: "),
+        (OSError(errno.ENOSPC, "No space left on device", "{home}/mlflow.lock"), "No space left on device"),
+    ],
+)
 def test_the_command_line_says_it_in_one_line(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: OSError, said: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def acquire(lock: FileLock, *_: object) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", lock.lock_file)
+    def make(directory: Path) -> None:
+        error.filename = error.filename.format(home=home)
+        raise error
 
-    monkeypatch.setattr(FileLock, "acquire", acquire)
-    monkeypatch.setattr(sys, "argv", ["zoo", "leaderboard"])
+    monkeypatch.setattr(store, "make_directory", make)
     with pytest.raises(SystemExit) as ended:
-        main()
+        main(["leaderboard"])
     assert ended.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"zoo: {home}/mlflow.lock cannot be accessed: {home}")
+    assert line.startswith(f"zoo: {home}/mlflow.lock")
+    assert said in line
 
 
 def test_the_service_does_not_start_on_a_home_that_it_may_not_read(folder: Path) -> None:
@@ -100,7 +132,7 @@ def test_the_service_does_not_start_on_a_home_that_it_may_not_read(folder: Path)
     variables = {**os.environ, "ZOO_HOME": str(folder)}
     done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"zoo: {folder} cannot be accessed: {folder} belongs to root (drwx------)")
+    assert done.stderr.startswith(f"zoo: {folder} cannot be accessed: it belongs to root (drwx------)")
     assert len(done.stderr.splitlines()) == 1
 
 

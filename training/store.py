@@ -6,7 +6,8 @@ With `tracking.py` (runs) and `promotion.py` (versions), all that training knows
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import mlflow
 from filelock import FileLock, Timeout
@@ -35,6 +36,9 @@ def connect() -> MlflowClient:
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     with locked("mlflow"), _files_for_their_owner():  # two first runs at once would both make the tables
+        if uri.startswith("sqlite:///"):
+            with suppress(FileNotFoundError):  # MLflow would report a closed file in hundreds of lines
+                Path(uri.removeprefix("sqlite:///")).open("r+b").close()
         try:
             client = MlflowClient()
             client.search_experiments(max_results=1)

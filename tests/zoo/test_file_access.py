@@ -126,6 +126,18 @@ def test_the_command_line_says_it_in_one_line(
     assert said in line
 
 
+def test_a_database_that_may_only_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("ZOO_HOME", str(folder))
+    (folder / "mlflow.db").touch(mode=0o644)
+    (folder / "mlflow.lock").touch()
+    (folder / "mlflow.lock").chmod(0o666)
+    folder.chmod(0o777)
+    with as_nobody(), pytest.raises(PermissionError) as caught:
+        store.connect()
+    assert caught.value.filename == str(folder / "mlflow.db")
+
+
 def test_the_service_does_not_start_on_a_home_that_it_may_not_read(folder: Path) -> None:
     imports = "import os, encodings.ascii, serving.service as service"  # another user may not read libraries
     code = f"{imports}; os.seteuid({NOBODY}); service.ZooService.inner.check_settings()"

@@ -1,4 +1,4 @@
-"""Kinds of task: what a model's numbers mean. The union `AnyTask` is the registry of kinds."""
+"""Kinds of task: the meaning of a model's numbers. The union `AnyTask` is the registry of kinds."""
 
 from typing import Annotated, get_args
 
@@ -29,9 +29,9 @@ AnyTask = Annotated[
 any_task: TypeAdapter[Task] = TypeAdapter(AnyTask)
 
 TASKS: dict[str, type[Task]] = {t.model_fields["kind"].default: t for t in get_args(get_args(AnyTask)[0])}
-"""Task types by kind, in order of precedence for the name of a data set."""
+"""Task types by kind. If several kinds share a data set's name, the earlier kind has precedence."""
 
 OPERATIONS: tuple[Operation, ...] = (*map(Operation.main, TASKS.values()), EXPLAIN_IMAGE, ANSWER)
-"""Everything that can be asked, each at its endpoint."""
+"""All operations, each with its own endpoint."""
 
 __all__ = ["OPERATIONS", "TASKS", "AnyTask", "Arrays", "Operation", "Run", "Schema", "Task", "any_task"]

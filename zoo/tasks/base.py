@@ -1,7 +1,7 @@
-"""The task contract: what a model's numbers mean.
+"""The task contract: the meaning of a model's inputs and outputs.
 
-A task turns a request into the arrays that a graph takes and the graph's arrays into an answer, and
-measures any callable that runs such a graph. Training and serving share it, so they cannot disagree.
+A task converts a request to the arrays that a graph takes and the graph's arrays to an answer, and evaluates
+any callable that runs such a graph. Training and serving share it, so they cannot disagree.
 """
 
 import math
@@ -21,25 +21,28 @@ Arrays = dict[str, NDArray[Any]]
 """Arrays by name. A split holds a graph's inputs and `target`; a run takes inputs and returns outputs."""
 
 Run = Callable[[Arrays], Arrays]
-"""Whatever executes a graph: an ONNX Runtime session, the serving engine, a torch module in tests.
+"""Callable that executes a graph: an ONNX Runtime session, the serving engine, a torch module in tests.
 
-Of a kind with several graphs, the one that takes inputs of these names.
+For a kind with several graphs, it executes the one whose input names match.
 """
 
 Draw = Callable[[Any, Any, Arrays, Arrays], bytes]
-"""A PNG file of a task, a request, and the graph's inputs and outputs for it."""
+"""Function of a task, a request, and the graph's inputs and outputs for it; returns a PNG file."""
 
 Alike = Callable[[Any, Arrays, Any, Arrays], NDArray[np.bool_]]
-"""Of a task, its outputs, and another version's task and outputs for the same inputs: a truth an example."""
+"""Function of a task, its outputs, another version's task, and that one's outputs for the same inputs.
+
+Returns a boolean for each example: True if the two answers are alike.
+"""
 
 MAX_BATCH = 4096  # rows or images in one request
-MOST_ROWS, NUMBERS_AT_ONCE = 1024, 1 << 18  # in one run, where there are many to be run
+MOST_ROWS, NUMBERS_AT_ONCE = 1024, 1 << 18  # limits of one run: rows, and numbers in its largest input
 MAX_NAME = 128  # characters in a model's name
 
 
 @dataclass(frozen=True)
 class Schema:
-    """What a data set's columns mean; each kind of task reads what it needs."""
+    """Description of a data set's columns; each kind of task reads the fields it needs."""
 
     feature_names: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
@@ -48,13 +51,13 @@ class Schema:
     every: int = 1
     """Time between two steps of a series, in units of `period`."""
     period: str = ""
-    """numpy's code of a unit of time, such as h; empty where the steps have no times."""
+    """numpy's code of a unit of time, such as h; empty if the steps have no times."""
     season: int = 1
-    """Steps after which a series is most alike."""
+    """Season length in steps: the lag at which a series is most similar to itself."""
     metric: str = ""
-    """What answers are ranked by, where a kind leaves a choice: bleu, rouge_l or exact."""
+    """Metric that ranks versions, for kinds that leave a choice: bleu, rouge_l or exact."""
     vocabulary: int = 0
-    """Tokens of a byte-pair encoding of texts; 0 where each character is one."""
+    """Vocabulary size of the byte-pair encoding of texts; 0 for one token per character."""
 
 
 @dataclass(frozen=True)
@@ -72,23 +75,23 @@ class Axis:
 
     place: int
     length: str
-    """Name of the length: axes of the same name are equally long."""
+    """Name of the length: axes with the same name have the same length."""
     multiple: int = 1
-    """What the length is a multiple of."""
+    """Number that the length must be a multiple of."""
     least: int = 1
 
 
 class Request(BaseModel):
-    """What every prediction request has: the model's registered name, or its data set's."""
+    """Base of all prediction requests: names a model by its registered name or its data set's."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     files: ClassVar[tuple[str, ...]] = ()
-    """Fields that a multipart form may carry as files, one or several; base64 in JSON."""
+    """Fields that a multipart form may carry as one or several files; in JSON they are base64."""
     max_lists: ClassVar[int] = 1024
-    """Lists and objects that a request holds at most, brackets and braces in its texts among them."""
+    """Maximum number of lists and objects in a request, counting brackets and braces inside its texts."""
     max_lists_per_digit: ClassVar[int] = 0
-    """Lists and objects that it may hold besides, for each digit: a number may be alone in lists of lists."""
+    """Lists and objects allowed in addition per digit, as a single number may be nested in several lists."""
 
     model: Annotated[str, Field(min_length=1, max_length=MAX_NAME, description="A name from GET /models.")]
 
@@ -96,16 +99,16 @@ class Request(BaseModel):
 
     @property
     def streamed(self) -> bool:
-        """Whether the answer is to be sent in pieces, as they are written."""
+        """True if the answer is to be streamed, in pieces, while it is written."""
         return False
 
     def without_inputs(self) -> Self:
-        """Copy without what only `Task.encode` reads; the request itself where that is little."""
+        """Returns a copy without fields that only `Task.encode` reads, or the request if they are small."""
         return self
 
 
 class Lineage(BaseModel):
-    """Which model answered."""
+    """The model that answered."""
 
     model: Annotated[str, Field(description="Registered model, never the data set's alias.")]
     version: Annotated[str, Field(pattern=r"^\d+$", examples=["3"])]
@@ -115,37 +118,40 @@ class Lineage(BaseModel):
 
 
 class Response(BaseModel):
-    """What every JSON answer has."""
+    """Base of all JSON answers."""
 
     lineage: Lineage
 
 
 class Generation(Iterator[str], ABC):
-    """An answer that takes many runs: each item is the text that the next few of them added, maybe none."""
+    """Answer that takes many runs, as an iterator of pieces of text.
+
+    Each item is the text that the next few runs added; it may be empty.
+    """
 
     rows: int = 1
-    """Texts that are answered."""
+    """Number of texts to answer."""
 
     @property
     @abstractmethod
     def inputs(self) -> Arrays:
-        """What was asked, as `Task.encode` gives it."""
+        """Graph inputs of the request, as `Task.encode` returns them."""
 
     @property
     @abstractmethod
     def outputs(self) -> Arrays:
-        """What `Task.decode` reads, once there are no more items."""
+        """Outputs for `Task.decode`, complete once the iterator is exhausted."""
 
 
 def completed(generation: Generation) -> Arrays:
-    """The outputs of a generation that is run to its end."""
+    """Runs a generation to its end and returns its outputs."""
     for _ in generation:
         pass
     return generation.outputs
 
 
 Generate = Callable[[Any, Run, Any], Generation]
-"""Begins the answer of a task, by a run, to a request."""
+"""Function of a task, a run and a request; begins the answer."""
 
 
 class Task(BaseModel, ABC):
@@ -156,115 +162,118 @@ class Task(BaseModel, ABC):
     endpoint: ClassVar[str]
     """Path of the typed HTTP endpoint."""
     payload: ClassVar[str | None]
-    """Request field that takes a list of inputs; none where there is nothing to send."""
+    """Request field that takes a list of inputs; None if a request has no inputs."""
     primary_metric: ClassVar[str]
     """The metric by which versions are ranked."""
     higher_is_better: ClassVar[bool]
     request_type: ClassVar[type[Request]]
     response_type: ClassVar[type[Response]]
     inputs: ClassVar[tuple[str, ...]]
-    """Names of the inputs of the graph, or of that which reads a request."""
+    """Names of the graph's inputs; for a kind with several graphs, of the one that reads a request."""
     outputs: ClassVar[tuple[str, ...]]
-    """Names of its outputs."""
+    """Names of the same graph's outputs."""
 
     max_batch: ClassVar[int] = MAX_BATCH
-    """Rows, images or texts of one request at most."""
+    """Maximum number of rows, images or texts in one request."""
     names_data_sets: ClassVar[bool] = True
-    """Whether a data set's name may stand for a model of this kind."""
+    """True if a data set's name may stand for a model of this kind."""
     picture: ClassVar[Draw | None] = None
-    """A method that draws the answer, of a kind whose answers are images."""
+    """Method that draws the answer, for kinds whose answers are images."""
     generate: ClassVar[Generate | None] = None
-    """A method that begins the answer, of a kind whose answers take many runs."""
+    """Method that begins the answer, for kinds whose answers take many runs."""
     alike: ClassVar[Alike | None] = None
-    """A method that compares the answers of two versions, of a kind where each input has one right answer."""
+    """Method that compares the answers of two versions, for kinds where each input has one right answer."""
     documents: ClassVar[tuple[str, ...]] = ()
-    """Fields of JSON text that a bundle keeps in files of their own, `<field>.json`."""
+    """Names of text fields that a bundle keeps in files of their own, `<field>.json`."""
 
     @classmethod
     @abstractmethod
     def fit(cls, train: Arrays, schema: Schema) -> Self:
-        """Fits scaling, labels and the like on the training split alone."""
+        """Fits the task's state, such as scaling and labels, to the training split alone."""
 
     def examples(self, split: Arrays) -> Arrays:
-        """Inputs and targets made of a data set's raw arrays; most kinds take them as they are."""
+        """Converts a data set's raw arrays to inputs and targets; most kinds return them unchanged."""
         return split
 
     def calibrated(self, run: Run, held_out: Arrays) -> Self:
-        """With what can be fitted only to a trained model's answers, on the validation split."""
+        """Returns the task with the state fitted to a trained model's answers on the validation split."""
         return self
 
     @abstractmethod
     def encode(self, request: Any) -> Arrays:
-        """Graph inputs for a request of `request_type`; `InvalidInput` where it does not fit."""
+        """Returns graph inputs for a request of `request_type`; raises `InvalidInput` if it does not fit."""
 
     @abstractmethod
     def decode(self, request: Any, outputs: Arrays) -> dict[str, Any]:
-        """The answer, without its lineage, as plain Python values."""
+        """Returns the answer, without its lineage, as plain Python values."""
 
     def answer(self, run: Run, request: Any) -> dict[str, Any]:
-        """What `decode` makes of all the runs that a request takes."""
+        """Executes all runs that a request takes and returns the decoded answer."""
         if self.generate is None:
             return self.decode(request, run(self.encode(request)))
         return self.decode(request, completed(self.generate(run, request)))
 
     @abstractmethod
     def request_for(self, examples: Arrays, model: str) -> dict[str, Any]:
-        """The inverse of `encode`: a JSON request that asks for these examples."""
+        """Returns a JSON request that asks for these examples: the inverse of `encode`."""
 
     @abstractmethod
     def example_inputs(self, batch: int) -> Arrays:
-        """Valid graph inputs of the given batch size, the same at every call."""
+        """Returns valid graph inputs of the given batch size, the same at every call."""
 
     def signatures(self) -> tuple[Signature, ...]:
-        """The graphs that a model has, nearly always one."""
+        """Returns the signatures of a model's graphs; most kinds have one."""
         return (Signature("model", self.inputs, self.outputs),)
 
     def examples_for(self, signature: Signature, batch: int) -> Arrays:
-        """Valid inputs of one of the graphs, the same at every call."""
+        """Returns valid inputs of one of the graphs, the same at every call."""
         return self.example_inputs(batch)
 
     def varying_axes(self) -> dict[str, Axis]:
-        """Axes of any length, other than the batch's, of inputs that have one."""
+        """Returns the axes of any length, other than the batch axis, by input name."""
         return {}
 
     def choices(self) -> dict[str, int]:
-        """Inputs whose values are indices, and the number of what they choose from."""
+        """Returns the number of options for each input whose values are indices, by input name."""
         return {}
 
     @abstractmethod
     def evaluate(self, run: Run, split: Arrays) -> dict[str, float]:
-        """Metrics of a run over a split, `primary_metric` among them."""
+        """Returns the metrics of a run over a split, including `primary_metric`."""
 
     def lengths(self, split: Arrays) -> NDArray[np.int64] | None:
-        """How long each example is [N], where they are filled up to one length: like ones share a batch."""
+        """Returns the length [N] of each example if examples are padded to one length, else None.
+
+        Examples of similar length then share a batch.
+        """
         return None
 
     def transcripts(self, run: Run, split: Arrays) -> NDArray[np.int64] | None:
-        """Tokens [N, T] that greedy decoding gives for N of a split's examples; None of one-shot kinds."""
+        """Returns tokens [N, T] of greedy decoding for N of a split's examples; None for one-shot kinds."""
         return None
 
     @abstractmethod
     def baseline(self, train: Arrays) -> dict[str, Any]:
-        """Distributions of the training inputs by name, against which drift is measured while serving."""
+        """Returns distributions of the training inputs by name; serving measures drift against them."""
 
     def observed_names(self) -> tuple[str, ...]:
-        """What `observed` gives, in the words of the baseline; nothing of kinds whose inputs cannot drift."""
+        """Returns the names of the values in `observed`, as in the baseline; empty if inputs cannot drift."""
         return ()
 
     def observed(self, asked: NDArray[Any]) -> NDArray[Any]:
-        """What is compared with the baseline of the first of the graph's inputs, with its rows [N].
+        """Returns the values to compare with the baseline, for the N rows of the graph's first input.
 
-        [N, F, P]: for each of F names P numbers, NaN where there is none; at most MOST_NUMBERS a row.
+        Shape [N, F, P]: P numbers for each of F names, NaN where there is none; at most MOST_NUMBERS per row.
         """
         raise NotImplementedError
 
     def agrees(self, answer: dict[str, Any], expected: dict[str, Any]) -> bool:
-        """Whether an answer is the expected one but for the rounding of another machine or provider."""
+        """Returns True if an answer is the expected one, up to rounding on another machine or provider."""
         return agree(answer, expected)
 
     @classmethod
     def better(cls, value: float, than: float) -> bool:
-        """Whether a value of the primary metric strictly beats another."""
+        """Returns True if a value of the primary metric is strictly better than another."""
         return value > than if cls.higher_is_better else value < than
 
 
@@ -277,9 +286,9 @@ def run_in_batches(run: Run, inputs: Arrays, batch: int | None = None) -> Arrays
 
 
 def rows_at_once(shapes: Iterable[tuple[int, ...]]) -> int:
-    """How many rows of inputs of these shapes [N, ...] a network takes without filling the memory.
+    """Returns how many rows of inputs [N, ...] a network takes at once without filling the memory.
 
-    What it computes on the way may be many hundred times as large: EfficientNet enlarges its input first.
+    Its activations may be many hundred times as large as its input: EfficientNet enlarges its input first.
     """
     largest = max(math.prod(shape[1:]) for shape in shapes)
     return max(1, min(MOST_ROWS, NUMBERS_AT_ONCE // largest))

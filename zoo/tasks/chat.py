@@ -1,4 +1,4 @@
-"""A conversation as the text that a language model goes on with."""
+"""A conversation as the text that a language model continues."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,15 +9,18 @@ from zoo.tasks.chat_template import render
 
 
 class Chat(BaseModel):
-    """How a model was taught to hold conversations."""
+    """Conversation format that a model was trained on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     template: str
-    """In Jinja's language, as the model's makers wrote it."""
+    """Jinja template, as the model's makers wrote it."""
     ends: tuple[str, ...]
-    """Tokens with which a turn or a text ends; the first is the one that the template writes."""
+    """Tokens that end a turn or a text; the first is the one that the template writes."""
 
     def render(self, messages: Sequence[dict[str, Any]], *, asks: bool = True) -> str:
-        """The conversation; where it `asks`, up to where the answer begins. `InvalidInput` if refused."""
+        """Returns the conversation as a text; if `asks`, it ends where the answer begins.
+
+        Raises `InvalidInput` if the template refuses the messages.
+        """
         return render(self.template, messages, add_generation_prompt=asks)

@@ -1,8 +1,8 @@
-"""Chat templates: messages to the text that a model was trained to read them as.
+"""Chat templates: they render messages as the text format that a model was trained on.
 
-A template comes with a model and is code of others. It runs in Jinja's sandbox, where it sees the messages
-and changes nothing. What could make much of little is left out or counted, see `zoo.tasks.template_steps`, so
-that neither its text nor its work grows without bound.
+A template comes with a model and is third-party code. It runs in Jinja's sandbox, where it can read the
+messages and change nothing. Features that could make large values from small ones are removed or metered, see
+`zoo.tasks.template_steps`, so that neither the size of its text nor its work is unbounded.
 """
 
 import json
@@ -21,16 +21,16 @@ from zoo.errors import InputTooLarge, InvalidInput
 from zoo.tasks.template_code import MAX_INTEGER_BITS, Counted, size_of
 from zoo.tasks.template_steps import STEPS_OF_CALL, STEPS_OF_CODE, STEPS_OF_PIECE, Steps
 
-MAX_TEMPLATE = 1 << 16  # characters; the longest that are in use have 10,000
-MAX_CODE = 6000  # nodes of its syntax tree, compiled in half a second; the longest in use have 2,500
-MAX_TEXT = 1 << 20  # characters that are rendered, and of each value on the way
-STEPS = "steps left"  # no name that a template could write
+MAX_TEMPLATE = 1 << 16  # characters; the longest in use have 10,000
+MAX_CODE = 6000  # nodes of the syntax tree, compiled in half a second; the longest in use have 2,500
+MAX_TEXT = 1 << 20  # characters of the rendered text, and of each intermediate value
+STEPS = "steps left"  # not a name that a template could write
 PLAIN_FILTERS = {"count", "d", "default", "first", "last", "length"}
 """Filters that take the same time for any value."""
 FILTERS = {"items", "lower", "trim", "upper"}
 TEXT_WORK = {"lower", "trim", "upper"}
 PLAIN_TESTS = {"defined", "undefined"}
-TESTS_OF_JINJA = {"filter", "test"}  # of the names of its filters and tests
+TESTS_OF_JINJA = {"filter", "test"}  # they test whether Jinja has a filter or a test of a name
 TEXT_METHODS = {
     "endswith",
     "lower",
@@ -50,11 +50,11 @@ OWN = BlockReference | LoopContext | Macro | Namespace | TemplateReference
 def render(
     template: str, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True
 ) -> str:
-    """The conversation as a text, which ends where the assistant's answer begins.
+    """Renders the conversation as a text, which ends where the assistant's answer begins.
 
-    Whitespace around blocks is treated as Hugging Face's transformers do. `InvalidInput` where the template
-    refuses the messages, fails or takes too many steps; `InputTooLarge` where the text has more than
-    `MAX_TEXT` characters.
+    Without `add_generation_prompt` it ends after the last message. Whitespace around blocks is treated as in
+    Hugging Face's transformers. Raises `InvalidInput` if the template refuses the messages, fails or takes
+    too many steps; `InputTooLarge` if the text has more than `MAX_TEXT` characters.
     """
     given = {"messages": messages, "add_generation_prompt": add_generation_prompt, STEPS: Steps()}
     pieces, length = [], 0
@@ -66,7 +66,7 @@ def render(
                 raise _too_large()
     except InvalidInput:
         raise
-    except Exception as error:  # whatever the code of others raises
+    except Exception as error:  # third-party code may raise anything
         raise InvalidInput(f"messages do not fit the model's chat template: {error}") from error
     return "".join(pieces)
 
@@ -93,7 +93,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         tests: Any = self.tests
         self.filters = {name: given[name] for name in PLAIN_FILTERS}
         self.filters |= {name: _counting(name, given[name]) for name in FILTERS}
-        self.filters["list"] = _counting("list", list)  # Jinja's own is told of the environment
+        self.filters["list"] = _counting("list", list)  # Jinja's own takes the environment as an argument
         self.filters |= {"kept": _kept, "rounds": _rounds, "string": _text, "taken": _taken}
         self.filters |= {"tojson": _as_json, "touched": _touched, "within": _within}
         self.tests = {
@@ -118,7 +118,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return isinstance(obj, OWN) and super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value: Any) -> None:
-        """No `format` of texts: a width can be any number."""
+        """Disables `format` of texts: its width can be any number."""
 
     def call(self, context: Context, function: Any, /, *arguments: Any, **named: Any) -> Any:
         steps = _steps(context)
@@ -127,7 +127,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         given = (*arguments, *named.values())
         if isinstance(owner, str):
             steps.call_method(function.__name__, owner, given)
-        elif owner is not None:  # such as `get` of a mapping and `changed` of a loop
+        elif owner is not None:  # such as a mapping's `get` and a loop's `changed`
             steps.touch(given)
         return _kept(context, super().call(context, function, *arguments, **named))
 
@@ -143,7 +143,7 @@ def _steps(context: Context) -> Steps:
 
 
 def _counting(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter or a test that takes steps for what it looks at and what it makes."""
+    """Wraps a filter or a test so that it takes steps for the values that it reads and makes."""
 
     @pass_context
     def counting(context: Context, value: Any, *arguments: Any, **named: Any) -> Any:
@@ -163,7 +163,7 @@ def _counting(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
 
 @pass_context
 def _rounds(context: Context, items: Iterable[Any], code: int) -> Iterator[Any]:
-    """The items of a loop whose code has so many nodes."""
+    """Yields the items of a loop and takes steps for each; `code` is the number of nodes in its code."""
     steps = _steps(context)
     for item in items:
         steps.take(STEPS_OF_CODE * code)
@@ -195,7 +195,7 @@ def _within(context: Context, sought: Any, value: Any) -> bool:
 
 @pass_context
 def _kept(context: Context, value: Any) -> Any:
-    """A value that the template has made."""
+    """Checks the size of a value that the template has made, and takes steps for it."""
     if isinstance(value, str | list | tuple) and len(value) > MAX_TEXT:
         raise _too_large()
     if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
@@ -205,7 +205,7 @@ def _kept(context: Context, value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """The value, if it is no container: its text could be far longer than the container."""
+    """Returns the value unless it is a container, whose text could be far longer than itself."""
     if isinstance(value, str | int | float | Undefined | None):
         return value
     raise SecurityError(f"a {type(value).__name__} is no text; tojson makes it one")

@@ -1,4 +1,4 @@
-"""Conversations as examples: all is read, and the assistant's answers are what is to be said.
+"""Conversations as examples: the model reads all tokens, and the assistant's answers are the targets.
 
 Shape legend: N conversations, T tokens, L bytes.
 """
@@ -15,17 +15,17 @@ from zoo.tasks.base import Arrays
 from zoo.tasks.chat import Chat
 
 CONVERSATIONS = "conversations"
-"""What a split of conversations holds: uint8 [L], JSON with `messages` in each line."""
-UNSAID = -1  # target where nothing is to be said
+"""Name of the array in a split of conversations: uint8 [L], one JSON object with `messages` per line."""
+UNSAID = -1  # target of tokens outside the assistant's answers
 
 Tokens = NDArray[np.int64]
 
 
 def conversation_examples(split: Arrays, chat: Chat, codec: Tokenizer, most: int) -> Arrays:
-    """`tokens` [N, T] and `target` [N, T]: what follows each token, if it is the assistant's, or else UNSAID.
+    """Returns `tokens` [N, T] and `target` [N, T]: the token that follows each, or UNSAID outside answers.
 
-    The shortest come first; rows are filled up with their last token, and cut after `most` tokens.
-    `InvalidInput` where no conversation has an answer within that.
+    Rows are sorted by length, shortest first, padded with their last token, and cut after `most` tokens.
+    Raises `InvalidInput` if no conversation has an answer within `most` tokens.
     """
     rows = []
     for line in split[CONVERSATIONS].tobytes().decode().splitlines():
@@ -51,15 +51,15 @@ def conversation_examples(split: Arrays, chat: Chat, codec: Tokenizer, most: int
 
 
 def lengths(target: Tokens) -> Tokens:
-    """Tokens [N] of targets [N, T] up to the last that is to be said."""
+    """Returns the number of tokens [N] of each row of targets [N, T], up to the last that is not UNSAID."""
     found: Tokens = target.shape[1] - (target != UNSAID)[:, ::-1].argmax(axis=1)
     return found
 
 
 def _parts(messages: list[dict[str, str]], chat: Chat) -> Iterator[tuple[str, bool]]:
-    """The conversation as the model reads it, in parts, and whether the model is to say them.
+    """Yields the conversation's text in parts, each with True if the model is to write it.
 
-    Parts end where a request would, so that their tokens are those of a request and its answer.
+    Parts end where a request's prompt would end, so their tokens are those of a request and its answer.
     """
     read = 0
     for place, message in enumerate(messages):

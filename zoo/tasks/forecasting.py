@@ -1,9 +1,9 @@
 """Forecasting: the last values of one or several variables to the next ones, each with an interval.
 
 Intervals are split conformal (Lei et al. 2018, "Distribution-Free Predictive Inference for Regression",
-doi:10.1080/01621459.2017.1307116): how far the truth lay from the forecast in so many of the validation
-windows, for each step ahead and each variable. That they cover the truth as often later is not proved, as
-time series change; it is measured on the test split.
+doi:10.1080/01621459.2017.1307116): for each step ahead and each variable, quantiles of the absolute errors on
+the validation windows. Their coverage of later values is not guaranteed, as time series change; it is
+measured on the test split.
 
 Shape legend: N windows, W window (steps of history), H horizon (steps ahead), V variables, L levels.
 """
@@ -26,9 +26,9 @@ from zoo.tasks.times import read_times
 MAX_HISTORY = 65_536  # steps in one request
 MAX_HORIZON = 65_536
 MAX_VARIABLES = 1024
-OBSERVED_STEPS = 16  # of a history, to see whether it is like those of the training split
+OBSERVED_STEPS = 16  # steps of a history to compare with the training split's
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-"""Shares of the truth that intervals are to cover; those of levels between are interpolated."""
+"""Shares of the true values that intervals are to cover; intervals for levels between are interpolated."""
 REPORTED = (0.8, 0.95)
 """Levels whose coverage is measured on the test split."""
 UNITS = {"Y": "year", "M": "month", "W": "week", "D": "day", "h": "hour", "m": "minute", "s": "second"}
@@ -39,7 +39,7 @@ Values = Annotated[list[float | Row], Field(min_length=1, max_length=MAX_HISTORY
 
 
 class ForecastRequest(Request):
-    """The past, oldest first: `history`, or `values` with their `timestamps`."""
+    """Past values, oldest first: `history`, or `values` with their `timestamps`."""
 
     max_lists: ClassVar[int] = MAX_HISTORY + 1024
 
@@ -92,14 +92,14 @@ class ForecastRequest(Request):
 
     @property
     def past(self) -> tuple[str, list[float | Row]]:
-        """Name of the field that holds the past, and its steps."""
+        """Name of the field that holds the past values, and its steps."""
         if self.history is not None:
             return "history", self.history
         return "values", self.values or []
 
 
 class ForecastResponse(Response):
-    """So many steps ahead; rows of numbers where the history had rows."""
+    """Forecast of the steps ahead; rows of numbers if the history had rows."""
 
     forecast: list[float] | list[list[float]]
     lower: list[float] | list[list[float]]
@@ -107,9 +107,9 @@ class ForecastResponse(Response):
 
 
 class Forecasting(Task):
-    """Graph: `history` float32 [N, W, V] in its own units -> `forecast` float32 [N, H, V] in the same.
+    """Graph: `history` float32 [N, W, V] in its own units -> `forecast` float32 [N, H, V] in the same units.
 
-    The graph takes any W that divides by `multiple`; a request's history is cut to the `window` it learned.
+    The graph takes any W that `multiple` divides; a request's history is cut to its last `window` steps.
     """
 
     kind: Literal["forecasting"] = "forecasting"
@@ -118,19 +118,19 @@ class Forecasting(Task):
     every: int
     """Time between two steps, in units of `period`."""
     period: Literal["", "Y", "M", "W", "D", "h", "m", "s"]
-    """numpy's code; empty where the steps have no times."""
+    """numpy's code of a unit of time; empty if the steps have no times."""
     season: int
-    """Steps after which the past is most alike; 1 where there is no season."""
+    """Season length in steps: the lag at which the series is most similar to itself; 1 for no season."""
     window: int
     horizon: int
     multiple: int = 1
-    """No statistic of the data: a recipe may choose it."""
+    """Divisor of every W that the graph takes. Not a statistic of the data: a recipe may choose it."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
     naive_error: tuple[float, ...]
-    """Mean absolute error [V] of the value one season ago, within the training split: MASE's unit."""
+    """Mean absolute error [V] of the value one season ago, within the training split: the unit of MASE."""
     radii: tuple[tuple[tuple[float, ...], ...], ...] = ()
-    """Half the width of the interval [L, H, V] of each of LEVELS; empty before `calibrated`."""
+    """Half the width of the interval [L, H, V] for each of LEVELS; empty before `calibrated`."""
 
     endpoint: ClassVar[str] = "/forecast"
     payload: ClassVar[str | None] = "history"
@@ -143,7 +143,7 @@ class Forecasting(Task):
 
     @classmethod
     def fit(cls, train: Arrays, schema: Schema) -> Self:
-        """`train` holds `history` [N, W, V] and `target` [N, H, V], of windows that follow one another."""
+        """Fits to `train`: `history` [N, W, V] and `target` [N, H, V] of consecutive windows."""
         series = series_of(train)
         mean, std = fit_scaling(series)
         season = schema.season if schema.season < len(series) else 1
@@ -162,10 +162,10 @@ class Forecasting(Task):
         )
 
     def calibrated(self, run: Run, held_out: Arrays) -> Self:
-        """With the intervals that cover so much of the truth in these windows [N]."""
+        """Returns the task with intervals that cover the shares LEVELS of these windows' [N] true values."""
         errors = np.abs(self.forecasts(run, held_out) - held_out["target"])  # [N, H, V]
         count = len(errors)
-        # The (n + 1)-th error is the one to come: so many of n cover it with the level's probability.
+        # The next error is the (n + 1)-th: this share of the n errors covers it with the level's probability.
         shares = [min(1.0, math.ceil((count + 1) * level) / count) for level in LEVELS]
         radii = np.quantile(errors, shares, axis=0, method="inverted_cdf")  # [L, H, V]
         return self.model_copy(
@@ -203,14 +203,14 @@ class Forecasting(Task):
         return {name: (array if rows else array[:, 0]).tolist() for name, array in answer.items()}
 
     def alike(self, outputs: Arrays, other: Self, others: Arrays) -> NDArray[np.bool_]:
-        """Whether the values of all steps are about the same, for each history."""
+        """Returns for each history True if the values of all steps are about the same."""
         return alike_values(outputs["forecast"], others["forecast"], self.std)
 
     def request_for(self, examples: Arrays, model: str) -> dict[str, Any]:
-        """Of one window: a request has one past."""
+        """Returns a request for one window: a request has only one history."""
         if len(examples["history"]) != 1:
             raise InvalidInput("a request asks for the future of one history")
-        # The shortest decimals of each float32: 5.827, not 5.827000141143799.
+        # The shortest decimal form of each float32: 5.827, not 5.827000141143799.
         rows = [[float(str(value)) for value in row] for row in examples["history"][0].astype(np.float32)]
         single = len(self.variables) == 1
         return {"model": model, "history": [row[0] for row in rows] if single else rows}
@@ -223,7 +223,10 @@ class Forecasting(Task):
         return {"history": Axis(1, "window", self.multiple, self.multiple)}
 
     def evaluate(self, run: Run, split: Arrays) -> dict[str, float]:
-        """Over all windows, steps ahead and variables; `scaled_mse` in the training split's variance."""
+        """Returns metrics over all windows, steps ahead and variables.
+
+        `scaled_mse` is in units of the training split's variance.
+        """
         forecast, target = self.forecasts(run, split), split["target"].astype(np.float64)
         errors = np.abs(forecast - target)  # [N, H, V]
         mse = metrics.mean_squared_error(target, forecast)
@@ -245,17 +248,17 @@ class Forecasting(Task):
         return self.variables[: MOST_NUMBERS // OBSERVED_STEPS]
 
     def observed(self, asked: NDArray[Any]) -> NDArray[Any]:
-        """Steps from all over each history."""
+        """Returns values at evenly spaced steps of each history."""
         places = places_of(asked.shape[1], OBSERVED_STEPS)
         return asked[:, places, : MOST_NUMBERS // OBSERVED_STEPS].swapaxes(1, 2)  # [N, V, P]
 
     def forecasts(self, run: Run, split: Arrays) -> NDArray[np.float64]:
-        """[N, H, V] of a split's histories."""
+        """Returns the forecasts [N, H, V] for a split's histories."""
         history = split["history"].astype(np.float32, copy=False)
         return run_in_batches(run, {"history": history})["forecast"].astype(np.float64)
 
     def radius(self, level: float) -> Floats:
-        """Half the interval's width [H, V] of any level; `ZooError` before `calibrated`."""
+        """Returns half the interval's width [H, V] at any level; raises `ZooError` before `calibrated`."""
         if not self.radii:
             raise ZooError("this task has no intervals: they are measured once a model is trained")
         radii = np.array(self.radii)
@@ -267,7 +270,7 @@ class Forecasting(Task):
         return radius
 
     def _check_times(self, timestamps: list[str | int]) -> None:
-        """`InvalidInput` where they are no times, or not as evenly spaced as the model's data."""
+        """Raises `InvalidInput` if timestamps cannot be read or are not spaced as the model's data are."""
         if not self.period:
             raise InvalidInput("timestamps: this model's data have no times; give history alone")
         times = read_times([str(time) for time in timestamps], "timestamps")
@@ -282,7 +285,7 @@ class Forecasting(Task):
 
 
 def series_of(train: Arrays) -> Floats:
-    """The values [T, V] that windows which follow one another step by step were cut from."""
+    """Returns the series [T, V] from which consecutive windows were cut, one step apart."""
     history, target = train["history"], train["target"]
     series: Floats = np.concatenate([history[0], target[:, 0], target[-1, 1:]])
     return series

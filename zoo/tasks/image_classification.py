@@ -1,4 +1,4 @@
-"""Image classification: PNG, JPEG or raw pixels to a label each.
+"""Image classification: PNG, JPEG or raw pixels to one label per image.
 
 Shape legend: N images, H height, W width, C channels (1 grey, 3 RGB), K classes.
 """
@@ -20,16 +20,19 @@ from zoo.tasks.base import MAX_BATCH, Arrays, Request, Response, Run, Schema, Ta
 from zoo.tasks.baseline import distribution
 from zoo.tasks.labels import ClassifyResponse, classification_metrics, label_predictions
 
-BASELINE_BINS = 16  # equal bins of the intensities 0..255
+BASELINE_BINS = 16  # equal bins of the intensities 0 to 255
 WARMTH = "red_less_blue"
-"""What inversion changes in photographs, whose other intensities lie evenly between black and white."""
-GRID = 8  # places a side, at most, at which pixels are compared with the baseline
+"""Baseline name of the difference between red and blue.
+
+It changes if photographs are inverted, unlike intensities that lie evenly between black and white.
+"""
+GRID = 8  # maximum number of grid points per side at which pixels are compared with the baseline
 
 MAX_LISTS = MAX_BATCH + 1024
-"""Lists of a request besides those of pixels."""
+"""Maximum number of lists in a request, apart from those of pixels."""
 
 File = str | SkipJsonSchema[bytes]
-"""A file in base64, or as it came in a form."""
+"""A file, as base64 or as bytes from a form."""
 Files = Annotated[
     File | Annotated[list[File], Field(min_length=1, max_length=MAX_BATCH, fail_fast=True)] | None,
     Field(description="PNG or JPEG as base64, base64url or data URL, or a list of them."),
@@ -41,7 +44,7 @@ Pixels = Annotated[
 
 
 def require_one_source(image: File | list[File] | None, pixels: list[Any] | None) -> None:
-    """Raises `ValueError` unless a request has either."""
+    """Raises `ValueError` unless a request has exactly one of the two."""
     if (image is None) == (pixels is None):
         raise ValueError("give either `image` or `pixels`")
 
@@ -90,7 +93,7 @@ class ImageClassification(Task):
     def fit(cls, train: Arrays, schema: Schema) -> Self:
         image = train["image"]
         _, height, width, channels = image.shape
-        # 256 counts a channel give the exact moments without a float copy of the whole split.
+        # 256 counts per channel give the exact moments without a float copy of the whole split.
         counts = np.stack([np.bincount(image[..., c].ravel(), minlength=256) for c in range(channels)])
         levels = np.arange(256)
         mean = counts @ levels / counts.sum(axis=1)
@@ -111,7 +114,7 @@ class ImageClassification(Task):
         return {"predictions": label_predictions(outputs["probabilities"], self.labels, request.top_k)}
 
     def alike(self, outputs: Arrays, other: Self, others: Arrays) -> NDArray[np.bool_]:
-        """Whether both favour the same label, for each example."""
+        """Returns for each example True if both versions favour the same label."""
         ours, theirs = outputs["probabilities"], others["probabilities"]
         return alike_labels(ours, self.labels, theirs, other.labels)
 
@@ -143,7 +146,7 @@ class ImageClassification(Task):
         return (*channels, WARMTH) if self.channels == 3 else channels
 
     def observed(self, asked: NDArray[Any]) -> NDArray[Any]:
-        """Intensities on a grid over each image; of colours also by how much red exceeds blue."""
+        """Returns intensities on a grid over each image; for colour images also red minus blue."""
         down, right = math.ceil(self.height / GRID), math.ceil(self.width / GRID)
         grid = asked[:, down // 2 :: down, right // 2 :: right]
         values = grid.reshape(len(grid), -1, self.channels).swapaxes(1, 2)  # [N, C, P]
@@ -153,7 +156,7 @@ class ImageClassification(Task):
         return np.concatenate([colours, colours[:, :1] - colours[:, 2:]], axis=1)
 
     def images(self, image: File | list[File] | None, pixels: list[Any] | None) -> NDArray[np.uint8]:
-        """uint8 [N, H, W, C] of encoded images or of pixels; `InvalidInput` where they do not fit."""
+        """Reads encoded images or pixels as uint8 [N, H, W, C]; raises `InvalidInput` if they do not fit."""
         if pixels is not None:
             return self._from_pixels(pixels)
         files = image if isinstance(image, list) else [image or ""]
@@ -161,14 +164,14 @@ class ImageClassification(Task):
         return decode_images(contents, self.height, self.width, self.channels)
 
     def _from_pixels(self, pixels: list[Any]) -> NDArray[np.uint8]:
-        """uint8 [N, H, W, C] of nested lists in any of the four accepted shapes."""
+        """Returns nested lists in any of the four accepted shapes as uint8 [N, H, W, C]."""
         if (grey := self._grey(pixels)) is not None:
             return grey
         expected = (self.height, self.width, self.channels)
         shape, values = _flat(pixels)
         if list in set(map(type, values)):
             raise InvalidInput(f"pixels: ragged nested lists; expected shape {expected}")
-        if not {int, float}.issuperset(map(type, values)):  # of a text, numpy makes as much for each value
+        if not {int, float}.issuperset(map(type, values)):  # numpy takes a text's size for every value
             raise InvalidInput("pixels: expected integers from 0 to 255")
         array = np.array(values).reshape(shape)
         if array.dtype.kind not in "iuf" or not ((array >= 0) & (array <= 255)).all():
@@ -184,9 +187,9 @@ class ImageClassification(Task):
         return array.astype(np.uint8)
 
     def _grey(self, pixels: list[Any]) -> NDArray[np.uint8] | None:
-        """uint8 [N, H, W, 1] of the rows of grey images; nothing of whatever else it may be.
+        """Returns rows of grey images as uint8 [N, H, W, 1]; None for any other input.
 
-        The most common requests, in a third of the time that numpy takes to look into nested lists.
+        Handles the most common requests in a third of the time that numpy takes to inspect nested lists.
         """
         try:
             one = type(pixels[0][0]) is int
@@ -197,13 +200,13 @@ class ImageClassification(Task):
             if heights != {self.height} or {*map(len, rows)} != {self.width}:
                 return None
             content = b"".join(map(bytes, rows))
-        except (TypeError, ValueError, LookupError):  # no lists of numbers below 256
+        except (TypeError, ValueError, LookupError):  # not lists of integers from 0 to 255
             return None
         return np.frombuffer(content, np.uint8).reshape(-1, self.height, self.width, 1)
 
 
 def _flat(nested: list[Any]) -> tuple[tuple[int, ...], list[Any]]:
-    """Shape and values of nested lists; lists among the values where they are ragged or of over 4 levels."""
+    """Returns shape and values of nested lists; ragged lists and those below 4 levels remain lists."""
     shape, values = [len(nested)], nested
     while len(shape) < 4 and set(map(type, values)) == {list} and len({*map(len, values)}) == 1:
         shape.append(len(values[0]))

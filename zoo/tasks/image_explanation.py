@@ -1,9 +1,9 @@
-"""Where an image classifier looked: occlusion sensitivity, which needs nothing but the graph.
+"""Explanation of an image classification by occlusion sensitivity, which needs only the graph.
 
 A patch of the training split's mean colour is moved over the image; the more the label's probability falls,
-the more it rested on what the patch covers (Zeiler & Fergus 2014, "Visualizing and Understanding
-Convolutional Networks", arXiv:1311.2901, section 4.2). The paper shows the probability itself at the
-place of the patch; here each pixel has the fall averaged over the patches that cover it.
+the more it depended on what the patch covers (Zeiler & Fergus 2014, "Visualizing and Understanding
+Convolutional Networks", arXiv:1311.2901, section 4.2). The paper shows the probability itself at the position
+of the patch; here each pixel has the fall averaged over the patches that cover it.
 
 Shape legend: P patches, H height, W width, C channels (1 grey, 3 RGB), K classes.
 """
@@ -24,12 +24,12 @@ from zoo.tasks.image_classification import MAX_LISTS, Files, ImageClassification
 from zoo.tasks.labels import label_index
 from zoo.tasks.operation import Operation
 
-PATCHES_A_SIDE = 4  # a patch's side is this part of the image's; patches overlap by half
-SHOWN_SIDE = 224  # pixels of a picture's longer side, at least
-FULL_COLOUR = 0.1  # fall in probability that gets the full colour, unless there is a larger one
+PATCHES_A_SIDE = 4  # a patch's side is the image's divided by this; patches overlap by half
+SHOWN_SIDE = 224  # minimum number of pixels on a picture's longer side
+FULL_COLOUR = 0.1  # change in probability that gets the full colour, unless a larger one occurs
 OPACITY = 0.8  # of the full colour
-# Vermilion where covering takes from the label, blue where it adds to it: Okabe & Ito's colours, which
-# readers with any colour vision tell apart.
+# Vermilion where covering lowers the label's probability, blue where it raises it: Okabe & Ito's colours,
+# which readers with any colour vision can distinguish.
 FALLS, RISES = (213, 94, 0), (0, 114, 178)
 
 Area = tuple[slice, slice]
@@ -37,7 +37,7 @@ Area = tuple[slice, slice]
 
 
 class ExplainImageRequest(Request):
-    """Where the model looked. One image, encoded (`image`) or as nested lists (`pixels`)."""
+    """Heat map of where the model looked in one image, encoded (`image`) or as nested lists (`pixels`)."""
 
     files: ClassVar[tuple[str, ...]] = ("image",)
     max_lists: ClassVar[int] = MAX_LISTS
@@ -60,7 +60,7 @@ class ExplainImageRequest(Request):
 
 
 class ExplainImageResponse(Response):
-    """How much the label's probability falls when a place is covered, for each pixel."""
+    """Fall of the label's probability when a pixel is covered, for each pixel."""
 
     label: str
     probability: Annotated[float, Field(description="Of the label, with nothing covered.")]
@@ -68,7 +68,7 @@ class ExplainImageResponse(Response):
 
 
 def _encode(task: ImageClassification, request: ExplainImageRequest) -> Arrays:
-    """The image, and a copy of it for each patch: uint8 [1 + P, H, W, C]."""
+    """Returns the image and a copy of it for each patch: uint8 [1 + P, H, W, C]."""
     if isinstance(request.image, list) and len(request.image) > 1:
         raise _too_many(len(request.image))
     images = task.images(request.image, request.pixels)
@@ -102,7 +102,7 @@ def _decode(task: ImageClassification, request: ExplainImageRequest, outputs: Ar
 def _picture(
     task: ImageClassification, request: ExplainImageRequest, inputs: Arrays, outputs: Arrays
 ) -> bytes:
-    """PNG file of the image in grey under the heat map, enlarged to be looked at."""
+    """Returns a PNG file of the image in grey under the heat map, enlarged for viewing."""
     probabilities = outputs["probabilities"]
     index = _explained(task, request, probabilities[0])
     heat = _heat(task, probabilities[:, index])
@@ -124,7 +124,7 @@ def _explained(task: ImageClassification, request: ExplainImageRequest, probabil
 
 
 def _heat(task: ImageClassification, probability: NDArray[Any]) -> NDArray[np.float64]:
-    """[H, W] of the label's probability without a patch and with each: [1 + P]."""
+    """Returns the heat map [H, W] of a label's probabilities [1 + P]: without a patch, then with each."""
     total, covered = np.zeros((2, task.height, task.width))
     for area, value in zip(_areas(task), probability[1:], strict=True):
         total[area] += probability[0] - value
@@ -133,12 +133,12 @@ def _heat(task: ImageClassification, probability: NDArray[Any]) -> NDArray[np.fl
 
 
 def _areas(task: ImageClassification) -> list[Area]:
-    """P patches that cover the whole image."""
+    """Returns P patches that cover the whole image."""
     return list(product(_stretches(task.height), _stretches(task.width)))
 
 
 def _stretches(side: int) -> list[slice]:
-    """Stretches of about a quarter of a side, about an eighth apart, from its beginning to its end."""
+    """Returns slices of about a quarter of a side, about an eighth apart, from its beginning to its end."""
     patch = max(1, round(side / PATCHES_A_SIDE))
     starts = np.unique(np.rint(np.linspace(0, side - patch, 2 * PATCHES_A_SIDE - 1)).astype(int))
     return [slice(start, start + patch) for start in starts.tolist()]

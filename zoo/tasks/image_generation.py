@@ -1,10 +1,10 @@
-"""Image generation: random numbers, a latent vector an image, to images of the classes asked for.
+"""Image generation: one random latent vector per image to images of the requested classes.
 
 An evaluation needs a judge, a trained classifier. Its metrics are a Fréchet distance and precision and
 recall between the judge's features of generated and of real images (Heusel et al. 2017, "GANs Trained by
 a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium", arXiv:1706.08500; Kynkäänniemi et al.
 2019, "Improved Precision and Recall Metric for Assessing Generative Models", arXiv:1904.06991), and the
-share of images that the judge recognises as what was asked for. The papers' judge is Inception, ours is a
+share of images that the judge recognises as the requested class. The papers' judge is Inception, ours is a
 classifier of our own: no value is comparable with published FIDs, nor with one under another judge.
 
 Shape legend: N images, Z latent size, H height, W width, C channels (1 grey, 3 RGB), D features, K classes.
@@ -29,7 +29,7 @@ MAX_COUNT = 256  # images in one request
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
 EXAMPLE_SEED = 0
 NEIGHBOURS = 3  # k of precision and recall, as in the paper
-MANIFOLD_POINTS = 2000  # examples a side in precision and recall: all pairs are compared
+MANIFOLD_POINTS = 2000  # maximum number of images per side in precision and recall, as all pairs are compared
 
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
@@ -40,7 +40,7 @@ def _seed_or_random(seed: Any) -> Any:
 
 
 class GenerateImagesRequest(Request):
-    """So many images, all of one class or of each in turn. The same seed gives the same images."""
+    """A number of images, all of one class or of each class in turn. The same seed gives the same images."""
 
     count: Annotated[int, Field(ge=1, le=MAX_COUNT, description="How many images.")] = 1
     seed: Annotated[
@@ -58,7 +58,7 @@ class GenerateImagesRequest(Request):
 
 
 class GenerateImagesResponse(Response):
-    """The images, what each was asked to show, and the seed that gives them again."""
+    """The images, the requested class of each, and the seed that reproduces them."""
 
     images: Annotated[list[str], Field(description="PNG files as base64.")]
     classes: list[str]
@@ -68,7 +68,7 @@ class GenerateImagesResponse(Response):
 class ImageGeneration(Task):
     """Graph: `latent` float32 [N, Z], standard normal, and `class` int64 [N] -> `image` float32 [N, H, W, C].
 
-    An image's intensities go from 0 to 1.
+    Intensities of the images range from 0 to 1.
     """
 
     kind: Literal["image_generation"] = "image_generation"
@@ -77,12 +77,12 @@ class ImageGeneration(Task):
     channels: int
     labels: tuple[str, ...]
     latent_size: int = 64
-    """Z; no statistic of the data, so a recipe may choose another."""
+    """Z. Not a statistic of the data: a recipe may choose another."""
 
     endpoint: ClassVar[str] = "/generate_images"
     payload: ClassVar[str | None] = None
     max_batch: ClassVar[int] = MAX_COUNT
-    names_data_sets: ClassVar[bool] = False  # it makes such data, and answers nothing about them
+    names_data_sets: ClassVar[bool] = False  # it generates such data, and answers no requests about them
     primary_metric: ClassVar[str] = "frechet_distance"
     higher_is_better: ClassVar[bool] = False
     request_type: ClassVar[type[GenerateImagesRequest]] = GenerateImagesRequest
@@ -104,11 +104,14 @@ class ImageGeneration(Task):
         return {"images": images, "classes": classes, "seed": request.seed}
 
     def picture(self, request: GenerateImagesRequest, inputs: Arrays, outputs: Arrays) -> bytes:
-        """PNG file of all images in a grid, row by row; its text `seed` gives them again."""
+        """Returns a PNG file of all images in a grid, row by row; its text `seed` reproduces them."""
         return encode_png(grid(list(pixels(outputs))), {"seed": str(request.seed)})
 
     def request_for(self, examples: Arrays, model: str) -> dict[str, Any]:
-        """Of what `example_inputs` gives: the way from a seed to latents has no inverse."""
+        """Returns a request for the inputs of `example_inputs`; raises `InvalidInput` for any others.
+
+        A seed cannot be computed from latents.
+        """
         count = len(examples["latent"])
         expected = self.example_inputs(count)
         if any(not np.array_equal(examples[name], expected[name]) for name in self.inputs):
@@ -122,11 +125,11 @@ class ImageGeneration(Task):
         return {"class": len(self.labels)}
 
     def evaluate(self, run: Run, split: Arrays) -> dict[str, float]:
-        """Metrics of a generator that is followed by a judge, against real images.
+        """Returns the metrics of a generator that is followed by a judge, against real images.
 
         `run` takes `latent` and `class` and returns the judge's `features` [N, D] and `probabilities`
         [N, K]; the split holds the judge's `features` [N, D] of N > NEIGHBOURS real images and their
-        `target` [N]. The classes asked for are the targets, so both sides have each class as often.
+        `target` [N]. The requested classes are the targets, so each class is as frequent on both sides.
         """
         target, real = split["target"].astype(np.int64), split["features"]
         inputs: Arrays = {"latent": self._latents(EXAMPLE_SEED, len(target)), "class": target}
@@ -145,7 +148,10 @@ class ImageGeneration(Task):
         return {}  # the inputs are drawn, not sent: they cannot drift
 
     def agrees(self, answer: dict[str, Any], expected: dict[str, Any]) -> bool:
-        """Images may differ by one of 255 levels: where rounding falls is the machine's choice."""
+        """Returns True if answers agree, with images that differ by at most one of 255 levels.
+
+        Rounding may differ by a level on another machine.
+        """
         ours, theirs = (
             np.array([decode_png(decode_base64(image)) for image in side["images"]], np.int16)
             for side in (answer, expected)
@@ -157,7 +163,7 @@ class ImageGeneration(Task):
         )
 
     def _latents(self, seed: int, count: int) -> NDArray[np.float32]:
-        """[count, Z]; of a larger count these are the first."""
+        """Returns latents [count, Z]; a larger count begins with the same ones."""
         random = np.random.default_rng(seed)
         return random.standard_normal((count, self.latent_size), dtype=np.float32)
 
@@ -171,6 +177,6 @@ class ImageGeneration(Task):
 
 
 def pixels(outputs: Arrays) -> NDArray[np.uint8]:
-    """uint8 [N, H, W, C] of intensities from 0 to 1."""
+    """Converts intensities from 0 to 1 to uint8 [N, H, W, C]."""
     levels: NDArray[np.uint8] = np.rint(outputs["image"].clip(0, 1) * 255).astype(np.uint8)
     return levels

@@ -1,4 +1,4 @@
-"""Answers that are labels with probabilities, shared by the classification kinds.
+"""Answers that consist of labels with probabilities, shared by the classification kinds.
 
 Shape legend: N examples, K classes.
 """
@@ -12,7 +12,7 @@ from zoo import metrics
 from zoo.errors import InvalidInput
 from zoo.tasks.base import Response
 
-NAMED = 32  # labels that a message names
+NAMED = 32  # maximum number of labels that a message lists
 
 
 class Prediction(BaseModel):
@@ -23,7 +23,7 @@ class Prediction(BaseModel):
 
 
 class ClassifyResponse(Response):
-    """One prediction a row or image, in request order."""
+    """One prediction per row or image, in request order."""
 
     predictions: list[Prediction]
 
@@ -31,20 +31,21 @@ class ClassifyResponse(Response):
 def label_predictions(
     probabilities: NDArray[Any], labels: tuple[str, ...], top_k: int | None = None
 ) -> list[dict[str, Any]]:
-    """For each row of [N, K] its label and its `top_k` (all unless given) probabilities."""
+    """Returns for each row of [N, K] its label and its `top_k` largest probabilities (all if None)."""
     return [_ranked(row, labels, top_k) for row in probabilities.tolist()]
 
 
 def _ranked(row: list[float], labels: tuple[str, ...], top_k: int | None) -> dict[str, Any]:
-    # Most requests are one row of a few classes: sorting a list takes a tenth of numpy's time then.
+    # Most requests are one row of a few classes; sorting a list then takes a tenth of numpy's time.
     best = sorted(range(len(row)), key=row.__getitem__, reverse=True)[:top_k]
     return {"label": labels[best[0]], "probabilities": {labels[k]: row[k] for k in best}}
 
 
 def label_index(wanted: str | int, labels: tuple[str, ...], field: str) -> int:
-    """Class index of a label, or of an index where no label reads so; `InvalidInput` names field and labels.
+    """Returns the class index of a label, or an index itself if no label has that text.
 
-    Labels come first because forms cannot tell a label of digits from a number.
+    Labels come first because forms cannot distinguish a label of digits from a number. Raises `InvalidInput`,
+    which names the field and the labels.
     """
     if str(wanted) in labels:
         return labels.index(str(wanted))
@@ -55,7 +56,7 @@ def label_index(wanted: str | int, labels: tuple[str, ...], field: str) -> int:
 
 
 def classification_metrics(target: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, float]:
-    """Accuracy, macro F1 and log loss of [N, K] probabilities against [N] class indices."""
+    """Returns accuracy, macro F1 and log loss of [N, K] probabilities against [N] class indices."""
     classes = probabilities.shape[1]
     return {
         "accuracy": metrics.accuracy(target, probabilities),

@@ -1,4 +1,4 @@
-"""Language modelling: a text to what may come next, token by token.
+"""Language modelling: a text to its continuation, token by token.
 
 Shape legend: N texts, T tokens, V vocabulary.
 """
@@ -35,18 +35,18 @@ from zoo.tasks.text_tokenizer import (
 from zoo.tasks.writing import READ_AT_ONCE, Instructions, Writing, text
 
 MAX_PROMPT = 65_536  # characters
-PROMPT_PART = 16_384  # characters that are made tokens, in 70 ms at most, until one too long is noticed
-MAX_MESSAGES = 4096  # of a conversation
-MAX_PROMPTS = 16  # in one request; they are answered one after the other
-MAX_PROMPT_TOKENS = 8192  # a second's reading or two
+PROMPT_PART = 16_384  # characters tokenized at a time, in up to 70 ms, until a prompt proves too long
+MAX_MESSAGES = 4096  # in one conversation
+MAX_PROMPTS = 16  # in one request; they are answered one after another
+MAX_PROMPT_TOKENS = 8192  # read in a second or two
 MAX_NEW_TOKENS = 4096
-MAX_STOPS, MAX_STOP = 16, 256  # strings, and characters of one
+MAX_STOPS, MAX_STOP = 16, 256  # stop strings, and characters in one
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
-STREAMS = 16  # parts of a text that are read side by side to measure a model on it
-MOST_LOGITS = 1 << 26  # in one run, of a quarter of a gigabyte
-OPENING = 64  # characters of the training text's beginning, which serve as an example
-SAMPLED = 400  # tokens of a sample
-TRANSCRIPTS, PROMPT, WRITTEN = 100, 32, 32  # greedy continuations that must be torch's own; tokens of each
+STREAMS = 16  # parts of a text that an evaluation reads in parallel
+MOST_LOGITS = 1 << 26  # in one run: a quarter of a gigabyte
+OPENING = 64  # characters from the beginning of the training text, used as example inputs
+SAMPLED = 400  # tokens in a sample
+TRANSCRIPTS, PROMPT, WRITTEN = 100, 32, 32  # greedy continuations that must equal torch's; their tokens
 
 Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP)]
 
@@ -63,7 +63,7 @@ class Message(BaseModel):
 
 
 class GenerateTextRequest(Request):
-    """A text to go on with."""
+    """A prompt or a conversation for the model to continue."""
 
     max_lists: ClassVar[int] = 1 << 20
 
@@ -104,12 +104,12 @@ class GenerateTextRequest(Request):
 
     @property
     def stops(self) -> list[str]:
-        """The stop strings."""
+        """Stop strings as a list."""
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
 
 class Usage(BaseModel):
-    """Tokens that were read and written."""
+    """Number of tokens that were read and written."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -117,7 +117,7 @@ class Usage(BaseModel):
 
 
 class GenerateTextResponse(Response):
-    """What the model wrote, without the prompt."""
+    """Text that the model wrote, without the prompt."""
 
     text: str
     finish_reason: Annotated[
@@ -130,21 +130,21 @@ class GenerateTextResponse(Response):
 class LanguageModelling(Task):
     """Graph: `tokens` int64 [N, T] and the model's memory -> `logits` float32 and the memory after them.
 
-    The logits at a token are those of the one that follows it.
+    The logits at a position are those of the next token.
     """
 
     kind: Literal["language_modelling"] = "language_modelling"
     tokenizer: str
-    """In the JSON of the library `tokenizers`."""
+    """Tokenizer as JSON of the library `tokenizers`."""
     opening: str
-    """How the training text begins."""
+    """Beginning of the training text."""
     context: int = 128
-    """Tokens that training reads at once; no statistic of the data, so a recipe may choose it."""
+    """Number of tokens that training reads at once. Not a statistic of the data: a recipe may choose it."""
     memory: AnyMemory = RecurrentState()
     places: int | None = None
-    """Tokens that a text may have at most, prompt and all, where the model knows no more places."""
+    """Maximum number of tokens in a text, prompt included; None if the model has no such limit."""
     chat: Chat | None = None
-    """How a conversation is written down, of a model that holds one."""
+    """Chat format of a model that holds conversations; None for other models."""
 
     endpoint: ClassVar[str] = "/generate_text"
     payload: ClassVar[str | None] = None
@@ -159,7 +159,7 @@ class LanguageModelling(Task):
 
     @classmethod
     def fit(cls, train: Arrays, schema: Schema) -> Self:
-        """`train` holds `text`, uint8 [bytes] of UTF-8."""
+        """Fits to `train`, which holds `text`, uint8 [bytes] of UTF-8."""
         text = _text_of(train)
         if schema.vocabulary:
             tokenizer = byte_pair_tokenizer([text], schema.vocabulary)
@@ -169,12 +169,12 @@ class LanguageModelling(Task):
 
     @cached_property
     def codec(self) -> Tokenizer:
-        """The tokenizer itself."""
+        """Tokenizer object."""
         return Tokenizer.from_str(self.tokenizer)
 
     @cached_property
     def token_bytes(self) -> tuple[bytes, ...]:
-        """What each token writes, as UTF-8: maybe a part of a letter."""
+        """UTF-8 bytes of each token, which may be a part of a character."""
         return token_bytes(self.codec)
 
     @property
@@ -183,10 +183,10 @@ class LanguageModelling(Task):
         return int(self.codec.get_vocab_size())
 
     def examples(self, split: Arrays) -> Arrays:
-        """`tokens` [N, T] and `target` [N, T], the tokens that follow each, of texts that follow one another.
+        """Returns `tokens` [N, T] and `target` [N, T], the token that follows each, of consecutive texts.
 
-        What is left over at the end is left out. Of conversations see `conversation_examples`.
-        `InvalidInput` where the text is too short for one.
+        Tokens at the end that do not fill a row are dropped. For conversations see `conversation_examples`.
+        Raises `InvalidInput` if the text is too short for one row.
         """
         if CONVERSATIONS in split:
             if self.chat is None:
@@ -205,7 +205,10 @@ class LanguageModelling(Task):
         }
 
     def encode(self, request: GenerateTextRequest) -> Arrays:
-        """The whole prompt or conversation; an empty prompt is a line break, after which a text begins."""
+        """Returns the tokens of the whole prompt or conversation.
+
+        An empty prompt becomes a line break, after which a text begins.
+        """
         if request.messages is None:
             prompt = request.prompt or "\n"
         elif self.chat is None:
@@ -222,7 +225,7 @@ class LanguageModelling(Task):
         )
 
     def writing(self, run: Run, asked: Instructions) -> Writing:
-        """Begins a text; `TextTooLong` where it would be longer than the model can read."""
+        """Begins a text; raises `TextTooLong` if it could become longer than the model can read."""
         read, most = len(asked.prompt), self.places
         self.require_short(read)
         if most is not None and read + asked.max_tokens > most:
@@ -233,12 +236,15 @@ class LanguageModelling(Task):
         return Writing(self.codec, self.memory, run, replace(asked, ends=self.ends, forbidden=self._unknown))
 
     def require_short(self, tokens: int) -> None:
-        """Raises `TextTooLong` if a prompt has more tokens than the model reads in any case."""
+        """Raises `TextTooLong` if a prompt has more tokens than the model ever reads."""
         if tokens > self._most_read:
             raise TextTooLong(f"prompt has {tokens} tokens; at most {self._most_read} are read")
 
     def prompt_tokens(self, text: str) -> Tokens:
-        """[T] of a prompt; `TextTooLong`, found in its beginning, where it is far too long."""
+        """Returns the tokens [T] of a prompt.
+
+        Raises `TextTooLong` if it is far too long, after tokenizing only its beginning.
+        """
         if surely_longer(self.codec, text, self._most_read, PROMPT_PART):
             raise TextTooLong(f"prompt has over {self._most_read} tokens; at most {self._most_read} are read")
         return self.tokens(text)
@@ -261,7 +267,10 @@ class LanguageModelling(Task):
         return frozenset(number for number in numbers if number is not None)
 
     def decode(self, request: GenerateTextRequest, outputs: Arrays) -> dict[str, Any]:
-        """Of `tokens` [1, T], those that were written; how many were read; and whether the text `stopped`."""
+        """Decodes the outputs: `tokens` [1, T] written, `prompt_tokens` read, and `stopped`.
+
+        `stopped` is true if the text ended by itself or by a stop string.
+        """
         search = StopSearch(request.stops)
         text = search.add(self.text(outputs["tokens"][0]))
         read, written = int(outputs["prompt_tokens"]), outputs["tokens"].shape[1]
@@ -276,14 +285,14 @@ class LanguageModelling(Task):
         }
 
     def request_for(self, examples: Arrays, model: str) -> dict[str, Any]:
-        """Of one text: a request has one prompt. The memory is no part of it."""
+        """Returns a request for one text, as a request has one prompt. It does not contain the memory."""
         if len(examples["tokens"]) != 1:
             raise InvalidInput("a request has one prompt")
         prompt = self.text(examples["tokens"][0])
         return {"model": model, "prompt": prompt, "max_tokens": WRITTEN, "temperature": 0.0}
 
     def example_inputs(self, batch: int) -> Arrays:
-        """The text's opening, in every row from another place on."""
+        """Returns the tokens of the text's opening, rotated by one more token in each row."""
         tokens = self.tokens(self.opening)
         return {"tokens": np.stack([np.roll(tokens, -row) for row in range(batch)])}
 
@@ -298,10 +307,10 @@ class LanguageModelling(Task):
         return {"tokens": Axis(1, "time")}
 
     def evaluate(self, run: Run, split: Arrays) -> dict[str, float]:
-        """`loss` in nats a token.
+        """Returns the metrics of a run over a split; `loss` is in nats per token.
 
-        With a state, texts that follow one another are read as one, in STREAMS parts; with a cache each row
-        is read alone. Of conversations it is that of the answers.
+        With a recurrent state, consecutive texts are read as one, in STREAMS parts; with a cache each row is
+        read alone. For conversations, only tokens of the answers count.
         """
         tokens, target = split["tokens"], split["target"]
         if isinstance(self.memory, KeyValueCache):
@@ -322,11 +331,11 @@ class LanguageModelling(Task):
         }
 
     def lengths(self, split: Arrays) -> Tokens | None:
-        """Of conversations; rows of a text have one length."""
+        """Returns the lengths of conversations; None for rows of a text, which have equal lengths."""
         return lengths(split["target"]) if (split["target"] == UNSAID).any() else None
 
     def transcripts(self, run: Run, split: Arrays) -> Tokens:
-        """Greedy continuations of the first tokens of rows from all over the split."""
+        """Returns greedy continuations of the first tokens of rows that are evenly spaced over the split."""
         rows = np.linspace(0, len(split["tokens"]) - 1, TRANSCRIPTS).astype(np.int64)
         tokens, held = split["tokens"][rows, :PROMPT], self.memory.start(TRANSCRIPTS, PROMPT + WRITTEN)
         written = []
@@ -349,21 +358,21 @@ class LanguageModelling(Task):
         return observed_tokens(asked)[:, None]
 
     def text(self, tokens: Tokens) -> str:
-        """What tokens [T] stand for."""
+        """Returns the text of tokens [T]."""
         return text(self.codec, tokens.tolist())
 
     def tokens(self, text: str) -> Tokens:
-        """[T] of a text."""
+        """Returns the tokens [T] of a text."""
         return np.array(self.codec.encode(text, add_special_tokens=False).ids, np.int64)
 
     @property
     def sample(self) -> GenerateTextRequest:
-        """What a model is asked to write, to show how well it does."""
-        most = SAMPLED if self.places is None else min(SAMPLED, self.places - 1)  # it begins with a token
+        """Request whose answer is shown as a sample of the model's writing."""
+        most = SAMPLED if self.places is None else min(SAMPLED, self.places - 1)  # the prompt is one token
         return GenerateTextRequest(model="-", prompt="", max_tokens=most, temperature=0.8, seed=0)
 
     def _surprise_of_rows(self, run: Run, tokens: Tokens, target: Tokens) -> float:
-        """Nats in target tokens [N, T] of texts that are read from their beginning."""
+        """Returns the nats of target tokens [N, T], for rows that are each read from their beginning."""
         nats = 0.0
         rows = max(1, min(STREAMS, MOST_LOGITS // (tokens.shape[1] * self.vocabulary)))
         for begin in range(0, len(tokens), rows):
@@ -379,19 +388,19 @@ def _text_of(split: Arrays) -> str:
 
 
 def _side_by_side(rows: Tokens) -> Tokens:
-    """Rows [N, T] that follow one another as STREAMS longer ones, what is left over left out."""
+    """Joins consecutive rows [N, T] into STREAMS longer ones, dropping those that do not fill them."""
     streams = min(STREAMS, len(rows))
     each = len(rows) // streams
     return rows[: streams * each].reshape(streams, each * rows.shape[1])
 
 
 def _surprise(logits: Logits, target: Tokens) -> float:
-    """Nats in all of target tokens [N, T] under logits [N, T, V]."""
+    """Returns the nats of all target tokens [N, T] under logits [N, T, V]."""
     return sum(map(_surprise_of_row, logits, target))
 
 
 def _surprise_of_row(logits: Logits, target: Tokens) -> float:
-    """Nats in target tokens [T] under logits [T, V]: one row at a time is float64."""
+    """Returns the nats of target tokens [T] under logits [T, V]; only one row at a time is float64."""
     said = target != UNSAID
     exact = logits[said].astype(np.float64)
     largest = exact.max(axis=1, keepdims=True)

@@ -1,7 +1,7 @@
-"""What a language model keeps of the text that it has read: the part of its graph's inputs that is no token.
+"""Memory of a language model: the inputs of its graph that represent the text read so far.
 
-Shape legend: N texts, T tokens that are read, V vocabulary; of a state S parts, L layers, H hidden width; of
-a cache G heads, C places, K width of a head.
+Shape legend: N texts, T tokens to read, V vocabulary. Of a state: S parts, L layers, H hidden width. Of a
+cache: G heads, C places (token capacity), K width of a head.
 """
 
 from abc import ABC, abstractmethod
@@ -16,39 +16,39 @@ from zoo.tasks.base import Arrays, Run, Signature
 Logits = NDArray[np.float32]
 Tokens = NDArray[np.int64]
 
-LAST = np.array([[-1]])  # of the tokens of a run
+LAST = np.array([[-1]])  # position of a run's last token
 
 
 class Memory(BaseModel, ABC):
-    """How a model remembers. What it holds of N texts are arrays by the names of the graph's inputs."""
+    """A model's memory. Its contents for N texts are arrays, named as the graph's inputs are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     example_tokens: ClassVar[int] = 64
-    """Of an example's, at most."""
+    """Maximum number of tokens in an example's inputs."""
 
     @abstractmethod
     def signature(self) -> Signature:
-        """The graph of a model that remembers so."""
+        """Returns the signature of a graph with this memory."""
 
     @abstractmethod
     def start(self, texts: int, places: int) -> Arrays:
-        """Nothing read yet, with room for so many tokens of each text."""
+        """Returns an empty memory with capacity for `places` tokens of each of `texts` texts."""
 
     @abstractmethod
     def read(self, run: Run, tokens: Tokens, held: Arrays, *, whole: bool = False) -> tuple[Logits, Arrays]:
-        """Logits of what follows tokens [N, T], and what is held then.
+        """Reads tokens [N, T]; returns the logits of the tokens that follow, and the new memory.
 
-        [N, V] after the last of them, or, of the `whole`, [N, T, V] after each.
+        Logits are [N, V] after the last token or, if `whole`, [N, T, V] after each.
         """
 
     @abstractmethod
     def example(self, tokens: Tokens) -> Arrays:
-        """Inputs of the graph that begin with these tokens."""
+        """Returns example inputs of the graph for these tokens."""
 
 
 class RecurrentState(Memory):
-    """A state of fixed size: float32 [N, S, L, H], zeros where a text begins."""
+    """A state of fixed size: float32 [N, S, L, H], zeros at the beginning of a text."""
 
     kind: Literal["recurrent_state"] = "recurrent_state"
     shape: tuple[int, int, int] = (1, 1, 1)
@@ -70,10 +70,11 @@ class RecurrentState(Memory):
 
 
 class KeyValueCache(Memory):
-    """Keys and values of each token, a layer's float32 [N, G, C, K]; `read` int64 [N] counts the tokens.
+    """Keys and values of each token, float32 [N, G, C, K] per layer; `read` int64 [N] counts the tokens.
 
-    The graph writes behind those that were read, and gives logits at the `places` int64 [N, P] of a run
-    alone: most of a prompt's are not wanted, and the output embedding is a large part of a small model.
+    The graph writes new keys and values after those already read. It returns logits only at the positions
+    `places` int64 [N, P] of a run: most of a prompt's logits are not needed, and the output embedding is a
+    large part of a small model.
     """
 
     kind: Literal["key_value_cache"] = "key_value_cache"
@@ -83,11 +84,11 @@ class KeyValueCache(Memory):
     width: int
     """K."""
 
-    example_tokens: ClassVar[int] = 8  # the cache has four times as many places
+    example_tokens: ClassVar[int] = 8  # the example's cache has four times as many places
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the arrays, layer by layer."""
+        """Names of the arrays, layer by layer."""
         return tuple(f"{what}_{layer}" for layer in range(self.layers) for what in ("keys", "values"))
 
     def signature(self) -> Signature:

@@ -1,4 +1,4 @@
-"""Fields of a request that are null: as if absent, so that each has its default or is refused as missing."""
+"""Null fields of a request: treated as absent, so that each takes its default or is reported as missing."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 
 def without_nulls(cls: type[BaseModel], given: Any) -> Any:
-    """The fields given that are not null, and unknown ones; to be a model's validator of mode `before`."""
+    """Drops null values of known fields and keeps unknown fields; for use as a model's `before` validator."""
     if not isinstance(given, dict) or None not in given.values():
         return given
     known = {field.alias or name for name, field in cls.model_fields.items()}

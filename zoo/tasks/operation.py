@@ -1,4 +1,4 @@
-"""What may be asked of a fitted task: its own question, and further ones of some kinds."""
+"""Operations on a fitted task: the main one of its kind and, for some kinds, further ones."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,28 +11,31 @@ JSON, PNG, EVENTS = "application/json", "image/png", "text/event-stream"
 
 @dataclass(frozen=True)
 class Operation:
-    """A question with an endpoint of its own, answered by any model of a kind."""
+    """A kind of request with its own endpoint, answered by any model of one kind of task."""
 
     task_type: type[Task]
     endpoint: str
     request_type: type[Request]
     response_type: type[Response]
     encode: Callable[[Any, Any], Arrays]
-    """Task and request to graph inputs; `InvalidInput` where they do not fit."""
+    """Converts a task and a request to graph inputs; raises `InvalidInput` if they do not fit."""
     decode: Callable[[Any, Any, Arrays], dict[str, Any]]
-    """Task, request and graph outputs to the answer, without its lineage, as plain Python values."""
+    """Converts a task, a request and graph outputs to the answer, without lineage, as plain Python values."""
     picture: Draw | None = None
-    """Where the answer may be a PNG file instead."""
+    """Draws the answer as a PNG file; None if it cannot be one."""
     picture_first: bool = False
-    """Whether the picture is what a client gets that does not say what it accepts."""
+    """True if the PNG file is the default answer, for clients that do not say what they accept."""
     generate: Generate | None = None
-    """Where the answer takes many runs, instead of one."""
+    """Begins an answer that takes many runs; None if the answer takes one run."""
     example: Callable[[Any, dict[str, Any]], dict[str, Any] | None] = lambda _, own: own
-    """A request that a task can answer, none where it can't, made of one of the kind's own question."""
+    """Builds an example request for a task from an example of its kind's main operation.
+
+    Returns None if the task cannot answer this operation.
+    """
 
     @classmethod
     def main(cls, task_type: type[Task]) -> Self:
-        """A kind's own question."""
+        """Returns the main operation of a kind."""
         return cls(
             task_type,
             task_type.endpoint,
@@ -45,14 +48,14 @@ class Operation:
         )
 
     def answer(self, task: Task, run: Run, request: Request) -> dict[str, Any]:
-        """What `decode` makes of all the runs that a request takes."""
+        """Executes all runs that a request takes and returns the decoded answer."""
         if self.generate is None:
             return self.decode(task, request, run(self.encode(task, request)))
         return self.decode(task, request, completed(self.generate(task, run, request)))
 
     @property
     def own(self) -> bool:
-        """Whether it is the kind's own question."""
+        """True if this is the main operation of its kind."""
         return self.endpoint == self.task_type.endpoint
 
     @property
@@ -62,7 +65,7 @@ class Operation:
 
     @property
     def media_types(self) -> tuple[str, ...]:
-        """What an answer may be, the default first."""
+        """Media types of an answer, the default first."""
         if self.picture is None:
             return (JSON,) if self.request_type.streamed is Request.streamed else (JSON, EVENTS)
         return (PNG, JSON) if self.picture_first else (JSON, PNG)

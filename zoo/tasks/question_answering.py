@@ -1,4 +1,4 @@
-"""A question about a text, answered by a model that holds conversations, from the passages that fit best."""
+"""Answers to questions about a text: a model that holds conversations reads the most relevant passages."""
 
 from typing import Annotated, Any, ClassVar
 
@@ -14,10 +14,10 @@ from zoo.tasks.retrieval import Span, passages, ranked
 from zoo.tasks.sampling import Sampling
 from zoo.tasks.writing import Instructions
 
-MAX_TEXT = 2_000_000  # characters, a thick book: a second's work
+MAX_TEXT = 2_000_000  # characters, a thick book: a second of work
 MAX_QUESTION = 1024  # characters
 MAX_ANSWER_TOKENS = 512
-BEST = 6  # passages in a prompt at most: about 1,000 tokens, which a small model reads in a second or two
+BEST = 6  # maximum passages in a prompt: about 1,000 tokens, which a small model reads in a second or two
 
 SYSTEM = (
     "You answer questions about a text. Answer in one or two short sentences, with nothing but what the "
@@ -45,7 +45,7 @@ class AnswerRequest(Request):
 
 
 class AnswerResponse(Response):
-    """The likeliest answer, and what the model read for it."""
+    """The most likely answer, and the passages that the model read for it."""
 
     answer: str
     passages: Annotated[list[str], Field(description="Parts of the text that were read, in its order.")]
@@ -55,9 +55,9 @@ class AnswerResponse(Response):
 
 
 def _encode(task: LanguageModelling, request: AnswerRequest) -> Arrays:
-    """`tokens` [1, T] of the conversation, and the `spans` [P, 2] of the passages in it.
+    """Returns `tokens` [1, T] of the conversation, and `spans` [P, 2] of the passages in it.
 
-    Of the best passages those that leave room for the answer.
+    The best passages are used, except those that leave no room for the answer.
     """
     if task.chat is None:
         raise InvalidInput("this model holds no conversations, and so answers no questions")

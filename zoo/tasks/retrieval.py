@@ -1,10 +1,10 @@
-"""The passages of a text that have most to do with a question: BM25 over the words that both have.
+"""Retrieval of the passages of a text that are most relevant to a question: BM25 over their common words.
 
 Source: Robertson & Zaragoza (2009), "The Probabilistic Relevance Framework: BM25 and Beyond", Foundations
 and Trends in Information Retrieval 3(4), doi:10.1561/1500000019, section 3.4, with its usual K1 and B. A
-word's weight is ln(1 + x) instead of their ln(x), as in Lucene: of the few passages of one text, a word that
-more than half of them have would otherwise count against them. (The library bm25s gives the same scores; it
-is made for an index of millions of texts, and loads scipy.)
+word's weight is ln(1 + x) instead of their ln(x), as in Lucene: otherwise a word that occurs in more than
+half of a text's few passages would count against them. (The library bm25s gives the same scores; it is
+made for an index of millions of texts, and loads scipy.)
 
 Shape legend: P passages, Q words of a question.
 """
@@ -16,20 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 K1, B = 1.2, 0.75
-LEAST, MOST = 150, 600  # characters of a passage: a heading goes with what follows; about 100 words
+LEAST, MOST = 150, 600  # characters of a passage: a heading joins what follows it; about 100 words
 WORD = re.compile(r"\w+")
 SENTENCE_END = re.compile(r"[.!?…][\"'”’»)\]]*\s|[。！？]")
 PIECE = re.compile(rf"\S(?:.{{0,{MOST - 2}}}\S)?(?!\S)|\S{{{MOST}}}", re.DOTALL)
-"""As many words as there is room for, or a part of one that is longer than that."""
+"""Matches as many words as fit in MOST characters, or the first MOST characters of a longer word."""
 
 Span = tuple[int, int]
-"""A passage's first character in the text, and the one behind its last."""
+"""Index of a passage's first character in the text, and the index after its last."""
 
 
 def passages(text: str) -> list[Span]:
-    """A text in order: its paragraphs, short ones joined to what follows, long ones cut between sentences.
+    """Splits a text into paragraphs, with short ones joined to the next and long ones cut between sentences.
 
-    None is longer than MOST, and none begins or ends with white space.
+    Passages are in the order of the text, have at most MOST characters, and neither begin nor end with white
+    space.
     """
     spans: list[Span] = []
     for paragraph in _paragraphs(text):
@@ -44,7 +45,7 @@ def passages(text: str) -> list[Span]:
 
 
 def bm25(texts: Sequence[str], question: str) -> NDArray[np.float64]:
-    """How much each of the texts has to do with a question: [P], at least 0."""
+    """Returns the relevance of each text to a question: scores [P], at least 0."""
     asked = {word: place for place, word in enumerate(dict.fromkeys(_words(question)))}
     counts, lengths = np.zeros((len(texts), len(asked))), np.zeros(len(texts))  # [P, Q], [P]
     for passage, text in enumerate(texts):
@@ -62,7 +63,7 @@ def bm25(texts: Sequence[str], question: str) -> NDArray[np.float64]:
 
 
 def ranked(text: str, spans: Sequence[Span], question: str) -> list[Span]:
-    """The passages, best first; of equals the first."""
+    """Returns the passages, most relevant first; equal scores keep the given order."""
     scores = bm25([text[start:end] for start, end in spans], question)
     return [spans[place] for place in np.argsort(-scores, kind="stable")]
 
@@ -72,7 +73,7 @@ def _words(text: str) -> list[str]:
 
 
 def _paragraphs(text: str) -> Iterator[Span]:
-    """What stands between lines without anything in them."""
+    """Yields the parts of a text between blank lines."""
     start: int | None = None
     place = 0
     for line in text.splitlines(keepends=True):
@@ -87,7 +88,7 @@ def _paragraphs(text: str) -> Iterator[Span]:
 
 
 def _units(text: str, start: int, end: int) -> Iterator[Span]:
-    """Sentences, and pieces of those that are longer than MOST, without the white space around them."""
+    """Yields sentences, those longer than MOST in pieces, without surrounding white space."""
     for until in (*(sentence.end() for sentence in SENTENCE_END.finditer(text, start, end)), end):
         yield from (piece.span() for piece in PIECE.finditer(text, start, until))
         start = until

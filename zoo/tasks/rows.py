@@ -1,4 +1,4 @@
-"""Requests that are table rows, shared by the two tabular kinds.
+"""Requests that consist of table rows, shared by the two tabular kinds.
 
 Shape legend: N rows, F features.
 """
@@ -12,16 +12,16 @@ from pydantic import Field
 from zoo.errors import InvalidInput
 from zoo.tasks.base import MAX_BATCH, Request
 
-# Failing fast: a body of 33 MB holds eight million wrong values, and a report on each takes 20 seconds.
+# Fails fast: a body of 33 MB can hold eight million wrong values; reporting them all takes 20 seconds.
 Row = Annotated[list[float], Field(fail_fast=True)] | dict[str, float]
 MAX_FEATURES = 65_536  # columns in one row
-NAMED, LONGEST_NAME = 5, 64  # features that a message names, and letters of one
+NAMED, LONGEST_NAME = 5, 64  # features that a message names, and characters of each name
 
 
 class RowsRequest(Request):
     """Table rows, each a list in the model's feature order or an object by feature name."""
 
-    max_lists: ClassVar[int] = MAX_BATCH * 64  # names of features may have brackets
+    max_lists: ClassVar[int] = MAX_BATCH * 64  # feature names may contain brackets
 
     rows: Annotated[
         list[Annotated[Row, Field(max_length=MAX_FEATURES)]],
@@ -33,7 +33,10 @@ class RowsRequest(Request):
 
 
 def rows_to_features(rows: list[Row], names: tuple[str, ...]) -> NDArray[np.float32]:
-    """float32 [N, F] in the order of `names`; `InvalidInput` names what is missing or too much."""
+    """Returns float32 [N, F] in the order of `names`.
+
+    Raises `InvalidInput` that names missing or unknown features.
+    """
     lists = [_in_order(index, row, names) for index, row in enumerate(rows)]
     with np.errstate(over="ignore"):
         features = np.array(lists, dtype=np.float64).astype(np.float32)
@@ -58,14 +61,14 @@ def _in_order(index: int, row: Row, names: tuple[str, ...]) -> list[float]:
 
 
 def example_features(mean: tuple[float, ...], std: tuple[float, ...], batch: int) -> NDArray[np.float32]:
-    """float32 [batch, F] drawn around the training split's means, the same at every call."""
+    """Returns float32 [batch, F] drawn around the training split's means, the same at every call."""
     noise: NDArray[np.float64] = np.random.default_rng(0).standard_normal((batch, len(mean)))
     features: NDArray[np.float32] = (np.array(mean) + noise * np.array(std)).astype(np.float32)
     return features
 
 
 def fit_scaling(values: NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each column of [N, F]; 1 where a column does not vary."""
+    """Returns mean and standard deviation (1 if constant) of each column of [N, F]."""
     std = values.std(axis=0, dtype=np.float64)
     mean = values.mean(axis=0, dtype=np.float64)
     return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())

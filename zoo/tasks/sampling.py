@@ -1,8 +1,9 @@
-"""Choosing the next token: the likeliest one, or one drawn at random from those that are likely.
+"""Choice of the next token: the most likely one, or a random draw from the likely ones.
 
 Top-k is Fan, Lewis & Dauphin's (2018), "Hierarchical Neural Story Generation", arXiv:1805.04833; top-p, or
-nucleus, Holtzman et al.'s (2020), "The Curious Case of Neural Text Degeneration", arXiv:1904.09751; the
-penalties of what was written already are those of OpenAI's API, subtracted from its logit once or each time.
+nucleus, Holtzman et al.'s (2020), "The Curious Case of Neural Text Degeneration", arXiv:1904.09751. The
+penalties are those of OpenAI's API: subtracted from the logit of a token already written, once (presence) or
+for each occurrence (frequency).
 
 Shape legend: V vocabulary.
 """
@@ -15,30 +16,28 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
 
-NUCLEUS = (
-    256  # tokens that are enough nearly always; to sort a large vocabulary takes as long as a model's step
-)
+NUCLEUS = 256  # tokens that nearly always suffice; sorting a large vocabulary takes as long as a model's step
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is drawn."""
+    """Parameters for drawing a token."""
 
     temperature: float = 1.0
-    """Divides the logits: below 1 what is likely becomes likelier; 0 takes the likeliest token."""
+    """Divisor of the logits: below 1, likely tokens become likelier; 0 takes the most likely token."""
     top_k: int = 0
-    """Tokens to choose from, the likeliest ones; 0 for all."""
+    """Number of most likely tokens to draw from; 0 for all."""
     top_p: float = 1.0
-    """Probability that the tokens to choose from have together: the fewest and likeliest that reach it."""
+    """Total probability of the tokens to draw from: the smallest set of most likely ones that reaches it."""
     presence_penalty: float = 0.0
-    """Subtracted from the logits of tokens that were written already."""
+    """Subtracted from the logits of tokens that were already written."""
     frequency_penalty: float = 0.0
-    """Subtracted as often as the token was written."""
+    """Subtracted from a token's logit once for each time that it was written."""
     bias: Mapping[int, float] = field(default_factory=dict)
-    """Added to the logits of tokens."""
+    """Added to the logits, by token."""
 
     def probabilities(self, logits: Floats) -> Floats:
-        """[V] of logits [V]: what is left of the softmax."""
+        """Returns probabilities [V] for logits [V], after temperature, top-k and top-p."""
         if self.temperature == 0:
             certain: Floats = np.zeros(len(logits))
             certain[logits.argmax()] = 1
@@ -53,9 +52,9 @@ class Sampling:
         return weights
 
     def _likeliest(self, weights: Floats) -> NDArray[np.int64]:
-        """Of those that may be drawn, in descending order; of equals the first."""
+        """Returns the tokens that may be drawn, most likely first; equally likely ones by token number."""
         most = min(self.top_k or NUCLEUS, len(weights))
-        least = np.partition(weights, -most)[-most]  # and its equals
+        least = np.partition(weights, -most)[-most]  # ties included below
         few = np.flatnonzero(weights >= least)
         order = few[np.argsort(-weights[few], kind="stable")]
         reached = weights[order].cumsum()
@@ -68,7 +67,10 @@ class Sampling:
     def choose(
         self, logits: Floats, random: np.random.Generator, written: Mapping[int, int] | None = None
     ) -> int:
-        """A token's number, of logits [V], which are changed; `written` says how often each token was."""
+        """Returns the token chosen from logits [V], which it may modify.
+
+        `written` has the number of times that each token was written.
+        """
         if self.bias:
             logits[list(self.bias)] += np.array(list(self.bias.values()), logits.dtype)
         if written and (self.presence_penalty or self.frequency_penalty):

@@ -1,7 +1,7 @@
-"""Sequence to sequence: a text to another, a translation of it or a summary.
+"""Sequence to sequence: a text to another text, such as a translation or a summary.
 
-Texts are read once, by the encoder; the decoder writes a token a step, and keeps the keys and values of those
-before, so that each step costs about the same.
+The encoder reads a text once. The decoder writes one token per step, and keeps the keys and values of earlier
+tokens, so that all steps cost about the same.
 
 Shape legend: N texts, S source tokens, T target tokens, P target tokens written before, L layers, H heads,
 K width of a head, V vocabulary.
@@ -23,19 +23,19 @@ from zoo.tasks.beam_search import BeamSearch, Hypothesis
 from zoo.tasks.text_tokenizer import TOKEN, byte_pair_tokenizer, observed_tokens, surely_longer
 
 MAX_TEXTS = 256  # in one request
-MAX_CHARACTERS = 16_384  # of a text
+MAX_CHARACTERS = 16_384  # in one text
 MAX_BEAMS = 16
 BEAMS = 5
 SPECIAL = ("<pad>", "<s>", "</s>")
 PADDING, BEGIN, END = range(len(SPECIAL))
-LENGTH = "length"  # of a source in tokens, as the baseline calls it
-SLACK = 2  # of lengths, over the longest of the training split
-LEAST_LONGEST = 64  # tokens that are read and written in any case
+LENGTH = "length"  # baseline name of a source's length in tokens
+SLACK = 2  # ratio of a maximum length to the longest text of the training split
+LEAST_LONGEST = 64  # tokens; no maximum length is smaller, apart from the end token
 TEXT_PART, TEXTS_AT_ONCE = 2048, 16
-"""Characters of a text, and texts, that are made tokens until one that is too long is noticed: 0.1 s."""
-ROWS_AT_ONCE = 512  # rows of the decoder: bounds the memory that its keys and values take
-TRANSCRIPTS = 100  # greedy texts that must be torch's own
-EXAMPLES = 8  # texts of the training split that serve as examples
+"""Characters of a text, and texts, that are tokenized at a time until a text proves too long: 0.1 s."""
+ROWS_AT_ONCE = 512  # rows of the decoder; bounds the memory that its keys and values take
+TRANSCRIPTS = 100  # greedy texts that must equal torch's
+EXAMPLES = 8  # texts of the training split that are used as examples
 
 ENCODER = Signature("encoder", ("source",), ("memory_keys", "memory_values"))
 DECODER = Signature(
@@ -49,7 +49,7 @@ Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
 
 
 class TransformTextRequest(Request):
-    """One text or several."""
+    """One text or several, to translate or to summarize."""
 
     max_lists: ClassVar[int] = MAX_TEXTS * MAX_CHARACTERS
 
@@ -68,12 +68,12 @@ class TransformTextRequest(Request):
 
     @property
     def texts(self) -> list[str]:
-        """All of them."""
+        """Texts as a list."""
         return [self.text] if isinstance(self.text, str) else self.text
 
 
 class TransformTextResponse(Response):
-    """One answer a text, in request order."""
+    """One answer per text, in request order."""
 
     texts: list[str]
     scores: Annotated[
@@ -82,7 +82,7 @@ class TransformTextResponse(Response):
 
 
 class SequenceToSequence(Task):
-    """Two graphs; token 0 fills sources up and is not seen.
+    """Two graphs. Token 0 pads sources and is masked.
 
     `encoder`: `source` int64 [N, S] -> `memory_keys`, `memory_values` float32 [N, L, H, S, K].
     `decoder`: `tokens` int64 [N, T] after a past [N, L, H, P, K], the source and its memory -> `logits`
@@ -91,19 +91,19 @@ class SequenceToSequence(Task):
 
     kind: Literal["sequence_to_sequence"] = "sequence_to_sequence"
     tokenizer: str
-    """In the JSON of the library `tokenizers`; one for both sides."""
+    """Tokenizer of sources and targets as JSON of the library `tokenizers`."""
     metric: Literal["bleu", "rouge_l", "exact"]
-    """What answers are ranked by."""
+    """Primary metric."""
     opening: tuple[str, ...]
-    """The first texts of the training split, which serve as examples."""
+    """First source texts of the training split, used as examples."""
     max_source: int
-    """Tokens of a source that are read at most, its end included."""
+    """Maximum number of tokens to read from a source, including its end token."""
     max_target: int
-    """Tokens that are written at most, the end included."""
+    """Maximum number of tokens to write, including the end token."""
     cache_shape: tuple[int, int, int] = (1, 1, 1)
     """[L, H, K] of the model."""
     no_repeat_ngram_size: int = 0
-    """Tokens of an n-gram that no answer has twice; 0 allows all."""
+    """Size in tokens of n-grams that no answer may contain twice; 0 allows repetition."""
 
     endpoint: ClassVar[str] = "/transform_text"
     payload: ClassVar[str | None] = "text"
@@ -116,7 +116,7 @@ class SequenceToSequence(Task):
     max_batch: ClassVar[int] = MAX_TEXTS
 
     @property
-    def primary_metric(self) -> str:  # type: ignore[override]  # of this kind, the data set's choice
+    def primary_metric(self) -> str:  # type: ignore[override]  # for this kind, the data set chooses
         """The metric by which versions are ranked."""
         return self.metric
 
@@ -125,7 +125,7 @@ class SequenceToSequence(Task):
 
     @classmethod
     def fit(cls, train: Arrays, schema: Schema) -> Self:
-        """`train` holds `source` and `target`, arrays [N] of UTF-8 bytes."""
+        """Fits to `train`, which holds `source` and `target`, arrays [N] of UTF-8 bytes."""
         sources, targets = (_texts(train[side]) for side in ("source", "target"))
         codec = byte_pair_tokenizer([*sources, *targets], schema.vocabulary, SPECIAL)
         longest = [max(map(len, codec.encode_batch_fast(texts))) for texts in (sources, targets)]
@@ -139,7 +139,7 @@ class SequenceToSequence(Task):
 
     @cached_property
     def codec(self) -> Tokenizer:
-        """The tokenizer itself."""
+        """Tokenizer object."""
         return Tokenizer.from_str(self.tokenizer)
 
     @property
@@ -148,7 +148,10 @@ class SequenceToSequence(Task):
         return int(self.codec.get_vocab_size())
 
     def examples(self, split: Arrays) -> Arrays:
-        """`source` [N, S]: each text, its end. `target` [N, T]: a beginning, each text, its end."""
+        """Returns padded `source` [N, S] and `target` [N, T].
+
+        Sources have an end token; targets have a begin and an end token.
+        """
         return {
             "source": self._tokens(_texts(split["source"])),
             "target": self._tokens(_texts(split["target"]), BEGIN),
@@ -172,7 +175,7 @@ class SequenceToSequence(Task):
         return Transformation(self, run, source, request.beam_size, request.max_tokens)
 
     def decode(self, request: TransformTextRequest, outputs: Arrays) -> dict[str, Any]:
-        """Of `tokens` [N, T], filled up, and `scores` [N]."""
+        """Decodes the outputs: `tokens` [N, T], padded, and `scores` [N]."""
         texts = [self.text(row) for row in outputs["tokens"]]
         return {"texts": texts, "scores": outputs["scores"].tolist() if request.scores else None}
 
@@ -211,13 +214,16 @@ class SequenceToSequence(Task):
         }
 
     def evaluate(self, run: Run, split: Arrays) -> dict[str, float]:
-        """`exact`: the share of texts written to the letter. Other metrics take the libraries of training."""
+        """Returns `exact`: the share of texts written exactly as the targets.
+
+        Other metrics need libraries that only training has.
+        """
         written = self.answers(run, split["source"])
         right = [text == self.text(row) for text, row in zip(written, split["target"], strict=True)]
         return {"exact": float(np.mean(right))}
 
     def answers(self, run: Run, source: Tokens, beams: int = BEAMS) -> list[str]:
-        """What is written for each of many sources [N, S]."""
+        """Returns the answers to many sources [N, S]."""
         return [self.text(tokens) for tokens in Transformation(self, run, source, beams).finish()["tokens"]]
 
     def lengths(self, split: Arrays) -> NDArray[np.int64]:
@@ -245,11 +251,11 @@ class SequenceToSequence(Task):
         return np.stack([tokens, length], axis=1)
 
     def text(self, tokens: Tokens) -> str:
-        """What tokens [T] stand for; those that begin, end and fill up stand for nothing."""
+        """Returns the text of tokens [T], without begin, end and padding tokens."""
         return str(self.codec.decode(tokens.tolist(), skip_special_tokens=True))
 
     def _tokens(self, texts: list[str], *before: int) -> Tokens:
-        """[N, T], each text between what comes `before` and its end, filled up."""
+        """Returns padded tokens [N, T]: `before`, the text and the end token in each row."""
         return _filled(self._rows(texts, *before))
 
     def _rows(self, texts: list[str], *before: int) -> list[list[int]]:
@@ -261,15 +267,18 @@ class SequenceToSequence(Task):
 
 
 class Transformation(Generation):
-    """Answers to many texts, those of like length together; its pieces are empty.
+    """Answers many texts in batches of similar length; the pieces that it yields are empty.
 
-    A text of nothing is answered by nothing, without a run.
+    An empty text gets an empty answer, without a run.
     """
 
     def __init__(
         self, task: SequenceToSequence, run: Run, source: Tokens, beams: int, longest: int | None = None
     ) -> None:
-        """`source` [N, S], filled up; answers have `longest` tokens at most, and the task's in any case."""
+        """Prepares answers to `source` [N, S], padded.
+
+        Answers have at most `longest` tokens, and never more than the task's maximum.
+        """
         self._task, self._run, self._source = task, run, source
         self.beams = beams
         self.rows = len(source)
@@ -284,12 +293,12 @@ class Transformation(Generation):
 
     @classmethod
     def together(cls, parts: Sequence[Self], run: Run) -> Self:
-        """One that answers the texts of several, which have equal beams and lengths; see `share`."""
+        """Joins transformations, which must have equal beams and maximum lengths, into one; see `share`."""
         rows = [row.tolist() for part in parts for row in part._source]
         return cls(parts[0]._task, run, _filled(rows), parts[0].beams, parts[0].longest)
 
     def share(self, parts: Sequence[Self]) -> None:
-        """Gives each of those that it is made of the answers to its texts."""
+        """Gives each of the joined transformations the answers to its texts."""
         end = 0
         for part in parts:
             start, end = end, end + part.rows
@@ -307,7 +316,7 @@ class Transformation(Generation):
         }
 
     def finish(self) -> Arrays:
-        """The outputs, once everything is written."""
+        """Writes all answers and returns the outputs."""
         for _ in self:
             pass
         return self.outputs
@@ -328,7 +337,7 @@ class Transformation(Generation):
 
 
 class _Batch:
-    """Texts that have been read, and are being answered a token a step."""
+    """Texts that were encoded together and are answered one token per step."""
 
     def __init__(self, task: SequenceToSequence, run: Run, source: Tokens, beams: int, longest: int) -> None:
         texts = len(source)
@@ -346,7 +355,7 @@ class _Batch:
         logits[:, [PADDING, BEGIN]] = -np.inf
         rows, self._tokens = self.search.step(logits)
         self._past = {"past_keys": outputs["keys"][rows], "past_values": outputs["values"][rows]}
-        if len(rows) != len(logits):  # else each row goes on from one of the same text
+        if len(rows) != len(logits):  # otherwise each row continues a row of the same text
             self._memory = {name: array[rows] for name, array in self._memory.items()}
 
 
@@ -355,7 +364,7 @@ def _texts(column: NDArray[np.bytes_]) -> list[str]:
 
 
 def _filled(rows: list[list[int]]) -> Tokens:
-    """[N, longest] of rows of tokens."""
+    """Returns rows of tokens padded to the longest: [N, longest]."""
     filled = np.full((len(rows), max(map(len, rows))), PADDING, np.int64)
     for place, row in zip(filled, rows, strict=True):
         place[: len(row)] = row
@@ -363,5 +372,5 @@ def _filled(rows: list[list[int]]) -> Tokens:
 
 
 def _trimmed(tokens: Tokens) -> Tokens:
-    """Without the columns at the end that only fill up."""
+    """Returns tokens without the columns at the end that hold only padding."""
     return tokens[:, : int((tokens != PADDING).sum(axis=1).max())]

@@ -1,10 +1,10 @@
-"""Stop strings in a text that arrives in pieces: nothing is let out that may yet turn out to begin one."""
+"""Stop strings in a text that arrives in pieces: text that may yet begin a stop string is held back."""
 
 from collections.abc import Sequence
 
 
 class StopSearch:
-    """Finds the first of several strings."""
+    """Finds the first of several stop strings."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
@@ -12,7 +12,7 @@ class StopSearch:
         self.found = False
 
     def add(self, piece: str) -> str:
-        """What of the text so far is certain to come before any stop string, and was not returned yet."""
+        """Adds a piece; returns new text that certainly precedes any stop string."""
         self._held += piece
         places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
         if places:
@@ -25,12 +25,12 @@ class StopSearch:
         return certain
 
     def rest(self) -> str:
-        """What was held back, where the text ends without a stop string."""
+        """Returns the text that was held back, for use when the text ends without a stop string."""
         return self._held
 
 
 def _overlap(text: str, stop: str) -> int:
-    """How many of the text's last characters begin the stop string."""
+    """Returns the number of characters at the end of the text that may begin the stop string."""
     return next(
         (n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])),
         0,

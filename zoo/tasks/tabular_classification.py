@@ -1,4 +1,4 @@
-"""Tabular classification: rows of features to a label each.
+"""Tabular classification: rows of features to one label each.
 
 Shape legend: N rows, F features, K classes.
 """
@@ -47,7 +47,7 @@ class TabularClassification(Task):
         return {"predictions": label_predictions(outputs["probabilities"], self.labels)}
 
     def alike(self, outputs: Arrays, other: Self, others: Arrays) -> NDArray[np.bool_]:
-        """Whether both favour the same label, for each example."""
+        """Returns for each example True if both versions favour the same label."""
         ours, theirs = outputs["probabilities"], others["probabilities"]
         return alike_labels(ours, self.labels, theirs, other.labels)
 

@@ -24,7 +24,7 @@ class Value(BaseModel):
 
 
 class RegressResponse(Response):
-    """One prediction a row, in request order."""
+    """One prediction per row, in request order."""
 
     predictions: list[Value]
 
@@ -71,7 +71,7 @@ class TabularRegression(Task):
         return {"predictions": [{"value": v, "unit": self.unit} for v in outputs["value"].tolist()]}
 
     def alike(self, outputs: Arrays, other: Self, others: Arrays) -> NDArray[np.bool_]:
-        """Whether the values are about the same, for each row."""
+        """Returns for each row True if the values are about the same."""
         return alike_values(outputs["value"][:, None], others["value"][:, None], (self.target_std,))
 
     def request_for(self, examples: Arrays, model: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The code of a template, changed so that it counts its steps; `zoo.tasks.chat_template` has the filters."""
+"""Instruments a template's code so that its steps are counted; `zoo.tasks.chat_template` has the filters."""
 
 from jinja2 import nodes
 from jinja2.exceptions import SecurityError
@@ -8,7 +8,7 @@ MAX_INTEGER_BITS = 64
 
 
 class Counted(NodeTransformer):
-    """Has the steps of loops, macros, comparisons and joined texts counted."""
+    """Adds step counting to a template's loops, macros, comparisons and joined texts."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
         if node.recursive:
@@ -87,7 +87,7 @@ class Counted(NodeTransformer):
 
 
 def size_of(node: nodes.Node) -> int:
-    """Nodes of a syntax tree, but for its root."""
+    """Returns the number of nodes in a syntax tree, without its root."""
     return sum(1 for _ in node.find_all(nodes.Node))
 
 

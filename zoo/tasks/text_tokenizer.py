@@ -1,9 +1,9 @@
-"""Tokenizers, trained on a text with the library `tokenizers`: a token a character, or byte-pair encoding.
+"""Tokenizers, trained on a text with the library `tokenizers`: a token per character or byte-pair encoding.
 
-Byte-pair encoding starts from the 256 bytes and joins the pair that stands side by side most often, again and
-again, so every text can be written in its tokens. Source: Sennrich, Haddow & Birch (2016), "Neural Machine
-Translation of Rare Words with Subword Units", arXiv:1508.07909; over bytes as in Radford et al. (2019),
-"Language Models are Unsupervised Multitask Learners".
+Byte-pair encoding starts from the 256 bytes and repeatedly joins the most frequent pair of neighbours, so it
+can represent every text. Source: Sennrich, Haddow & Birch (2016), "Neural Machine Translation of Rare Words
+with Subword Units", arXiv:1508.07909; over bytes as in Radford et al. (2019), "Language Models are
+Unsupervised Multitask Learners".
 """
 
 from collections.abc import Iterable
@@ -15,16 +15,16 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from zoo.tasks.baseline import places_of
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
-"""Stands for each character that the training text has not."""
+"""Token for each character that does not occur in the training text."""
 MOST = 1 << 16  # tokens
 TOKEN = "token"
-"""What a baseline calls the distribution of tokens' numbers."""
-EDGE = 256  # characters at either end of a part, whose tokens may be others beside its neighbours
-OBSERVED_TOKENS = 64  # of a text, to see whether it is like those of the training split
+"""Baseline name of the distribution of token numbers."""
+EDGE = 256  # characters at either end of a part, whose tokens may differ in the whole text
+OBSERVED_TOKENS = 64  # tokens of a text to compare with the training split's
 
 
 def character_tokenizer(text: str) -> Tokenizer:
-    """A token for each character of the text, after one for all others."""
+    """Returns a tokenizer with a token for each character of the text, after one for all other characters."""
     tokenizer = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
@@ -35,7 +35,7 @@ def character_tokenizer(text: str) -> Tokenizer:
 
 
 def byte_pair_tokenizer(texts: Iterable[str], vocabulary: int, special: tuple[str, ...] = ()) -> Tokenizer:
-    """`vocabulary` tokens, the special ones first; fewer where the texts are short."""
+    """Returns a tokenizer of `vocabulary` tokens, special ones first; it has fewer if the texts are short."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -52,12 +52,12 @@ def byte_pair_tokenizer(texts: Iterable[str], vocabulary: int, special: tuple[st
 
 
 def token_bytes(tokenizer: Tokenizer) -> tuple[bytes, ...]:
-    """What each token writes, as UTF-8, by its number; of byte pairs maybe a part of a letter."""
+    """Returns the UTF-8 bytes of each token, by number; with byte pairs, maybe a part of a character."""
     tokens = [tokenizer.id_to_token(number) or "" for number in range(tokenizer.get_vocab_size())]
     if not isinstance(tokenizer.decoder, decoders.ByteLevel):
         return tuple(token.encode() for token in tokens)
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    # A byte that is no visible letter of Latin-1 is written as one of those behind Latin-1.
+    # A byte that is not a visible character of Latin-1 is written as one of the characters after Latin-1.
     written = {chr(byte): byte for byte in plain}
     written |= {chr(0x100 + i): byte for i, byte in enumerate(sorted({*range(0x100)} - {*plain}))}
     added = {number: token.content for number, token in tokenizer.get_added_tokens_decoder().items()}
@@ -68,9 +68,9 @@ def token_bytes(tokenizer: Tokenizer) -> tuple[bytes, ...]:
 
 
 def surely_longer(tokenizer: Tokenizer, text: str, most: int, part: int) -> bool:
-    """Returns True if a text of more than `part` characters has more than `most` tokens beyond doubt.
+    """Returns True if a text of more than `part` characters certainly has more than `most` tokens.
 
-    Makes tokens of a part at a time until that is so: a thousand characters take up to 4 ms.
+    Tokenizes one part at a time until that is certain: a thousand characters take up to 4 ms.
     """
     if len(text) <= part:
         return False
@@ -85,10 +85,10 @@ def surely_longer(tokenizer: Tokenizer, text: str, most: int, part: int) -> bool
 
 
 def observed_tokens(tokens: NDArray[np.int64], padding: int | None = None) -> NDArray[np.float32]:
-    """[N, OBSERVED_TOKENS] from all over each of the texts [N, T]; NaN where a text has no more.
+    """Returns evenly spaced tokens [N, OBSERVED_TOKENS] of texts [N, T]; NaN where a text has no more.
 
-    A tokenizer numbers tokens by how often they come, or from the single bytes to what is made of them, so
-    that numbers which are near each other stand for what is alike.
+    Tokenizers number tokens by frequency, or from single bytes to longer sequences, so near numbers stand for
+    similar tokens.
     """
     length = tokens.shape[1]
     observed = np.full((len(tokens), OBSERVED_TOKENS), np.nan, np.float32)

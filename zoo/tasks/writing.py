@@ -1,4 +1,4 @@
-"""A text that a language model writes, token by token, and how it is asked to.
+"""A text that a language model writes token by token, and the instructions for it.
 
 Shape legend: T tokens, V vocabulary.
 """
@@ -19,79 +19,79 @@ from zoo.tasks.memory import Logits, Memory, Tokens
 from zoo.tasks.sampling import Sampling
 from zoo.tasks.stopping import StopSearch
 
-READ_AT_ONCE = 256  # tokens of a prompt in one run
+READ_AT_ONCE = 256  # tokens of a prompt read in one run
 
 
 class Constraint(Protocol):
-    """What one text may be, such as JSON."""
+    """Constraint on the form of one text, such as JSON."""
 
     def allowed(self) -> NDArray[np.bool_]:
-        """[V]: which tokens may come next, those with which the text ends among them where it may end."""
+        """Returns [V]: True for tokens that may come next, including end tokens if the text may end."""
 
     def accept(self, token: int) -> bool:
-        """Whether the text is complete with the token that came, and nothing may follow."""
+        """Adds a written token; returns True if the text is now complete and nothing may follow."""
 
 
 @dataclass(frozen=True)
 class Instructions:
-    """What to go on with, and how."""
+    """Prompt to continue, and the settings for it."""
 
     prompt: Tokens
-    """[T], at least one."""
+    """[T], at least one token."""
     max_tokens: int
-    """To be written at most."""
+    """Maximum number of tokens to write."""
     sampling: Sampling = Sampling()
     seed: int | None = None
-    """None for another text each time."""
+    """Seed of the sampling; None for a different text each time."""
     stops: Sequence[str] = ()
     """Strings before which the text ends."""
     ends: frozenset[int] = frozenset()
-    """Tokens with which it ends, and which are no part of it."""
+    """Tokens that end the text; they are not part of it."""
     forbidden: frozenset[int] = frozenset()
     """Tokens that are never written."""
     top_logprobs: int | None = None
-    """How many of the likeliest tokens are noted beside each that was written; None notes nothing."""
+    """Number of most likely tokens to record beside each written token; None records nothing."""
     constraint: Constraint | None = None
-    """Of this text alone: it remembers what was written."""
+    """Constraint for this text alone, as it remembers what was written."""
     known: Arrays = field(default_factory=dict)
-    """What the outputs hold besides, known before anything is written."""
+    """Additional outputs, known before the text is written."""
 
 
 @dataclass(frozen=True)
 class Noted:
-    """How likely a token was that was written, before temperature and the like."""
+    """Probability of a written token, before temperature and other sampling parameters apply."""
 
     token: int
     offset: int
-    """Letters of the text before it."""
+    """Number of characters of the text before the token."""
     logprob: float
     top: list[tuple[int, float]]
-    """The likeliest tokens there, and their logarithms of probability."""
+    """Most likely tokens at this position, with their log-probabilities."""
 
 
 @dataclass
 class Progress:
-    """What a text has come to."""
+    """State of a text that is being written."""
 
     tokens: list[int] = field(default_factory=list)
-    """Those that were written."""
+    """Tokens written so far."""
     noted: list[Noted] = field(default_factory=list)
     ended: bool = False
     stopped: bool = False
-    """Whether it ended by itself, or by a stop string, and not for want of more tokens."""
+    """True if the text ended by itself or by a stop string, not because of a limit on tokens or time."""
 
 
 class Writing(Generation):
     """A text being written.
 
-    Asked for its pieces it runs the model by itself. Or somebody else runs it, for several texts at once, and
-    lets each `take` the logits of what follows its `unread` tokens.
+    Iterating over its pieces runs the model for this text alone. Alternatively, a caller runs the model for
+    several texts at once and passes each text's `take` the logits of the token after its `unread` ones.
     """
 
     def __init__(self, codec: Tokenizer, memory: Memory, run: Run, asked: Instructions) -> None:
         self.asked = asked
         self.unread = asked.prompt
-        """What the model is to read next; the last token alone once the prompt is read."""
+        """Tokens for the model to read next; only the last written one after the prompt was read."""
         self.progress = Progress()
         self._codec, self._memory, self._run = codec, memory, run
         self._held: Arrays | None = None
@@ -99,12 +99,12 @@ class Writing(Generation):
         self._counts: Counter[int] = Counter()
         self._unwanted = np.array(sorted(asked.forbidden), np.int64)
         self._decoding = DecodeStream(skip_special_tokens=False)
-        self._shown = 0  # characters that went through the search for stop strings
+        self._shown = 0  # characters passed to the search for stop strings
         self._search = StopSearch(asked.stops)
 
     @property
     def places(self) -> int:
-        """Tokens that have to be remembered at most."""
+        """Maximum number of tokens that the memory has to hold."""
         return len(self.asked.prompt) + self.asked.max_tokens
 
     @property
@@ -136,18 +136,18 @@ class Writing(Generation):
         return self.take(logits[0])
 
     def skip(self, tokens: int) -> None:
-        """So many of the `unread` tokens were read."""
+        """Drops the first `tokens` of the `unread` tokens, which the memory holds by now."""
         self.unread = self.unread[tokens:]
 
     def cut(self) -> str:
-        """Ends the text as it is, for want of time; returns the piece that was held back."""
+        """Ends the text as it is, because time is up; returns the piece that was held back."""
         self.progress.ended = True
         return self._search.add(self._rest()) + self._last()
 
     def take(self, logits: Logits) -> str:
-        """The piece of text that comes with the next token, chosen by its logits [V]; maybe empty.
+        """Chooses the next token by logits [V], and returns the piece of text that it adds, maybe empty.
 
-        The logits are the caller's no longer.
+        Modifies the logits.
         """
         asked, progress = self.asked, self.progress
         if asked.top_logprobs is not None:
@@ -164,7 +164,7 @@ class Writing(Generation):
         self._counts[token] += 1
         if asked.top_logprobs is not None:
             progress.noted.append(_note(raw, token, self._shown, asked.top_logprobs))
-        piece = self._decoding.step(self._codec, token) or ""  # no letter of several bytes is cut
+        piece = self._decoding.step(self._codec, token) or ""  # waits for all bytes of a character
         self._shown += len(piece)
         if asked.constraint is not None and asked.constraint.accept(token):
             progress.ended = progress.stopped = True
@@ -177,16 +177,16 @@ class Writing(Generation):
         return certain + self._last() if progress.ended else certain
 
     def _rest(self) -> str:
-        """Characters of the last tokens that are whole only together with what would follow."""
+        """Returns the characters of the last tokens that are held back until more tokens complete them."""
         return text(self._codec, self.progress.tokens)[self._shown :]
 
     def _last(self) -> str:
-        """What was held back."""
+        """Returns the text that the search for stop strings holds back."""
         return "" if self._search.found else self._search.rest()
 
 
 def text(codec: Tokenizer, tokens: Sequence[int]) -> str:
-    """What tokens stand for."""
+    """Returns the text of tokens."""
     return str(codec.decode(list(tokens), skip_special_tokens=False))
 
 

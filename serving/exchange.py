@@ -134,8 +134,8 @@ class Exchange:
         """Reads the request's body and returns it decompressed.
 
         Raises `Problem` 413 if it exceeds MAX_BODY, 415 for an unknown coding, 400 if it is incomplete or
-        does not match its coding, and 504 if it does not arrive by the deadline. If there is no memory for
-        it, the request is answered 503.
+        does not match its coding, and 504 if it does not arrive by the deadline; `Overloaded` if there is
+        no memory for it.
         """
         coding = self._coding()
         context = self.context

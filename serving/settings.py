@@ -104,11 +104,11 @@ class Settings(BaseModel):
     meeting_place: DirectoryPath | None = None
     """Directory in which the workers find each other; set by the process that supervises them."""
     queue: Annotated[int, Field(ge=0)] = 4096
-    """Maximum number of requests that wait for a core; further ones are answered 503. A request that could not
-    be answered by its deadline is refused long before that."""
+    """Maximum number of requests that wait for a core; further ones are answered 503. A request that could
+    not be answered by its deadline is refused long before that."""
     memory: Annotated[int, Field(ge=LEAST_MEMORY)] = 1 << 30
-    """Maximum bytes for the bodies of the requests in flight and the data decoded from them, in each worker; a
-    request for which too few are free is answered 503."""
+    """Maximum bytes for the bodies of the requests in flight and the data decoded from them, in each worker;
+    a request for which too few are free is answered 503."""
     generations: Annotated[int, Field(ge=1)] = 16
     """Maximum number of texts that a model generates at the same time; others wait until one ends."""
     deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0

@@ -61,7 +61,7 @@ class Part(Job[Arrays]):
             for part, share in zip(jobs, list(_split(outputs, rows)), strict=True):
                 part.context.timing.compute += took
                 part.future.set_result(share)
-        except Exception as error:  # whatever it is, the one who waits is told
+        except Exception as error:  # any error is passed on to the caller that waits
             if len(jobs) == 1:
                 self.future.set_exception(error)
                 return
@@ -123,7 +123,7 @@ class Moment:
             for small, share in zip(group, shares, strict=True):
                 small.timing.compute += took
                 small.outputs.set_result(share)
-        except Exception as error:  # whatever it is, the one who waits is told
+        except Exception as error:  # any error is passed on to the caller that waits
             if len(group) == 1:
                 group[0].outputs.set_exception(error)
                 return

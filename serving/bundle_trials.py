@@ -84,7 +84,7 @@ class Trials:
         if outcome.reason is None and outcome.digest == digest:
             self.verdicts.passed(digest)
             return
-        self._end()  # it may hold much memory
+        self._end()  # it may hold a lot of memory
         reason = outcome.reason or "the bundle was changed while it was tried"
         cause = RuntimeError(outcome.detail) if outcome.detail else None
         if outcome.short_of_memory:

@@ -120,7 +120,7 @@ class Served:
 
     @property
     def task(self) -> Task:
-        """The fitted task."""
+        """Fitted task of the bundle."""
         return self.loaded.bundle.task
 
     @cached_property

@@ -212,7 +212,7 @@ def work(connection: Connection, memory: int) -> None:
             os._exit(SHORT_OF_MEMORY)
         except RecursionError:
             connection.send(("failed", InvalidInput("the body is nested too deeply")))
-        del told, arguments  # megabytes
+        del told, arguments  # they may take megabytes
 
 
 def main() -> None:

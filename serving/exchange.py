@@ -35,7 +35,7 @@ DEADLINE = "zoo.deadline"
 """Scope key of the request's deadline, for the connection, which waits until the answer is read."""
 KEY = b"x-request-key"
 KEY_BYTES = 4096  # of each end of a body
-NANOSECONDS = 1e9  # of a second
+NANOSECONDS = 1e9  # in a second
 JSON = b"application/json"
 TENSORS = b"application/octet-stream"
 TEXT = b"text/plain; charset=utf-8"

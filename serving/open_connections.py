@@ -39,7 +39,7 @@ class Unread:
     """Unread data of one client at the last check."""
 
     size: int = 0
-    """Bytes."""
+    """Unread bytes, here and in the operating system."""
     since: float = 0.0
     """Time of the last change of the size, on `time.monotonic()`."""
 

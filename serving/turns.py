@@ -132,7 +132,7 @@ class Lane:
         """Expected duration of all jobs in the lane, in seconds."""
 
     def add(self, job: Job[Any]) -> None:
-        """Appends a job."""
+        """Appends a job to the lane."""
         self.jobs[job] = None
         self.seconds += job.seconds
 

@@ -1,4 +1,4 @@
-"""One JSON line for a request, on the logger `serving.access`. Never a query, a body or a key."""
+"""Access log: one JSON line per request, on the logger `serving.access`, without queries, bodies and keys."""
 
 import logging
 import sys
@@ -16,9 +16,9 @@ LONGEST_PATH = 200  # characters
 
 
 def write(exchange: Exchange, total: int, sampling: LogSampling | None) -> None:
-    """Logs a request that took `total` nanoseconds; its status is 0 where it was not answered.
+    """Logs a request that took `total` nanoseconds; its status is 0 if it was not answered.
 
-    With `sampling`, some lines of each status are left out, and the next one that is not tells their number.
+    With `sampling`, some lines of each status are left out; the next line that is written states how many.
     """
     left_out = 0 if sampling is None else sampling.left_out(exchange.outcome)
     if left_out is None:
@@ -44,7 +44,7 @@ def write(exchange: Exchange, total: int, sampling: LogSampling | None) -> None:
 
 
 def to_stdout() -> None:
-    """Lets the lines appear as they are, without what other lines begin with."""
+    """Writes the lines to stdout as they are, without the prefix of other log lines."""
     handler = logging.StreamHandler(sys.stdout)
     log.addHandler(handler)
     log.propagate = False

@@ -1,7 +1,7 @@
-"""The ASGI application in front of BentoML's: every path is answered before BentoML's layers.
+"""ASGI application in front of BentoML's: it answers every path, so that no request reaches BentoML's layers.
 
-Behind metrics, tracing and timeouts of its own, BentoML would take as long again as an answer takes. It
-keeps the lifespan: it starts and stops with the server.
+BentoML's own layers for metrics, tracing and timeouts would double the time of a request. BentoML only
+handles the lifespan: it starts and stops with the server.
 """
 
 import asyncio
@@ -54,35 +54,34 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 UNTIL_THE_END = frozenset({"/livez", "/v2/health/live", "/metrics"})
-"""Paths that answer as ever while the service drains."""
-SENDING_SECONDS = 1.0  # that an answer may be sent after its deadline, when the service drains
+"""Paths that are answered as usual while the service drains."""
+SENDING_SECONDS = 1.0  # time to send an answer after its deadline, while the service drains
 LOGGED_FROM = {"off": math.inf, "errors": 500, "all": 0}
-"""The lowest status that is logged; 0 is an answer that did not come to its end."""
+"""Lowest status that is logged; 0 is the status of an incomplete answer."""
 ERROR_LINES = 10
-"""Lines a minute of the access log for each status, where only errors are logged: enough request ids to look
-into."""
+"""Access log lines per minute and status if only errors are logged: enough request ids to investigate."""
 LOOK_SECONDS = 10.0
-"""Seconds between two looks at drift and at idle child processes."""
+"""Seconds between two checks for drift and for idle child processes."""
 COLLECT_AFTER = 10_000
-"""New objects after which the collector examines them: 0.2 ms for 10,000 lists, 1.4 ms for 50,000.
+"""Number of new objects that starts a garbage collection: 0.2 ms for 10,000 lists, 1.4 ms for 50,000.
 
-Requests leave it nothing to free. The default of 700 would run it several times while the body of one request
-with 64 images is parsed, although all of its lists are still in use."""
+Requests leave no garbage for the collector. The default of 700 would run it several times while the body of
+one request with 64 images is parsed, although all of its lists are still in use."""
 SWITCH_SECONDS = 0.0005
-"""Seconds that a thread may run Python before the event loop gets its turn.
+"""Seconds that a thread may run Python before it must yield to the event loop.
 
-Beside a busy thread a task that wants to run each millisecond is 0.8 ms late (median), and 5.2 ms with
-Python's default of 5 ms. The throughput was the same with both."""
+While another thread is busy, a task scheduled every millisecond runs 0.8 ms late (median), and 5.2 ms late
+with Python's default of 5 ms. The throughput was the same with both."""
 
 Answering = ZooProtocol | V2Protocol | OpenAIProtocol | Pages
-"""A protocol, which answers the paths of one dialect."""
+"""Protocol that answers the paths of one dialect."""
 
 
 class Application:
-    """The service as one ASGI application; its lifespan is the lifespan of engine and follower."""
+    """The service as one ASGI application. Its lifespan starts and stops the engine and the follower."""
 
     def __init__(self, bentoml: ASGIApp, settings: Settings, tracer: "Tracer | None" = None) -> None:
-        """`bentoml` is told of the server's start and stop; `tracer` is told of every request."""
+        """`bentoml` gets the lifespan events; `tracer`, if any, gets every request."""
         self._bentoml = bentoml
         self._engine = Engine(
             settings.device,
@@ -154,7 +153,7 @@ class Application:
             await self._account(Exchange(scope, receive, send, self._memory))
         elif scope["type"] == "lifespan":
             await self._live(scope, receive, send)
-        else:  # a WebSocket, which nothing here speaks
+        else:  # a WebSocket, which the service does not support
             await send({"type": "websocket.close"})
 
     def _catalogue(self) -> Catalogue | None:
@@ -172,7 +171,7 @@ class Application:
             if context.contest is not None:
                 self._challenges.record(context.contest, outcome, context.timing)
             context.free()
-            # Of the errors, 501 is the client's fault, and `Refusals` logs it.
+            # Unlike other 5xx errors, 501 is the client's fault, and `Refusals` logs it.
             if outcome >= self._logged_from and (outcome != 501 or self._logged_from == 0):
                 access_log.write(exchange, total, self._error_sampling)
             if self._tracer is not None:
@@ -225,7 +224,7 @@ class Application:
                 self._tracer.close()
 
     async def _look_after(self) -> None:
-        """Ends idle children, and looks at every version's drift, which logs what is large unasked."""
+        """Ends idle child processes and computes the drift of every version; a large drift is logged."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             await asyncio.to_thread(self._children.end_idle)
@@ -234,7 +233,7 @@ class Application:
 
 
 async def _permit(exchange: Exchange, protocol: Answering, method: str) -> None:
-    """Answers a preflight: granted where something answers at the path by this method."""
+    """Answers a preflight; grants it if a handler exists for the path and method."""
     try:
         protocol.handler(exchange.path, method)
     except Exception as error:

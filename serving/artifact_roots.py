@@ -1,4 +1,4 @@
-"""Addresses from which the service reads a version's files: those in roots, each an address or a path."""
+"""Checks that a version's files lie below allowed roots, each a URI or a path."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,10 +11,10 @@ SQLITE = "sqlite:///"
 
 
 def own_roots(tracking_uri: str, default_location: str | None) -> list[str]:
-    """The roots of a tracking store, by its URI and by where it keeps its first experiment's files.
+    """Returns the artifact roots of a tracking store, from its URI and its default experiment's location.
 
-    MLflow makes that experiment with the store, below the root that it was started with, and no request to
-    MLflow moves it.
+    MLflow creates that experiment together with the store, below the root that it was started with, and no
+    request to MLflow can move it.
     """
     roots = [str(home() / "artifacts")]
     if tracking_uri.startswith(SQLITE):
@@ -24,13 +24,13 @@ def own_roots(tracking_uri: str, default_location: str | None) -> list[str]:
         roots += ["mlflow-artifacts:/", f"mlflow-artifacts://{server}/"]
     if default_location is not None:
         root, _, experiment = default_location.rstrip("/").rpartition("/")
-        if experiment and urlsplit(root).path.strip("/") + urlsplit(root).netloc:  # not all of a disk
+        if experiment and urlsplit(root).path.strip("/") + urlsplit(root).netloc:  # not a whole disk
             roots.append(root)
     return roots
 
 
 def is_within(uri: str, roots: Iterable[str]) -> bool:
-    """Returns True if an address lies in one of the roots; follows symbolic links."""
+    """Returns True if a URI lies below one of the roots; follows symbolic links."""
     path = local_path(uri)
     if path is not None:
         folders = (folder.resolve() for root in roots if (folder := local_path(root)) is not None)
@@ -42,11 +42,11 @@ def is_within(uri: str, roots: Iterable[str]) -> bool:
 
 
 def local_path(uri: str) -> Path | None:
-    """The path that an address on this machine stands for; none of other addresses."""
+    """Returns the local path that a URI refers to; None if it is not on this machine."""
     address = urlsplit(uri)
     if address.scheme == "file" and address.netloc in ("", "localhost"):
         return Path(url2pathname(address.path))
-    return Path(uri) if len(address.scheme) < 2 else None  # one letter is a drive of Windows
+    return Path(uri) if len(address.scheme) < 2 else None  # a single letter is a Windows drive
 
 
 def _contains(root: SplitResult, address: SplitResult) -> bool:

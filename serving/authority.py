@@ -1,4 +1,4 @@
-"""Host names with ports, as `Host`, `Origin` and request targets have them (RFC 9110, section 7.2)."""
+"""Host names with ports, as in `Host`, `Origin` and request targets (RFC 9110, section 7.2)."""
 
 import re
 from functools import lru_cache
@@ -10,16 +10,16 @@ DEFAULT_PORTS = {b"http": "80", b"https": "443"}
 
 
 class Authority(NamedTuple):
-    """A host's name in lower case or its address, and the port as it was written."""
+    """Host name in lower case or IP address, and the port as it was written."""
 
     name: str
     port: str
-    """Empty where none was given."""
+    """Empty if none was given."""
 
 
 @lru_cache(maxsize=64)
 def authority_of(text: bytes) -> Authority:
-    """Reads `name:port`; the dot at a name's end is dropped. `ValueError` where the text is anything else."""
+    """Parses `name:port`; drops a dot at the name's end. Raises `ValueError` for any other text."""
     match = AUTHORITY.fullmatch(text)
     if match is None:
         raise ValueError("expected a host name")

@@ -1,4 +1,4 @@
-"""Micro-batching: rows of several requests for one model, computed in one run of its graph."""
+"""Micro-batching: computes the rows of several requests for one model in one run of its graph."""
 
 import asyncio
 import time
@@ -18,9 +18,9 @@ NANOSECONDS = 1e9  # in a second
 
 
 class Part(Job[Arrays]):
-    """Rows of a request, as many as are computed at once, which those of other requests may join.
+    """Rows of one request that are computed in one run, possibly together with rows of other requests.
 
-    Those may whose inputs are alike in everything but the number of rows, lengths included.
+    Rows can share a run if their inputs have the same names, types and shapes apart from the number of rows.
     """
 
     def __init__(
@@ -32,9 +32,9 @@ class Part(Job[Arrays]):
         pace: Pace,
         row_units: float = 1.0,
     ) -> None:
-        """At most `most` rows are computed at once. A row takes `row_units` of the `pace`.
+        """Computes at most `most` rows in one run. Each row counts as `row_units` units of the `pace`.
 
-        Parts of a lane whose rows are alike have the same of all these.
+        Parts of one lane with the same input shapes have the same run, `most`, `pace` and `row_units`.
         """
         self._rows = len(next(iter(inputs.values())))
         super().__init__(partial(run, inputs), context, pace, self._rows * row_units)
@@ -50,7 +50,7 @@ class Part(Job[Arrays]):
         return sum(part._rows for part in beside) >= self._most
 
     def execute(self, jobs: Sequence[Self]) -> None:
-        """One run, counted once; where it fails, each part alone, so that only the culprit's request does."""
+        """Runs the jobs as one batch, counted once; on an error each alone, so that only the faulty fail."""
         try:
             begun = time.monotonic_ns()
             outputs = self.context.timing.counted(self._run)(_joined([part._inputs for part in jobs]))
@@ -61,7 +61,7 @@ class Part(Job[Arrays]):
             for part, share in zip(jobs, list(_split(outputs, rows)), strict=True):
                 part.context.timing.compute += took
                 part.future.set_result(share)
-        except Exception as error:  # whatever it is, the one who waits is told
+        except Exception as error:  # any error is passed on to the caller that waits
             if len(jobs) == 1:
                 self.future.set_exception(error)
                 return
@@ -73,18 +73,18 @@ class Part(Job[Arrays]):
 
 
 class Moment:
-    """Rows of small requests for one model that come at the same moment: one run, on the event loop.
+    """Batches small requests for one model that arrive in one event loop iteration, in a run on the loop.
 
-    The loop reads what has come on all connections before it calls what was to be called soon.
+    The loop reads all connections that have data before it runs the callbacks scheduled with `call_soon`.
     """
 
     def __init__(self, run: Run, most: int) -> None:
-        """At most so many rows in one run."""
+        """Computes at most `most` rows in one run."""
         self._run, self._most = run, most
         self._waiting: list[_Small] = []
 
     def run_alone(self, inputs: Arrays, timing: Timing) -> Arrays:
-        """Outputs for the inputs of the only request that there is, at once."""
+        """Returns the outputs of the only request in flight, without waiting for others."""
         begun = time.monotonic_ns()
         timing.count(inputs)
         outputs = self._run(inputs)
@@ -92,7 +92,7 @@ class Moment:
         return outputs
 
     def run(self, inputs: Arrays, timing: Timing) -> "asyncio.Future[Arrays]":
-        """Outputs for inputs; where a joint run fails, only the culprit's request does."""
+        """Returns the outputs for the inputs. If a shared run fails, only the faulty request fails."""
         loop = asyncio.get_running_loop()
         if not self._waiting:
             loop.call_soon(self._compute_all)
@@ -123,7 +123,7 @@ class Moment:
             for small, share in zip(group, shares, strict=True):
                 small.timing.compute += took
                 small.outputs.set_result(share)
-        except Exception as error:  # whatever it is, the one who waits is told
+        except Exception as error:  # any error is passed on to the caller that waits
             if len(group) == 1:
                 group[0].outputs.set_exception(error)
                 return
@@ -135,7 +135,7 @@ class Moment:
 
 
 class _Small(NamedTuple):
-    """A request of a moment."""
+    """Small request that waits for the next run."""
 
     inputs: Arrays
     rows: int
@@ -143,7 +143,7 @@ class _Small(NamedTuple):
     outputs: "asyncio.Future[Arrays]"
 
     def alike(self, other: "_Small") -> bool:
-        """Whether the inputs differ in nothing but the number of rows."""
+        """Returns True if the inputs differ only in the number of rows."""
         return all(
             array.shape[1:] == other.inputs[name].shape[1:] and array.dtype == other.inputs[name].dtype
             for name, array in self.inputs.items()

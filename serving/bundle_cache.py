@@ -1,10 +1,10 @@
-"""Bundles on this machine's disk that passed their checks, and the last listing: what a restart can do with.
+"""Local cache of checked bundles and of the last listing, so that the service can restart without its source.
 
     <directory>/listing.json        the versions that the source held when it was last read
     <directory>/bundles/<digest>/   one bundle each; its files are checked again whenever it is loaded
 
-Everything appears at once and complete, by renaming. The cache is never needed while the source is there, so
-a disk that is full or read-only is logged, and nothing else.
+Files and bundles are written under a temporary name and renamed, so that none is ever incomplete. The cache
+is not needed while the source can be read, so a full or read-only disk is only logged.
 """
 
 import logging
@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 LISTINGS = TypeAdapter(Listing)
 PARTIAL = ".partial-"
-ABANDONED_SECONDS = 3600.0  # after which nobody is still writing what is not complete
+ABANDONED_SECONDS = 3600.0  # age from which a partial file or folder counts as abandoned
 
 
 class BundleCache:
-    """The cache of one source, in a directory that is made when there is something to keep."""
+    """Cache of one source, in a directory that is created when the first entry is written."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -39,11 +39,11 @@ class BundleCache:
 
     @property
     def holds_listing(self) -> bool:
-        """Whether the source was ever read."""
+        """True if the source was ever read."""
         return self._listing.exists()
 
     def listing(self) -> Listing | None:
-        """What the source held when it was last read; none where that is not known."""
+        """Returns the listing of the source when it was last read; None if it is not known."""
         try:
             return LISTINGS.validate_json(self._listing.read_bytes())
         except FileNotFoundError:
@@ -53,14 +53,14 @@ class BundleCache:
             return None
 
     def bundle(self, digest: str | None) -> Path | None:
-        """The directory with the bundle, where it is here."""
+        """Returns the directory of a cached bundle; None if it is not cached."""
         if digest is None:
             return None
         directory = self._bundles / digest
         return directory if directory.is_dir() else None
 
     def keep_listing(self, listing: Listing) -> None:
-        """Replaces the listing."""
+        """Replaces the cached listing."""
 
         def write() -> None:
             make_directory(self.directory)
@@ -71,7 +71,7 @@ class BundleCache:
         _tried(write)
 
     def keep(self, bundle: Bundle) -> None:
-        """Copies a bundle that was just checked. A link would change with the file that it is one of."""
+        """Copies a bundle that was just checked. A link would change with the original file."""
         target = self._bundles / bundle.digest
         if target.exists():
             return
@@ -90,12 +90,12 @@ class BundleCache:
         _tried(write)
 
     def discard(self, digest: str) -> bool:
-        """Deletes a bundle; returns whether it is gone."""
+        """Deletes a bundle; returns True if it is gone."""
         shutil.rmtree(self._bundles / digest, ignore_errors=True)
         return not (self._bundles / digest).exists()
 
     def prune(self, needed: Collection[str]) -> None:
-        """Deletes every bundle but those with these digests, and what a process that was killed left half."""
+        """Deletes all bundles but those with these digests, and abandoned partial copies."""
         if not self._bundles.is_dir():
             return
         for path in self._bundles.iterdir():

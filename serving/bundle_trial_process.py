@@ -1,7 +1,7 @@
-"""Process that tries bundles, one after the other, and can be killed.
+"""Child process that tries bundles one at a time, and can be killed.
 
-Each line of the standard input is a `Trial`, each line of the standard output its `Outcome`; the first line
-of the output, which is empty, says that the process is ready. See `serving.bundle_trials`.
+Each line of standard input is a `Trial`, and each line of standard output its `Outcome`. The first line of
+the output is empty and signals that the process is ready. See `serving.bundle_trials`.
 """
 
 import os
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 
 class Trial(BaseModel):
-    """A bundle to be loaded as the service would load it."""
+    """Bundle to load as the service would load it, and the limits for that."""
 
     directory: Path
     device: str
     threads: int
     cores: int
     seconds: float
-    """Processor time that the trial may take on each core that the graph may use."""
+    """CPU seconds that the trial may take on each core that the graph may use."""
     memory: int
-    """Bytes of memory that the process may have."""
+    """Bytes of memory that the process may use."""
 
 
 class Outcome(BaseModel):
@@ -41,16 +41,16 @@ class Outcome(BaseModel):
     digest: str = ""
     """SHA-256 of the manifest of the bundle that was tried."""
     reason: str | None = None
-    """Why the bundle is refused; none where it passed."""
+    """Reason why the bundle is refused; None if it passed."""
     detail: str = ""
-    """A library's own words, for the log alone."""
+    """Error message of a library, for the log only."""
     short_of_memory: bool = False
     device_missing: bool = False
-    """True if the device failed, and not the bundle."""
+    """True if the device failed rather than the bundle."""
 
 
 def run(trial: Trial) -> Outcome:
-    """Loads a bundle, replays its golden request and warms it up, within limits of time and memory."""
+    """Loads a bundle, replays its golden request and warms it up, within time and memory limits."""
     limit_memory(trial.memory)
     limit_computation(trial.seconds)
     try:
@@ -76,7 +76,7 @@ def _detail(error: BaseException | None) -> str:
 
 
 def _short_of_memory(error: BundleError) -> bool:
-    """Returns True if ONNX Runtime or NumPy ran out of memory; the former tells it in words alone."""
+    """Returns True if NumPy or ONNX Runtime ran out of memory; the latter says so only in its message."""
     cause = error.__cause__
     return isinstance(cause, MemoryError) or any(
         word in str(cause) for word in ("bad_alloc", "Failed to allocate memory", "bad allocation")
@@ -84,10 +84,10 @@ def _short_of_memory(error: BundleError) -> bool:
 
 
 def main() -> None:
-    """Serves the process that started this one, until it ends or closes the standard input."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the service decides
+    """Answers the parent process until it exits or closes standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C in the terminal: the service decides when to end
     answers: TextIO = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # output that libraries print
     print(file=answers, flush=True)
     for line in sys.stdin:
         print(run(Trial.model_validate_json(line)).model_dump_json(), file=answers, flush=True)

@@ -1,7 +1,8 @@
-"""Tries each bundle in another process before the service opens it: a graph may compute or allocate for ever.
+"""Tries each bundle in a child process first, as its graph may run for ever or fill the memory.
 
-ONNX Runtime runs a graph in a call that nothing ends from outside, so the first load, the golden request and
-the warm-up happen in a process that may be killed. What came out is kept, see `serving.bundle_verdicts`.
+A call that runs a graph in ONNX Runtime cannot be stopped from outside, so the first load, the golden request
+and the warm-up take place in a process that can be killed. For the stored results see
+`serving.bundle_verdicts`.
 """
 
 import os
@@ -16,21 +17,21 @@ from zoo import bundle
 from zoo.errors import BundleError, NotTried, PastLimit, ProviderUnavailable
 
 LATE = [-getattr(signal, name) for name in ("SIGKILL", "SIGPROF") if hasattr(signal, name)]
-"""Statuses of a process that took too long."""
+"""Exit statuses of a process that took too long."""
 SECONDS = 5.0
-"""Processor time of a trial on each core that its graph may use; EfficientNet-Lite0 needs 0.1 s."""
+"""CPU seconds of a trial on each core that its graph may use; EfficientNet-Lite0 needs 0.1 s."""
 BYTES_PER_SECOND = 20 << 20
-"""Bytes of a bundle for which a trial has a second more: disks and processors may be this slow."""
+"""Bytes of a bundle for each additional second of a trial: disks and processors may be this slow."""
 WAITING = 3
-"""Seconds that a trial may take for each second of its processor time, on a busy machine."""
+"""Wall-clock seconds that a trial may take for each second of its CPU time, on a busy machine."""
 MEMORY = 1 << 30
-"""Bytes of a trial of the smallest bundle: the process itself has 0.15 GB."""
+"""Bytes of memory for a trial of the smallest bundle; the process itself takes 0.15 GB."""
 MEMORY_PER_BYTE = 8
-"""Bytes of memory for each byte of a bundle: a graph is at times there as bytes, parsed, and rearranged."""
+"""Bytes of memory for each byte of a bundle: a graph may be in memory as bytes, parsed and rearranged."""
 MEMORY_PER_CORE = 64 << 20
-"""Bytes: the stacks and buffers of the threads that libraries start for each core."""
+"""Bytes for the stacks and buffers of the threads that libraries start for each core."""
 CUDA_SECONDS = 30.0  # for the first use of the device
-CUDA_MEMORY = 8 << 30  # bytes: CUDA's libraries
+CUDA_MEMORY = 8 << 30  # bytes for CUDA's libraries
 
 
 class Trials:
@@ -44,10 +45,10 @@ class Trials:
         self._closed = False
 
     def require_passed(self, directory: Path) -> str:
-        """The digest of the bundle in a directory that passed its trial, now or before.
+        """Returns the digest of the bundle in a directory if it passes its trial, or has passed it before.
 
-        Raises `BundleError` where it does not pass, `NotTried` where that cannot be found out, and
-        `ProviderUnavailable` where the device is not there.
+        Raises `BundleError` if it does not pass, `NotTried` if it cannot be tried, and `ProviderUnavailable`
+        if the device is not available.
         """
         digest = bundle.digest_of(directory)
         with self._lock:
@@ -59,13 +60,13 @@ class Trials:
         return digest
 
     def rest(self) -> None:
-        """Ends the process, if no bundle is being tried: the next trial starts another."""
+        """Ends the child process unless it is trying a bundle; the next trial starts another."""
         if self._lock.acquire(blocking=False):
             self._end()
             self._lock.release()
 
     def close(self) -> None:
-        """Ends the process, whatever it does."""
+        """Ends the child process, even during a trial."""
         self._closed = True
         if (process := self._process) is not None:
             process.kill()
@@ -83,7 +84,7 @@ class Trials:
         if outcome.reason is None and outcome.digest == digest:
             self.verdicts.passed(digest)
             return
-        self._end()  # it may hold much memory
+        self._end()  # it may hold a lot of memory
         reason = outcome.reason or "the bundle was changed while it was tried"
         cause = RuntimeError(outcome.detail) if outcome.detail else None
         if outcome.short_of_memory:
@@ -93,7 +94,7 @@ class Trials:
         raise BundleError(reason) from cause
 
     def longest_seconds(self, directory: Path) -> float:
-        """Seconds that the trial of the bundle in a directory may take, on a busy machine."""
+        """Returns the wall-clock seconds that the trial of a bundle may take, on a busy machine."""
         return WAITING * self._seconds(bundle.size_of(directory))
 
     def _seconds(self, size: int) -> float:
@@ -114,7 +115,7 @@ class Trials:
         )
 
     def _ask(self, trial: Trial) -> Outcome | str:
-        """The outcome, or why there is none."""
+        """Returns the outcome of a trial, or the reason why there is none."""
         if self._process is None or self._process.status is not None:
             self._end()
             self._process = LineProcess("serving.bundle_trial_process")

@@ -1,11 +1,11 @@
-"""Verdicts of the trials of bundles, by digest: in memory, and in a directory for the next start.
+"""Verdicts of bundle trials by digest, in memory and in a directory for the next start.
 
     <directory>/<device>-<version of ONNX Runtime>/<digest>.json
 
-A bundle that passed is not tried again. One that took too long, took too much memory or ended its process may
-have met a busy machine, so it is tried again: after a minute, then after two, four and so on up to an hour,
-since each trial costs a core many seconds. Other refusals are not kept: finding them again is cheap, and the
-files may be repaired meanwhile, or be those that a newer zoo reads.
+A bundle that passed is not tried again. If it took too long, took too much memory or crashed its process, the
+reason may have been a busy machine, so it is tried again: after one minute, then two, four and so on up to an
+hour, as each trial costs many seconds of CPU time. Other refusals are not stored: they are cheap to find
+again, and the files may have been repaired, or may be readable for a newer version of the zoo.
 """
 
 import logging
@@ -29,15 +29,15 @@ class Verdict(BaseModel):
     """Result of a bundle's trial."""
 
     reason: str | None = None
-    """Why the bundle is refused, in words for clients; none where it passed."""
+    """Reason why the bundle is refused, shown to clients; None if it passed."""
     failures: int = 0
-    """Trials that went past a limit, one after the other."""
+    """Number of consecutive trials that exceeded a limit."""
     retry_at: float = 0.0
-    """Seconds since the epoch, after which a refused bundle may be tried again."""
+    """Time from which a refused bundle may be tried again, in seconds since the epoch."""
 
 
 class Verdicts:
-    """The verdicts of trials on one device; without a directory they are kept in memory alone."""
+    """Verdicts of trials on one device; without a directory they are kept in memory only."""
 
     def __init__(self, directory: Path | None, device: str) -> None:
         environment = f"{device}-{onnxruntime.__version__}"
@@ -45,7 +45,7 @@ class Verdicts:
         self._known: dict[str, Verdict] = {}
 
     def find(self, digest: str) -> Verdict | None:
-        """The verdict that holds now; none where the bundle has to be tried."""
+        """Returns the verdict that holds now; None if the bundle has to be tried."""
         verdict = self._find(digest)
         if verdict is None or verdict.reason is None:
             return verdict
@@ -55,18 +55,18 @@ class Verdicts:
         return None if due else verdict
 
     def passed(self, digest: str) -> None:
-        """Keeps that a bundle passed."""
+        """Records that a bundle passed."""
         self._keep(digest, Verdict())
 
     def went_past_a_limit(self, digest: str, reason: str) -> None:
-        """Keeps why a bundle is refused for the time being."""
+        """Records that a trial exceeded a limit, and sets the time of the next trial."""
         before = self._find(digest)
         failures = 0 if before is None else before.failures
         pause = min(FIRST_RETRY_SECONDS * 2.0 ** min(failures, 10), LAST_RETRY_SECONDS)
         self._keep(digest, Verdict(reason=reason, failures=failures + 1, retry_at=time.time() + pause))
 
     def prune(self, needed: Collection[str]) -> None:
-        """Forgets all bundles but those with these digests."""
+        """Deletes all verdicts but those with these digests."""
         self._known = {digest: verdict for digest, verdict in list(self._known.items()) if digest in needed}
         if self._directory is not None and self._directory.is_dir():
             for path in self._directory.iterdir():

@@ -1,4 +1,4 @@
-"""Versions from a folder of exported bundles: a service without a registry, and without MLflow."""
+"""Source of versions in a folder of exported bundles, for a service without a registry and without MLflow."""
 
 import logging
 import os
@@ -21,16 +21,16 @@ log = logging.getLogger(__name__)
 
 
 class Origin(BaseModel):
-    """`origin.json` beside a bundle: which registered version it was exported from."""
+    """Contents of `origin.json` beside a bundle: the registered version it was exported from."""
 
     version: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,17}$")]
     record: VersionRecord
 
 
 class BundlesFolder:
-    """The bundles in a directory and under it, as they are when the first is found.
+    """Bundles in a directory and its subdirectories, listed once, as soon as there is at least one.
 
-    Of several versions of one model the newest that passed its gate is the champion.
+    The newest version of a model that passed its gate is its champion.
     """
 
     described = "the folder of bundles"
@@ -40,7 +40,7 @@ class BundlesFolder:
         self._places: dict[tuple[str, str], Path] = {}
         self._listing: Listing | None = None
         self._no_bundles: set[Path] = set()
-        """Folders that were logged."""
+        """Folders already logged as invalid."""
 
     def read(self) -> Listing:
         if self._listing is None:
@@ -68,7 +68,7 @@ class BundlesFolder:
         return Listing({name: _with_champion(versions) for name, versions in found.items()})
 
     def _folders(self) -> list[Path]:
-        """Returns the folders with a manifest; raises `ZooError` where one may not be looked into."""
+        """Returns the folders that have a manifest; raises `ZooError` if a folder cannot be read."""
         walk = os.walk(self.directory, onerror=_raise, followlinks=True)
         return sorted(Path(folder) for folder, _, names in walk if MANIFEST in names)
 

@@ -1,4 +1,4 @@
-"""What is served at one moment: an immutable snapshot, so that an answer is wholly one version's."""
+"""Immutable snapshot of what is served at one moment, so that each answer comes from a single version."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from zoo.tasks import TASKS, Task
 from zoo.tasks.base import Lineage
 from zoo.version import CHAMPION, ChallengerMode
 
-# ONNX Runtime's names of tensor types in the words of the Open Inference Protocol.
+# Data types of the Open Inference Protocol by ONNX Runtime's names.
 DATATYPES = {
     "tensor(bool)": "BOOL",
     "tensor(uint8)": "UINT8",
@@ -37,7 +37,7 @@ DATATYPES = {
 
 
 class Tensor(BaseModel):
-    """An input or output of the graph."""
+    """Input or output of the graph."""
 
     name: str
     datatype: str
@@ -45,7 +45,7 @@ class Tensor(BaseModel):
 
 
 class VersionEntry(BaseModel):
-    """A registered version."""
+    """Registered version of a model."""
 
     version: str
     aliases: list[str]
@@ -58,7 +58,7 @@ class VersionEntry(BaseModel):
 
 
 class ModelEntry(BaseModel):
-    """A name that answers: a registered model's, or a data set's."""
+    """Name that answers requests: a registered model's or a data set's."""
 
     name: str
     kind: str
@@ -73,7 +73,7 @@ class ModelEntry(BaseModel):
 
 
 class Execution(BaseModel):
-    """How the service computes the model, as its warm-up measured."""
+    """Execution mode of a model, from the times that its warm-up measured."""
 
     mode: Annotated[
         Literal["inline", "batched", "sliced"],
@@ -86,7 +86,7 @@ class Execution(BaseModel):
 
 
 class ModelDetails(ModelEntry):
-    """An entry with all there is to know."""
+    """Entry of a model with its versions, tensors, execution, card and drift."""
 
     versions: list[VersionEntry]
     inputs: list[Tensor]
@@ -99,33 +99,33 @@ class ModelDetails(ModelEntry):
 
 
 class ModelList(BaseModel):
-    """Every name that answers."""
+    """List of all names that answer requests."""
 
     models: list[ModelEntry]
 
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """A version that was loaded, and answers."""
+    """Loaded version that answers requests."""
 
     loaded: LoadedModel
     version: str
     challenge: "Challenge | None" = None
-    """Of a champion that has a challenger."""
+    """Challenge to this version if it is a champion that has a challenger."""
 
     @property
     def manifest(self) -> Manifest:
-        """What the bundle says of itself."""
+        """Manifest of the bundle."""
         return self.loaded.bundle.manifest
 
     @property
     def task(self) -> Task:
-        """The fitted task."""
+        """Fitted task of the bundle."""
         return self.loaded.bundle.task
 
     @cached_property
     def lineage(self) -> Lineage:
-        """What every answer says of its origin."""
+        """Origin of every answer: model, version, run, digest and execution provider."""
         return Lineage(
             model=self.manifest.model,
             version=self.version,
@@ -136,16 +136,16 @@ class Served:
 
     @cached_property
     def lineage_json(self) -> orjson.Fragment:
-        """The lineage, rendered once."""
+        """Lineage as JSON, rendered once."""
         return orjson.Fragment(self.lineage.model_dump_json())
 
     @cached_property
     def lineage_headers(self) -> dict[str, str]:
-        """The lineage for answers that are not JSON."""
+        """Lineage as HTTP headers, for answers that are not JSON."""
         return {lineage_header(name): value for name, value in self.lineage}
 
     def entry(self, name: str) -> ModelEntry:
-        """The entry under the model's own name or a data set's."""
+        """Returns the entry under the model's own name or a data set's."""
         return ModelEntry(
             name=name,
             kind=self.manifest.kind,
@@ -160,7 +160,7 @@ class Served:
         )
 
     def details(self, entry: ModelEntry, versions: list[VersionEntry]) -> ModelDetails:
-        """The entry with all there is to know."""
+        """Returns the entry with the details of the model and these versions."""
         return ModelDetails(
             **dict(entry),
             versions=versions,
@@ -179,14 +179,14 @@ class Served:
 
 @dataclass(frozen=True)
 class Challenge:
-    """The version that competes with a champion."""
+    """Challenger that competes with a champion, and the mode in which it does."""
 
     challenger: Served
     mode: ChallengerMode
 
 
 class Catalogue:
-    """The names that answer, with their listings rendered once."""
+    """Names that answer requests, with their listings rendered once."""
 
     def __init__(
         self,
@@ -194,14 +194,14 @@ class Catalogue:
         listing: Listing,
         versions: Mapping[str, list[VersionEntry]],
     ) -> None:
-        """`served` are the champions, `listing` is what the source holds, `versions` the entries of that."""
+        """`served` are the loaded champions; `versions` holds the entries of the versions in `listing`."""
         self.champions = tuple(served)
         self._served = {s.manifest.model: s for s in self.champions}
         for data_set, model in _data_set_names(self._served, listing.data_sets).items():
             self._served.setdefault(data_set, self._served[model])
         self._listing = listing
         self.versions = versions
-        """By registered model, newest first."""
+        """Version entries by registered model, newest first."""
         self.entries = [self._served[name].entry(name) for name in sorted(self._served)]
         self.list_json = ModelList(models=self.entries).model_dump_json().encode()
         self._details = {
@@ -210,18 +210,18 @@ class Catalogue:
         }
 
     def find(self, name: str) -> Served:
-        """What answers to a name; `NotFound` says why nothing does."""
+        """Returns the version that answers to a name. Raises `NotFound` with the reason if there is none."""
         try:
             return self._served[name]
         except KeyError:
             raise self._nothing(name) from None
 
     def version(self, name: str, wanted: str) -> Served | Version:
-        """What a number or an alias of a name's model stands for; a `Version` is still to be loaded.
+        """Returns the version of a name's model with a number or an alias; a `Version` is not loaded yet.
 
-        `NotFound` says why none answers, such as the gate that it failed.
+        Raises `NotFound` with the reason if none may answer, such as a failed gate.
         """
-        if wanted == CHAMPION:  # while a new champion is refused, the one that answers to the name
+        if wanted == CHAMPION:  # the version that answers, even while a newer champion is refused
             return self.find(name)
         served, model = self._served.get(name), self.model(name)
         if model not in self._listing.versions:
@@ -236,25 +236,25 @@ class Catalogue:
         raise NotFound(f"{model!r} has no such version or alias; GET /models/{model} lists those that it has")
 
     def answering(self, name: str) -> list[str]:
-        """Numbers of the versions that answer for a name, oldest first; `NotFound` where nothing has it."""
+        """Returns the numbers of a name's usable versions, oldest first. Raises `NotFound` if unknown."""
         entries = self.versions.get(self.model(name))
         if entries is None:
             raise self._nothing(name)
         return [entry.version for entry in reversed(entries) if entry.state != "refused"]
 
     def model(self, name: str) -> str:
-        """The registered model behind a name, which may be a data set's."""
+        """Returns the registered model behind a name, which may be a data set's."""
         served = self._served.get(name)
         return name if served is None else served.manifest.model
 
     def details_json(self, name: str) -> bytes:
-        """The answer to `GET /models/{name}`; `NotFound` as above."""
+        """Returns the answer to `GET /models/{name}`. Raises `NotFound` as `find` does."""
         served = self.find(name)
         drift = served.loaded.asked.drift()
         return orjson.dumps(self._details[name] | {"drift": None if drift is None else drift.model_dump()})
 
     def drift(self) -> Iterator[tuple[Served, Drift]]:
-        """Each version that answers to its model's name, where its bundle has something to compare."""
+        """Yields the drift of each version that answers to its model's name, if its bundle has a baseline."""
         for name, served in self._served.items():
             if name == served.manifest.model and (drift := served.loaded.asked.drift()) is not None:
                 yield served, drift
@@ -270,14 +270,14 @@ class Catalogue:
 
 
 def lineage_header(name: str) -> str:
-    """The header that carries a field of the lineage."""
+    """Returns the name of the header that carries a field of the lineage."""
     return f"X-Zoo-{name.replace('_', '-').title()}"
 
 
 def _data_set_names(served: Mapping[str, Served], named: Mapping[str, str]) -> dict[str, str]:
-    """The model that answers to each data set's name: the one the source names, or else the best.
+    """Returns the model that answers to each data set's name: the one the source names, or else the best.
 
-    A data set has one kind of its own; the kinds stand in `TASKS` in order of precedence.
+    Only models of one kind are considered for a data set, the first in the order of `TASKS`.
     """
     groups: dict[str, list[Served]] = {}
     for one in served.values():
@@ -304,7 +304,7 @@ def _best(served: Mapping[str, Served]) -> str:
 
 
 def tensor(name: str, onnx_type: str, shape: list[Any]) -> Tensor:
-    """An input or output as ONNX Runtime describes it; `BundleError` where V2 has no name for its type."""
+    """Converts ONNX Runtime's description of a tensor. Raises `BundleError` if V2 lacks its type."""
     if onnx_type not in DATATYPES:
         raise BundleError(f"the graph has an input or output of the type {onnx_type[:64]}")
     sizes = [size if isinstance(size, int) else -1 for size in shape]

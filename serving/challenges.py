@@ -1,7 +1,7 @@
-"""Champions and challengers compared: the same requests in the shadow, each its own where they share them.
+"""Compares champions with challengers: on the same requests in shadow mode, on a share of them otherwise.
 
-What the challenger computes in the shadow has a thread of its own, and is begun only while the engine has a
-core to spare. Sources of the names: Prometheus, Metric and label naming.
+In shadow mode the challenger runs in a thread of its own, and only while the engine has a core to spare.
+Source of the metric names: Prometheus, Metric and label naming.
 """
 
 import logging
@@ -27,7 +27,7 @@ from zoo.tasks.base import run_in_batches
 log = logging.getLogger(__name__)
 
 WAITING = 32
-"""Requests whose inputs are kept until the challenger has computed them; those beyond are dropped."""
+"""Maximum number of requests that wait for the challenger in shadow mode; further ones are dropped."""
 DROPPED, FAILED, COMPUTED = "dropped", "5xx", "2xx"
 VERDICTS = (True, False)
 Role = Literal["champion", "challenger"]
@@ -36,26 +36,26 @@ Pair = tuple[str, str, str, str]
 
 
 class Comparison:
-    """What was counted of a champion and a challenger in one mode."""
+    """Counts and times of a champion and a challenger in one mode."""
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[Role, str]] = Counter()
-        """By outcome."""
+        """Number of requests by role and outcome."""
         self.seconds: dict[Role, Histogram] = {
             "champion": Histogram(LATENCIES),
             "challenger": Histogram(LATENCIES),
         }
         self.agreement: Counter[bool] = Counter()
-        """Examples, by whether both answered alike."""
+        """Number of examples by whether both models gave the same answer."""
 
     def add(self, role: Role, outcome: str, compute: int) -> None:
-        """Counts a request, and the nanoseconds that the graph took where it succeeded."""
+        """Counts a request and, if it succeeded, the nanoseconds that the graph took."""
         self.requests[role, outcome] += 1
         if outcome == COMPUTED:
             self.seconds[role].add(compute)
 
     def state(self) -> dict[str, Any]:
-        """Everything in JSON's types, for `include`."""
+        """Returns all counts as JSON types, for `include`."""
         return {
             "requests": [[*key, count] for key, count in list(self.requests.items())],
             "seconds": {role: histogram.state() for role, histogram in self.seconds.items()},
@@ -63,7 +63,7 @@ class Comparison:
         }
 
     def include(self, state: dict[str, Any]) -> None:
-        """Counts what another comparison counted."""
+        """Adds the counts of another comparison."""
         for role, outcome, count in state["requests"]:
             self.requests[role, outcome] += count
         for role, histogram in self.seconds.items():
@@ -72,9 +72,9 @@ class Comparison:
 
 
 class Challenges(Collector):
-    """Counts by pair of champion and challenger. Requests are recorded by the event loop.
+    """Comparisons by pair of champion and challenger. Requests are recorded by the event loop.
 
-    Of several workers any one may be asked, and adds up what all of them counted.
+    With several workers, the one that is asked for metrics adds up the counts of all of them.
     """
 
     def __init__(self, engine: Engine, catalogue: Callable[[], Catalogue | None], siblings: Siblings) -> None:
@@ -87,7 +87,7 @@ class Challenges(Collector):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="shadow")
 
     def record(self, contest: Contest, status: int, timing: Timing) -> None:
-        """Counts a request answered with a status; in the shadow, the challenger computes it, too."""
+        """Counts a request answered with `status`; in shadow mode the challenger then computes it, too."""
         pair = pair_of(contest.champion, contest.challenge)
         comparison = self._comparisons.setdefault(pair, Comparison())
         role: Role = "champion" if contest.answering is contest.champion else "challenger"
@@ -100,7 +100,7 @@ class Challenges(Collector):
         self._thread.submit(self._shadow, contest, comparison)
 
     def close(self) -> None:
-        """Ends the thread once it is done."""
+        """Stops the thread after its current computation; waiting ones are cancelled."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _shadow(self, contest: Contest, comparison: Comparison) -> None:
@@ -115,7 +115,7 @@ class Challenges(Collector):
             verdicts = alike(contest.outputs, challenger.task, outputs)
             comparison.add("challenger", COMPUTED, compute)
             comparison.agreement.update(verdicts.tolist())
-        except Exception:  # whatever a graph makes ONNX Runtime raise; nobody waits for the answer
+        except Exception:  # any error of ONNX Runtime; nobody waits for the answer
             comparison.add("challenger", FAILED, 0)
             log.exception("%s version %s failed in the shadow", challenger.manifest.model, challenger.version)
         finally:
@@ -143,11 +143,11 @@ class Challenges(Collector):
         yield from (requests, seconds, agreement, self._shares())
 
     def _compared(self) -> list[Any]:
-        # A list: the event loop goes on recording.
+        # A copy, as the event loop goes on recording.
         return [[pair, comparison.state()] for pair, comparison in list(self._comparisons.items())]
 
     def _together(self) -> dict[Pair, Comparison]:
-        """What all workers counted."""
+        """Returns the comparisons added up over all workers."""
         comparisons: dict[Pair, Comparison] = {}
         for state in self._siblings.states("challenges"):
             for pair, counted in state:
@@ -167,5 +167,5 @@ class Challenges(Collector):
 
 
 def pair_of(champion: Served, challenge: Challenge) -> Pair:
-    """The labels of what is counted of the two."""
+    """Returns the metric labels of a champion and its challenger."""
     return champion.manifest.model, champion.version, challenge.challenger.version, challenge.mode.name

@@ -1,7 +1,7 @@
-"""Child processes for work that a thread could not be stopped in, such as parsing megabytes of JSON.
+"""Child processes for work that could not be stopped in a thread, such as parsing megabytes of JSON.
 
-A thread that parses keeps the interpreter from the event loop until it is done. A process does not, and it
-can be killed: it has limits of its own on time and memory.
+A thread that parses holds the interpreter lock, so that the event loop waits until it is done. A process does
+not, and it can be killed: it has its own time and memory limits.
 """
 
 import gc
@@ -26,27 +26,27 @@ from zoo.operating_system import limit_memory
 T = TypeVar("T")
 
 Ask = Callable[..., Any]
-"""Asks the service something: a word and arguments that can be pickled."""
+"""Function with which a child queries the service; arguments and result are pickled."""
 
 IDLE_SECONDS = 60.0
-"""Seconds without work after which a child may be ended; a new one takes half a second to start."""
-WORK = "from serving.child_process import main; main()"  # not by -m, for classes are pickled by their module
+"""Idle seconds after which a child may be ended; a new one takes half a second to start."""
+WORK = "from serving.child_process import main; main()"  # not -m: pickle refers to classes by module
 ENDING_SECONDS = 1.0
 SHORT_OF_MEMORY = 3
-"""Exit status of a child whose work takes more memory than it may."""
-OWN_MEMORY = 1 << 28  # bytes of a child without work, at most
+"""Exit status of a child whose work exceeds its memory limit."""
+OWN_MEMORY = 1 << 28  # maximum bytes of a child without work
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # the child computes nothing in parallel
 
 
 class Abandoned(Exception):
-    """The service refused to answer what the child asked; the service keeps the reason."""
+    """The service refused to answer a query of the child; the service keeps the reason."""
 
 
 class Child:
-    """A running child process, and the service's end of the pipe to it."""
+    """Running child process, and the service's end of the pipe to it."""
 
     def __init__(self, memory: int) -> None:
-        """`memory` is the number of bytes that its work may take."""
+        """`memory` is the number of bytes that its work may use."""
         self._connection, theirs = Pipe()
         number = theirs.fileno()
         command = [sys.executable, "-c", WORK, str(number), str(memory)]
@@ -60,12 +60,12 @@ class Child:
         theirs.close()
         self.idle_since = 0.0
         self.waits = True
-        """True if the child waits for work; False if it was left in the middle of some."""
+        """True if the child waits for work; False if it has not finished a call."""
 
     def call(
         self, seconds: float, function: Callable[..., T], arguments: tuple[Any, ...], answer: Ask | None
     ) -> T:
-        """Returns the function's result. `EOFError` if the child ends before, as it does after `seconds`."""
+        """Returns the function's result. Raises `EOFError` if the child ends, as it does after `seconds`."""
         self.waits = False
         try:
             self._connection.send((seconds, function, arguments, answer is not None))
@@ -88,10 +88,10 @@ class Child:
         return self._process.poll() is None
 
     def end(self) -> int:
-        """Ends the process, and returns its status: as in `subprocess`, negative if a signal ended it."""
+        """Ends the process and returns its exit status: as in `subprocess`, negative if a signal ended it."""
         self._connection.close()
         with suppress(subprocess.TimeoutExpired):
-            return self._process.wait(ENDING_SECONDS)  # it has ended, or does now that the pipe is closed
+            return self._process.wait(ENDING_SECONDS)  # it has ended, or ends now that the pipe is closed
         self._process.kill()
         return self._process.wait()
 
@@ -99,19 +99,19 @@ class Child:
         try:
             told = answer(*question)
         except Exception:
-            with suppress(EOFError, OSError):  # it has ended meanwhile
+            with suppress(EOFError, OSError):  # it has ended in the meantime
                 self._connection.send(("failed", None))
-                self._connection.recv()  # that the child has abandoned its work
+                self._connection.recv()  # the confirmation that the child has abandoned its work
                 self.waits = True
             raise
         self._connection.send(("done", told))
 
 
 class ChildProcesses:
-    """Children that wait for work. Any thread may call."""
+    """Pool of child processes. Any thread may use it."""
 
     def __init__(self, memory: int) -> None:
-        """`memory` is the number of bytes that one child's work may take."""
+        """`memory` is the number of bytes that the work of one child may use."""
         self._memory = memory
         self._idle: list[Child] = []
         self._lock = threading.Lock()
@@ -119,12 +119,12 @@ class ChildProcesses:
     def call(
         self, deadline: float, function: Callable[..., T], *arguments: Any, answer: Ask | None = None
     ) -> T:
-        """Returns what a function of a module returns in a child process. What it raises is raised here.
+        """Calls a module-level function in a child process, and returns its result or raises its exception.
 
-        With an `answer`, the function gets one argument more, with which it can ask that. Everything that is
-        passed or returned is pickled. `DeadlineExceeded` past the `deadline`, when the child is killed;
-        `InputTooLarge` if the work takes more memory than it may. Windows has no timer that ends a process:
-        there, the function is called in this one.
+        With `answer`, the function gets an additional last argument: a function that calls `answer` in the
+        service. All arguments and results are pickled. Raises `DeadlineExceeded` past the `deadline`, when
+        the child is killed, and `InputTooLarge` if the work exceeds its memory limit. Windows has no timer
+        that ends a process, so the function is called in the service's process there.
         """
         if not hasattr(signal, "setitimer"):
             return function(*arguments) if answer is None else function(*arguments, answer)
@@ -148,7 +148,7 @@ class ChildProcesses:
         return result
 
     def end_idle(self, seconds: float = IDLE_SECONDS) -> None:
-        """Ends the children that have been idle for so long."""
+        """Ends the children that have been idle for at least `seconds`."""
         before = time.monotonic() - seconds
         with self._lock:
             idle = [child for child in self._idle if child.idle_since <= before]
@@ -157,7 +157,7 @@ class ChildProcesses:
             child.end()
 
     def close(self) -> None:
-        """Ends the children that are idle; the others end with their work."""
+        """Ends the idle children; the others end when their work is done."""
         self.end_idle(0)
 
     def _take(self) -> Child:
@@ -168,10 +168,10 @@ class ChildProcesses:
                 return Child(self._memory)
             if child.is_alive:
                 return child
-            child.end()  # which the operating system killed, for example
+            child.end()  # for example killed by the operating system
 
     def _return(self, child: Child) -> None:
-        if not child.waits:  # as after a value that could not be pickled
+        if not child.waits:  # for example after a value that could not be pickled
             child.end()
             return
         child.idle_since = time.monotonic()
@@ -180,9 +180,9 @@ class ChildProcesses:
 
 
 def work(connection: Connection, memory: int) -> None:
-    """Does what comes through the connection, until it is closed."""
+    """Runs the calls that arrive on the connection, until it is closed."""
     limit_memory(OWN_MEMORY + memory)
-    gc.disable()  # it would look through millions of new lists again and again; no work leaves it anything
+    gc.disable()  # it would scan millions of new lists repeatedly, and no work leaves garbage
 
     def ask(*question: Any) -> Any:
         connection.send(("ask", question))
@@ -212,9 +212,9 @@ def work(connection: Connection, memory: int) -> None:
             os._exit(SHORT_OF_MEMORY)
         except RecursionError:
             connection.send(("failed", InvalidInput("the body is nested too deeply")))
-        del told, arguments  # megabytes
+        del told, arguments  # they may take megabytes
 
 
 def main() -> None:
-    """Works as a child process, by the arguments that `Child` gives it."""
+    """Runs this process as a child, with the command line arguments that `Child` passes."""
     work(Connection(int(sys.argv[1])), int(sys.argv[2]))

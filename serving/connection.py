@@ -1,8 +1,8 @@
-"""An HTTP connection that is closed where a client sends too much of a request, or takes too long to.
+"""HTTP connection that is closed if a client sends too large a request, or sends it too slowly.
 
-uvicorn waits for the head of a request as long as it takes, keeps whatever comes of it, and reads on where
-a request was refused before its end. How long a body may take is the request's deadline, which
-`serving.exchange` keeps.
+uvicorn waits for the head of a request without a time limit, buffers it without a size limit, and keeps
+reading a request that was refused before its end. The time for a body is limited by the request's deadline,
+which `serving.exchange` enforces.
 
 The connection speaks HTTP/1.1 and no other protocol: it ignores an offer to upgrade (RFC 9110, section 7.8).
 """
@@ -24,34 +24,34 @@ from serving.settings import Settings
 from serving.whole_answer import rendered
 
 PATIENCE = 10.0
-"""Seconds for the head of a request, from the connection or from the head's first bytes, and for what is
-left of a request that is answered."""
+"""Seconds for the head of a request, from the connection's start or the head's first bytes, and for the rest
+of a request that was answered before its end."""
 MAX_HEAD = 65_536  # bytes of a request line and its headers
 MAX_FIELDS = 128  # headers of a request; browsers and proxies together send 30
 PIECE = 16_384
-"""Bytes of a head that are parsed at once: 4,000 headers without a value, which take 2 ms."""
+"""Bytes of a head that are parsed in one call: up to 4,000 headers without a value, which take 2 ms."""
 VERSIONS = ("1.1", "1.0")
 MAX_ESCAPES = 1024
-"""Bytes of a path that are written as `%XX`, each of which takes half a microsecond. A model's name has 128
-characters at most."""
-MAX_MESSAGE = 2 * MAX_BODY  # bytes of a request as it is sent: small chunks are mostly framing
+"""Maximum number of `%XX` escapes in a path, each of which takes half a microsecond. A model's name has at
+most 128 characters."""
+MAX_MESSAGE = 2 * MAX_BODY  # bytes of a request as sent: small chunks are mostly framing
 
 UNKNOWN_VERSION = ("Invalid HTTP version", "Pause on PRI/Upgrade")
-"""Messages of the parser; the second is about the first line of HTTP/2."""
+"""Error messages of the parser; it gives the second one for the first line of HTTP/2."""
 
 NO_TRAILERS: Any = deque(maxlen=0)
-"""Where uvicorn collects what comes as headers behind a body, and nobody reads."""
+"""Discards trailers (headers after a body), which uvicorn would collect and nobody reads."""
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """uvicorn's connection with bounds."""
+    """uvicorn's connection with limits on size and time."""
 
     keep_alive: ClassVar[float] = Settings.model_fields["keep_alive"].default
-    """Seconds after an answer until an idle connection is closed. `serving.service` sets these three."""
+    """Seconds from an answer until an idle connection is closed. `serving.service` sets these three."""
     all_open: ClassVar[OpenConnections] = OpenConnections(Settings())
     refusals: ClassVar[Refusals] = Refusals()
     _received = 0
-    """Bytes since the last request was complete."""
+    """Bytes received since the last complete request."""
     _timer: TimerHandle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
@@ -60,7 +60,7 @@ class BoundedConnection(HttpToolsProtocol):
             self.transport.abort()
             return
         self.timeout_keep_alive = self.keep_alive  # type: ignore[assignment]  # any number of seconds will do
-        self.access_log = False  # ours is `serving.access_log`; uvicorn would make a line that nobody reads
+        self.access_log = False  # `serving.access_log` replaces uvicorn's access log
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -129,10 +129,10 @@ class BoundedConnection(HttpToolsProtocol):
             self._await_head()
 
     def _parse(self, data: bytes | memoryview) -> None:
-        """Parses data, with every offer to upgrade declined.
+        """Parses data and declines every offer to upgrade.
 
-        A parser takes an offer for the end of HTTP: it ends the message behind the head and stops there. A
-        new parser then gets the same head without the offer, and goes on with the data behind it.
+        The parser treats an offer as the end of HTTP: it ends the message after the head and stops there. A
+        new parser then gets the same head without the offer, and continues with the data after it.
         """
         rest = memoryview(data)
         while rest:
@@ -141,7 +141,7 @@ class BoundedConnection(HttpToolsProtocol):
                 return
             except HttpParserUpgrade as offer:
                 rest = rest[offer.args[0] :]
-            if self.parser.get_method() == b"CONNECT":  # there is no way to ignore this one
+            if self.parser.get_method() == b"CONNECT":  # this method cannot be ignored
                 raise HttpParserError("CONNECT is for proxies")
             head = self._head_without_offer()
             self.parser = HttpRequestParser(self)
@@ -154,10 +154,10 @@ class BoundedConnection(HttpToolsProtocol):
         return b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, b"".join(fields))
 
     def _take_absolute_form(self) -> None:
-        """Reads a whole URL in a request line, which goes before `Host` (RFC 9112, section 3.2.2)."""
+        """Handles a request line with an absolute URL, which overrides `Host` (RFC 9112, section 3.2.2)."""
         url = parse_url(self.url)
         if url.host is None:
-            return  # an asterisk
+            return  # the asterisk form
         if url.schema.lower() not in (b"http", b"https"):
             raise Problem(400, "malformed_http", "the request's URL is of another protocol than HTTP")
         if url.userinfo is not None:
@@ -194,7 +194,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._end(Problem(408, "head_timeout", f"the request's head did not arrive in {PATIENCE:g} seconds"))
 
     def _end(self, problem: Problem) -> None:
-        """Closes the connection, with an answer where there is room for one: no other was begun."""
+        """Closes the connection; sends the problem first unless another answer is already being sent."""
         if self.transport.is_closing():
             return
         cycle = self.cycle
@@ -206,7 +206,7 @@ class BoundedConnection(HttpToolsProtocol):
 
 
 def _problem_of(error: HttpParserError) -> Problem:
-    """The problem that a callback raised, or that the parser means."""
+    """Returns the problem that a callback raised, or the one that the parser's error stands for."""
     if isinstance(error.__context__, Problem):
         return error.__context__
     reason = str(error)

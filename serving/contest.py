@@ -1,4 +1,4 @@
-"""One request in a challenge: who answers it, and what there is to compare afterwards."""
+"""A request in a challenge: the version that answers it, and the outputs to compare afterwards."""
 
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -10,25 +10,25 @@ if TYPE_CHECKING:
 
 
 class Contest:
-    """A request for a model whose champion has a challenger."""
+    """Request for a model whose champion has a challenger."""
 
     __slots__ = ("answering", "challenge", "champion", "inputs", "outputs")
 
     def __init__(self, champion: "Served", challenge: "Challenge", key: bytes) -> None:
-        """Requests of one key are always answered by the same of the two, while the share stays as it is."""
+        """Requests with the same `key` get the same version, as long as the share does not change."""
         self.champion = champion
         self.challenge = challenge
         share = challenge.mode.share
         self.answering = challenge.challenger if share and place(key) < share else champion
         self.inputs: Arrays | None = None
-        """What the graph was given, once it has computed the one run that an answer takes."""
+        """Inputs of the graph; None until it has computed the single run that the answer takes."""
         self.outputs: Arrays = {}
 
     def computed(self, inputs: Arrays, outputs: Arrays) -> None:
-        """Keeps what the challenger is to be compared by."""
+        """Stores the inputs and the answering version's outputs for the comparison."""
         self.inputs, self.outputs = inputs, outputs
 
 
 def place(key: bytes) -> float:
-    """A number from 0 to below 1, spread evenly over keys, the same for a key at every time and place."""
+    """Maps a key to a number in [0, 1), evenly distributed and the same in every process."""
     return int.from_bytes(blake2b(key, digest_size=6).digest()) / 2**48

@@ -1,4 +1,4 @@
-"""The context of one request: its deadline, its statistics and who waits for it, in every dialect."""
+"""Context of one request in any dialect: its deadline, its timing and the client that waits for it."""
 
 import math
 import time
@@ -16,50 +16,50 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 INLINE_BYTES = 1 << 20
-"""Memory for decoding above which an image is decoded in a thread: one of 256 x 256 pixels takes 2 ms."""
+"""Bytes of decoding memory above which an image is decoded in a thread: 256 x 256 pixels take 2 ms."""
 
 
 class HoldsUp(Exception):
-    """The work would hold up the event loop."""
+    """The work would block the event loop for too long."""
 
 
 @dataclass(slots=True)
 class RequestContext:
-    """State of one request that the protocols, the inference and the engine share.
+    """State of one request, shared by the protocols, the inference and the engine.
 
-    The exchange refers to its context. The context does not refer to the exchange, so that the two leave no
-    reference cycle.
+    The exchange refers to its context, but not the reverse, so that there is no reference cycle.
     """
 
     deadline: float = math.inf
-    """Point on `time.monotonic()` by which the answer is due."""
+    """Time by which the answer is due, on `time.monotonic()`."""
     timing: Timing = field(default_factory=Timing)
     receive: Receive | None = None
-    """The connection's ASGI channel, which tells when the client has left; None where nobody can leave."""
+    """The connection's ASGI channel, which tells when the client has left; None if no client can leave."""
     key: bytes = b""
     """Identifies the request in an A/B split: the header `X-Request-Key`, or else the body."""
     caller: bytes = b""
-    """Digest of the API key that the request came with; empty where the service has no keys. What is kept of
-    one caller's prompts is not used for another."""
+    """Digest of the request's API key; empty if the service has no keys. Cached prompts of one caller are not
+    used for another."""
     budget: "MemoryBudget | None" = None
     """Memory budget that the request reserves from; None if memory is not bounded."""
     reserved: int = 0
-    """Bytes."""
+    """Bytes reserved from the budget."""
     inline: bool = False
     """True while the event loop itself parses the request or renders its answer."""
     contest: "Contest | None" = None
-    """The A/B assignment, where the model has a challenger."""
+    """Assignment to champion or challenger; None if the model has no challenger."""
 
     def reserve(self, size: int) -> None:
-        """Reserves so many bytes more; errors as of `MemoryBudget.reserve`."""
+        """Reserves `size` more bytes. Raises the errors of `MemoryBudget.reserve`."""
         if self.budget is not None:
             self.budget.reserve(size, self.reserved)
             self.reserved += size
 
     def reserve_decoded(self, size: int) -> None:
-        """Reserves bytes for what is decoded; `HoldsUp` on the event loop if it takes long to fill them.
+        """Reserves bytes for decoded data.
 
-        `DeadlineExceeded` past the deadline.
+        Raises `HoldsUp` on the event loop if decoding so much takes too long for it, and `DeadlineExceeded`
+        past the deadline.
         """
         if time.monotonic() >= self.deadline:
             from serving.turns import too_late  # which imports this module
@@ -70,18 +70,18 @@ class RequestContext:
         self.reserve(size)
 
     def give_back(self, size: int) -> None:
-        """Returns some of the memory that is reserved."""
+        """Returns `size` reserved bytes to the budget."""
         if self.budget is not None:
             self.budget.free(size)
             self.reserved -= size
 
     def free(self) -> None:
-        """Returns all memory that is reserved; again changes nothing."""
+        """Returns all reserved bytes to the budget. Further calls have no effect."""
         if self.reserved:
             self.give_back(self.reserved)
 
 
 async def client_left(receive: Receive) -> None:
-    """Returns once the client has gone; to be awaited after the body has been read."""
+    """Waits until the client disconnects. Call it only after the body has been read."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,9 +1,9 @@
-"""Continuous batching: the texts that one language model is writing advance together, a token a run.
+"""Continuous batching: all texts that a language model is generating advance together, one token per run.
 
-A text joins and leaves between two runs, so none waits for another's end; a long prompt is read in parts,
-between which the others get their tokens. The model computes in slices of time, after each of which other
-models have their turn, see `serving.turns`. Source: Yu et al. (2022), "Orca: A Distributed Serving System for
-Transformer-Based Generative Models", OSDI 2022.
+Texts join and leave the batch between two runs, so none waits for another to end. A long prompt is read in
+parts, and the other texts get their tokens in between. The model computes in slices of time, after each of
+which other models have their turn, see `serving.turns`. Source: Yu et al. (2022), "Orca: A Distributed
+Serving System for Transformer-Based Generative Models", OSDI 2022.
 """
 
 import asyncio
@@ -26,68 +26,69 @@ from zoo.errors import InvalidInput
 from zoo.tasks.writing import Writing
 
 READ_AT_ONCE = 64
-"""Tokens of a prompt in one run: nearly as fast a token as in longer ones, and others wait 0.1 s at most."""
+"""Tokens of a prompt in one run: nearly as fast per token as longer runs, and others wait at most 0.1 s."""
 
 
 @dataclass(eq=False)
 class Text:
-    """A text that is being written, and who is told of it."""
+    """Text that is being generated, and the queue that its pieces are delivered to."""
 
     writing: Writing
     context: RequestContext
     loop: asyncio.AbstractEventLoop
     news: asyncio.Queue[str | Exception | None] = field(default_factory=asyncio.Queue)
-    """Pieces, or what went wrong; None at the end."""
+    """Queue of pieces or an error; None marks the end."""
     joined: int = field(default_factory=time.monotonic_ns)
     slot: int | None = None
     seated: float = 0.0
-    """Time at which it got its slot, on `time.monotonic()`."""
+    """Time when the text got its slot, on `time.monotonic()`."""
     late: bool = False
-    """Set at the deadline: the thread that writes the text then ends it with what is written."""
+    """True from the deadline on: the thread that generates the text then ends it as it is."""
     gone: bool = False
-    """Whether nobody waits for it any more."""
+    """True if nobody waits for the text any more."""
     piece: str = ""
-    """What is written and not told yet."""
+    """Generated text that is not delivered yet."""
     end: Exception | None = None
-    """What it failed for."""
+    """Error that ended the text."""
 
     @property
     def ended(self) -> bool:
-        """Whether there is nothing more to compute."""
+        """True if there is nothing more to compute."""
         return self.gone or self.end is not None or self.writing.progress.ended
 
 
 class Room:
-    """The texts that one model writes."""
+    """Texts that one model is generating or that wait for a slot."""
 
     def __init__(
         self, model: str, reader: Reader, slots: int, queue: int, turns: Turns, lane: Hashable
     ) -> None:
-        """`slots` texts at a time, and a `queue` of more, at most, that wait until one ends."""
+        """Generates up to `slots` texts at a time; up to `queue` more wait until one ends."""
         self.model = model
         self._reader, self._slots, self._queue = reader, slots, queue
         self._turns, self._lane = turns, lane
         self._prefixes = Prefixes(READ_AT_ONCE)
         self._lock = threading.Lock()
         self._texts: list[Text] = []
-        """In the order in which they came."""
+        """Texts in order of arrival; the first ones have the slots."""
         self._running = False
         self._pace = Pace(0.0)
-        """Seconds that a text keeps its slot."""
+        """Average seconds that a text keeps its slot."""
 
     async def pieces(self, writing: Writing, context: RequestContext) -> AsyncGenerator[str, None]:
-        """What a text adds, piece by piece.
+        """Generates a text and yields its pieces.
 
-        A text that has begun ends at the deadline as it is. `Overloaded` if those that wait would keep it
-        past its deadline, `DeadlineExceeded` past the deadline if nothing was written, `ClientLeft` if the
-        client has gone. Nothing more is computed once the iterator is closed.
+        A text that has begun ends at the deadline as it is. Raises `Overloaded` if the waiting texts would
+        delay it past its deadline or fill the queue, `DeadlineExceeded` past the deadline if nothing was
+        generated, and `ClientLeft` if the client has gone. Nothing more is computed once the iterator is
+        closed.
         """
         if time.monotonic() >= context.deadline:
             raise too_late()
         loop = asyncio.get_running_loop()
         text = Text(writing, context, loop)
         self._join(text)
-        # Without a deadline there is no timer: the longest that the event loop takes is some weeks.
+        # Without a deadline there is no timer: an event loop's timer may only last some weeks.
         wait = context.deadline - time.monotonic()
         timer = None if math.isinf(wait) else loop.call_later(wait, _expire, text)
         left = None if context.receive is None else asyncio.ensure_future(client_left(context.receive))
@@ -108,7 +109,7 @@ class Room:
 
     @property
     def writing(self) -> int:
-        """Texts that have a slot."""
+        """Number of texts that have a slot."""
         return min(self._slots, len(self._texts))
 
     def _join(self, text: Text) -> None:
@@ -123,7 +124,7 @@ class Room:
             self._texts.append(text)
             begins, self._running = not self._running, True
         if begins:
-            self._turns.widen(1)  # the room brings the place that its slices wait in
+            self._turns.widen(1)  # the room adds the place in the queue that its slices use
             self._submit()
 
     def _submit(self) -> None:
@@ -132,10 +133,10 @@ class Room:
         job.future.add_done_callback(self._after)
 
     def _after(self, slice_: "Future[None]") -> None:
-        """Has the next slice wait for its turn, where there is one."""
+        """Submits the next slice, if any texts are left."""
         failure = None if slice_.cancelled() else slice_.exception()
         with self._lock:
-            if isinstance(failure, Exception):  # no text's: of a run they are told by `_account`
+            if isinstance(failure, Exception):  # an error outside a run: `_account` handles those of a run
                 self._fail(failure)
             self._running = bool(self._texts) and not slice_.cancelled()
             goes_on = self._running
@@ -145,17 +146,17 @@ class Room:
             self._turns.widen(-1)
 
     def _fail(self, error: Exception) -> None:
-        """Ends all texts, so that none waits for slices that would fail again."""
+        """Ends all texts with an error, so that none waits for slices that would fail again."""
         for text in self._texts:
             text.end = error
             _tell(text)
             if text.slot is not None:
-                with suppress(Exception):  # what is broken may be just this
+                with suppress(Exception):  # this may be what is broken
                     self._reader.close(text.slot)
         self._texts = []
 
     def _compute(self) -> None:
-        """Computes for a slice of time, and tells what came of it."""
+        """Computes for one slice of time, and delivers the new pieces."""
         until = time.monotonic() + SLICE_SECONDS
         seated = self._seat()
         while seated:
@@ -167,7 +168,7 @@ class Room:
             _tell(text)
 
     def _seat(self) -> list[Text]:
-        """Those that have a slot, after those that have ended gave theirs to others."""
+        """Frees the slots of finished texts, admits waiting ones, and returns the texts that have a slot."""
         with self._lock:
             for text in self._texts:
                 if text.late and not text.ended:
@@ -191,7 +192,7 @@ class Room:
         return seated
 
     def _advance(self, texts: Sequence[Text]) -> None:
-        """Reads a part of one prompt, and writes a token of each text whose prompt is read."""
+        """Reads a part of one prompt, and generates one token of each text whose prompt is read."""
         reading = [text for text in texts if len(text.writing.unread) > 1]
         ready = [text for text in texts if len(text.writing.unread) == 1]
         if reading:
@@ -200,11 +201,11 @@ class Room:
             self._account(ready, self._step)
 
     def _account(self, texts: Sequence[Text], work: Callable[[Sequence[Text]], None]) -> None:
-        """Does a run for texts, whose time it is; where it fails, they do."""
+        """Executes a run and adds its time to each of its texts; if it fails, ends them with the error."""
         begun = time.monotonic_ns()
         try:
             work(texts)
-        except Exception as error:  # whatever it is, those who wait are told
+        except Exception as error:  # any error is passed on to those who wait
             for text in texts:
                 text.end = error
         took = time.monotonic_ns() - begun
@@ -233,13 +234,13 @@ class Room:
         for slot, text in slots.items():
             try:
                 text.piece += text.writing.take(logits[slot])
-            except InvalidInput as error:  # this one's constraint, and no fault of the others
+            except InvalidInput as error:  # caused by this text's own constraint: the others go on
                 text.end = error
         texts = text = slots = None  # type: ignore[assignment]  # see `serving.turns`
 
 
 def _expire(text: Text) -> None:
-    """Ends a text at its deadline: as it is if it has begun, and otherwise with an error."""
+    """Ends a text at its deadline: as it is if it has begun, otherwise with an error."""
     if text.writing.progress.tokens:
         text.late = True  # the thread that writes it ends it
     else:
@@ -247,7 +248,7 @@ def _expire(text: Text) -> None:
 
 
 def _tell(text: Text) -> None:
-    """Tells of a text's new piece, and of its end."""
+    """Delivers a text's new piece and, if it has ended, its end."""
     news: list[str | Exception | None] = [text.piece] if text.piece else []
     if text.ended:
         news.append(text.end)

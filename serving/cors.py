@@ -1,4 +1,4 @@
-"""Cross-origin resource sharing (WHATWG, Fetch, section 3.2): which web pages may use the service."""
+"""Cross-origin resource sharing (WHATWG, Fetch, section 3.2): web pages that may use the service."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from serving.exchange import Exchange
 from zoo.tasks.base import Lineage
 
 METRICS = "/metrics"
-"""The one path whose answers no page of another site may read, and which may need no key."""
+"""Path that no page of another site may read, and that can be exempted from API keys."""
 EXPOSED = ", ".join(["X-Request-Id", *map(lineage_header, Lineage.model_fields)])
 REQUEST_HEADERS = (
     "Authorization, Content-Encoding, Content-Type, Inference-Header-Content-Length, Traceparent, "
@@ -23,10 +23,10 @@ VARY = (b"vary", b"origin")
 
 
 class Cors:
-    """Header fields for the pages of some origins, and for nobody else."""
+    """CORS header fields for the pages of the allowed origins."""
 
     def __init__(self, origins: Iterable[str]) -> None:
-        """`origins` are compared exactly."""
+        """`origins` are the allowed origins, compared exactly."""
         exposed = (b"access-control-expose-headers", EXPOSED.encode())
         self._fields = {
             origin.encode(): (VARY, (b"access-control-allow-origin", origin.encode()), exposed)
@@ -34,7 +34,7 @@ class Cors:
         }
 
     def fields(self, exchange: Exchange) -> tuple[tuple[bytes, bytes], ...]:
-        """Fields of the answer, whatever it is."""
+        """Returns the fields to add to every answer to a request, errors included."""
         if exchange.path == METRICS:
             return ()
         return self._fields.get(exchange.headers.get(b"origin", b""), (VARY,))
@@ -44,7 +44,7 @@ class Cors:
         return origin in self._fields
 
     def asked_method(self, exchange: Exchange) -> str | None:
-        """The method that a preflight asks for; None for other requests and for origins not listed."""
+        """Returns the method that a preflight asks for; None for other requests and unlisted origins."""
         if exchange.method != "OPTIONS" or exchange.path == METRICS:
             return None
         if not self.lists(exchange.headers.get(b"origin", b"")):
@@ -54,7 +54,7 @@ class Cors:
 
 
 def permission(method: str) -> dict[str, str]:
-    """Headers of the answer to a preflight that is granted."""
+    """Returns the headers of the answer to a preflight that is granted."""
     return {
         "Access-Control-Allow-Methods": method,
         "Access-Control-Allow-Headers": REQUEST_HEADERS,

@@ -1,4 +1,4 @@
-"""Checks of every request before its body is read: its framing, its host, its origin and its key."""
+"""Checks every request before its body is read: its framing, host, origin and API key."""
 
 from serving.authority import authority_of, is_origin_of
 from serving.cors import METRICS, Cors
@@ -9,19 +9,19 @@ from serving.refusals import Refusals
 from serving.settings import Settings
 
 OPEN = frozenset({"/livez", "/readyz"})
-"""Paths that need no key, and so nothing that a health check would have to keep secret."""
+"""Paths that need no key, so that health checks need no secret."""
 OPEN_PREFIX = "/v2/health/"
 KNOWN_HOSTS = 64
-"""Values of `Host` that are remembered as right. Reading one takes two microseconds."""
-MAX_PATH = 2048  # bytes, as it was sent; names of models have 128 characters at most
+"""Number of valid `Host` values that are cached. Parsing one takes two microseconds."""
+MAX_PATH = 2048  # bytes, as sent; names of models have at most 128 characters
 LONGEST_LENGTH = 20  # digits of a Content-Length
 
 
 class Door:
-    """Lets requests in, or refuses them."""
+    """Admits requests or refuses them."""
 
     def __init__(self, settings: Settings, cors: Cors | None, refusals: Refusals) -> None:
-        """`cors` tells preflights, which need no key."""
+        """`cors` recognizes preflights, which need no key."""
         keys = settings.api_keys
         self._keys = None if keys is None else ApiKeys(keys.get_secret_value().split(","))
         self._open_metrics = settings.open_metrics
@@ -31,11 +31,11 @@ class Door:
         self._refusals = refusals
 
     def check(self, exchange: Exchange) -> None:
-        """Notes whose key a request has.
+        """Checks a request, and stores the digest of its API key in its context.
 
-        Problems: 400 for a malformed head, 421 for a host that is not the service's, 403 for a page of
-        another site or a wrong key, 401 where there is no key, 501 for a transfer coding, 404 for a path that
-        is too long or has a slash within a name.
+        Raises `Problem` 400 for a malformed head, 421 for a host that is not the service's, 403 for a page of
+        another site or a wrong key, 401 if the key is missing, 501 for a transfer coding other than chunked,
+        and 404 for a path that is too long or has an escaped slash.
         """
         headers, path = exchange.headers, exchange.scope["raw_path"]
         try:
@@ -55,7 +55,7 @@ class Door:
             self._refusals.note(problem, exchange.scope.get("client"))
             raise
         if len(path) > MAX_PATH or (b"%" in path and b"%2f" in path.lower()):
-            # OpenAI's client writes names with a slash so, and knows a code for models that are not there.
+            # OpenAI's client escapes slashes in names, and expects its own code for an unknown model.
             code = "model_not_found" if path.startswith(b"/v1/models/") else "not_found"
             raise Problem(404, code, "nothing answers at this path")
 
@@ -75,7 +75,7 @@ class Door:
             self._known.add(host)
 
     def _require_origin(self, headers: dict[bytes, bytes]) -> None:
-        """Refuses what a browser sends for a page of another site."""
+        """Refuses requests that a browser sends for a page of another site."""
         origin = headers.get(b"origin")
         own = origin is None or is_origin_of(origin, headers.get(b"host", b""))
         if own and headers.get(b"sec-fetch-site", b"").lower() != b"cross-site":
@@ -90,11 +90,11 @@ class Door:
 
 
 def is_open(path: str, open_metrics: bool) -> bool:
-    """Returns True if the path needs no key where the service has some."""
+    """Returns True if the path needs no key even if the service has API keys."""
     return path in OPEN or path.startswith(OPEN_PREFIX) or (open_metrics and path == METRICS)
 
 
 def unknown_transfer_coding() -> Problem:
-    """A body in a transfer coding other than chunks: where it ends is not known."""
+    """Problem for a transfer coding other than chunked: the end of the body is unknown."""
     message = "Transfer-Encoding: chunked is understood, and nothing else"
     return Problem(501, "unsupported_transfer_coding", message, {"Connection": "close"})

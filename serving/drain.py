@@ -1,9 +1,8 @@
-"""The orderly end on SIGTERM: what was begun is finished, what comes later is told so.
+"""Graceful shutdown on SIGTERM: requests in flight are finished, new ones are answered 503.
 
-The server closes its sockets the moment it sees the signal, and clients would find nobody there. So the
-signal is kept from it: while the last answers are computed, and for a while at least, new requests are
-answered 503, and whoever asks `/readyz` learns to send them elsewhere. SIGINT, a person's Ctrl+C, is left to
-the server.
+The server would close its sockets as soon as it gets the signal, and clients could not connect. So the signal
+is withheld from it: until the last answers are sent, and for a minimum time, new requests are answered 503,
+and `/readyz` tells load balancers to send them elsewhere. SIGINT (Ctrl+C) is left to the server.
 """
 
 import asyncio
@@ -17,14 +16,14 @@ from types import FrameType
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.05  # between two looks at what is still in flight
+LOOK_SECONDS = 0.05  # between two checks of the requests in flight
 
 
 class Drain:
-    """Whether the service is ending, and how many requests are in flight."""
+    """State of the shutdown, and number of requests in flight."""
 
     def __init__(self, least: float, longest: float) -> None:
-        """Seconds for which to refuse requests at least, and to wait for those in flight at most."""
+        """Refuses requests for at least `least` seconds, and waits at most `longest` for those in flight."""
         self.begun = False
         self.in_flight = 0
         self._least = least
@@ -32,9 +31,9 @@ class Drain:
         self._task: asyncio.Task[None] | None = None
 
     def take_over(self) -> None:
-        """From now on SIGTERM begins the drain, and the handler that there was comes after it.
+        """Makes SIGTERM begin the drain, after which the previous signal handler is called.
 
-        To be called on the event loop; does nothing outside the main thread, where no signals come.
+        Call it on the event loop. It does nothing outside the main thread, which alone can handle signals.
         """
         handler = signal.getsignal(signal.SIGTERM)
         if not callable(handler) or threading.current_thread() is not threading.main_thread():
@@ -47,7 +46,7 @@ class Drain:
         signal.signal(signal.SIGTERM, begin)
 
     def begin(self, end: Callable[[], object]) -> None:
-        """Begins to refuse requests, and calls `end` when the last answer is out; again changes nothing."""
+        """Begins to refuse requests; calls `end` after the last answer. Further calls have no effect."""
         if not self.begun:
             self.begun = True
             log.info("draining: %d requests in flight", self.in_flight)

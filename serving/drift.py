@@ -1,10 +1,10 @@
-"""Whether what a version is asked is still like what it was trained on.
+"""Drift: the difference between a version's recent inputs and its training data.
 
-The last rows are compared with the bundle's baseline by the population stability index, the sum over bins of
-(q - p) ln(q / p), where p are the training split's shares and q the window's (Siddiqi 2006, "Credit Risk
-Scorecards"). Half a row is added to each bin of both, so that an empty one does not make it infinite. Where
-nothing has changed, it is about (bins - 1) (1 / rows + 1 / training rows), which is why few rows say nothing
-(Yurdakul 2018, "Statistical Properties of Population Stability Index").
+The last rows are compared with the bundle's baseline by the population stability index (PSI), the sum over
+bins of (q - p) ln(q / p), where p are the shares of the training split and q those of the window (Siddiqi
+2006, "Credit Risk Scorecards"). Half a row is added to each bin of both, so that an empty bin does not make
+the index infinite. Without any drift it is about (bins - 1) (1 / rows + 1 / training rows), so it means
+nothing for few rows (Yurdakul 2018, "Statistical Properties of Population Stability Index").
 """
 
 import logging
@@ -24,16 +24,17 @@ log = logging.getLogger(__name__)
 
 WINDOW = 1000  # rows that are compared
 LEAST_ROWS = 200
-"""Below, ten bins alone make a PSI of 0.05 and more of nothing."""
+"""Minimum number of rows: with fewer, ten bins alone give a PSI of 0.05 or more without any drift."""
 SMALL, TOGETHER = 8192, 256
-"""Bytes of a request that waits, and how many do: fewer than one request in a hundred looks at them."""
-SOME, LARGE = 0.1, 0.25  # the usual rule of thumb (Siddiqi 2006)
+"""Maximum bytes of a request that is buffered, and number of buffered requests that are processed together:
+fewer than one request in a hundred does so."""
+SOME, LARGE = 0.1, 0.25  # PSI, by the usual rule of thumb (Siddiqi 2006)
 
 Level = Literal["none", "some", "large"]
 
 
 class Drift(BaseModel):
-    """How far the last rows are from the training split."""
+    """Difference between the last rows and the training split."""
 
     window: Annotated[int, Field(description=f"Rows that are compared, the last {WINDOW} at most.")]
     psi: Annotated[
@@ -47,14 +48,14 @@ class Drift(BaseModel):
 
 
 class Window:
-    """The last rows that a version was asked about, a few numbers of each.
+    """Window of the last rows that a version computed, with a few numbers of each.
 
-    The event loop adds, and any thread may ask. Small requests wait until there are some, as it takes hardly
-    longer to look at many than at one.
+    The event loop adds rows, and any thread may ask for the drift. Small requests are buffered, as it takes
+    hardly longer to process many than one.
     """
 
     def __init__(self, model: str, task: Task, baseline: Baseline) -> None:
-        """`baseline` is the bundle's; what it does not hold of what the task observes is not compared."""
+        """`baseline` is the bundle's. Features that it lacks are not compared."""
         self._model = model
         self._task = task
         self._edges = {
@@ -64,14 +65,14 @@ class Window:
         }
         self._shares = {name: np.array(baseline[name].shares) for _, name in self._edges}
         self._waiting: list[NDArray[Any]] = []
-        self._lock = threading.Lock()  # of what follows
+        self._lock = threading.Lock()  # protects the attributes below
         self._rows: NDArray[Any] | None = None  # [WINDOW, F, P], the oldest replaced first
         self._seen = 0
-        self._drift: tuple[int, Drift] | None = None  # as it was after so many rows
+        self._drift: tuple[int, Drift] | None = None  # number of rows seen, and the drift then
         self._warned = False
 
     def add(self, inputs: Arrays) -> None:
-        """Takes note of the rows of a request that was answered."""
+        """Adds the rows of an answered request to the window."""
         if not self._edges:
             return
         asked = inputs[self._task.inputs[0]]
@@ -79,15 +80,15 @@ class Window:
             with self._lock:
                 self._note(asked)
             return
-        self._waiting.append(asked.copy())  # a copy: it may be a part of a large body
+        self._waiting.append(asked.copy())  # a copy, as it may be a view into a large body
         if len(self._waiting) == TOGETHER:
             with self._lock:
                 self._note_waiting()
 
     def drift(self) -> Drift | None:
-        """How far the rows are from the baseline; None where the bundle has none for them.
+        """Returns the difference between rows and baseline; None if the bundle has no baseline for them.
 
-        Takes a millisecond or two where rows have come since the last time.
+        Takes a millisecond or two if rows were added since the last call.
         """
         if not self._edges:
             return None
@@ -124,7 +125,7 @@ class Window:
         return Drift(window=len(rows), psi=psi, worst=worst, level=_level(psi[worst]))
 
     def _warn(self, drift: Drift) -> None:
-        """Logs that the drift is large, once until there is none."""
+        """Logs a large drift once, until the level has returned to none."""
         if drift.worst is not None and drift.level == "large" and not self._warned:
             psi = drift.psi[drift.worst]
             log.warning("%s: the inputs have drifted, PSI %.2f of %s", self._model, psi, drift.worst)
@@ -132,7 +133,7 @@ class Window:
 
 
 def stability_index(expected: NDArray[np.float64], actual: NDArray[np.float64], rows: int) -> float:
-    """PSI of two distributions over the same bins [B], each with half a row of `rows` added to every bin."""
+    """Returns the PSI of two distributions over the bins [B]; adds half a row of `rows` to every bin."""
     p, q = ((shares * rows + 0.5) / (rows + 0.5 * len(shares)) for shares in (expected, actual))
     return float(((q - p) * np.log(q / p)).sum())
 

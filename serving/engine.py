@@ -1,8 +1,7 @@
-"""Runs models: the one place that opens, checks, warms up and executes them. Knows no HTTP and no MLflow.
+"""Engine: the only module that opens, checks, warms up and runs models. Independent of HTTP and MLflow.
 
-A model that computes faster than a thread hop costs is run in place, on the event loop; every other
-computation waits for its turn, see `serving.turns`. Either way requests share batches, see
-`serving.batching`.
+A model whose computation is very short runs inline, on the event loop; all other computations run in threads
+and wait for their turn, see `serving.turns`. In both cases requests share batches, see `serving.batching`.
 """
 
 import math
@@ -41,19 +40,19 @@ from zoo.tasks.sequence_to_sequence import SequenceToSequence, Transformation
 from zoo.tasks.writing import Writing
 
 INLINE_SECONDS = 0.001
-"""Longest computation on the event loop; a hop to a thread and back costs about 0.1 ms."""
+"""Maximum seconds of a computation on the event loop; a switch to a thread and back costs about 0.1 ms."""
 ALONE_SECONDS = 0.004
-"""The same while no other request is being answered."""
+"""Maximum seconds of a computation on the event loop while no other request is in flight."""
 BATCH = 64
-"""Rows that a thread computes at a time, at most: bounds the memory that a request of many rows takes."""
+"""Maximum number of rows in a thread's batch: bounds the memory of a request with many rows."""
 LONG = 8
-"""Times as many numbers in a row as were timed: such runs give their memory back, which takes some time."""
+"""Size of a row, relative to the timed row, above which a run returns its memory, which takes some time."""
 RUN_MEMORY = 200
-"""Bytes that a run of long rows takes for each byte of its inputs: 165 were measured of the LSTM."""
+"""Bytes of memory that a run of long rows takes per byte of its inputs; the LSTM was measured at 165."""
 TEXTS = "texts"
 """First part of the lanes of generations."""
 
-# The smallest graph there is, `y = Identity(x)`, to find out whether a device works.
+# Minimal graph `y = Identity(x)`, to test whether a device works.
 IDENTITY = bytes.fromhex(
     "08083a2f0a100a017812017922084964656e746974791201675a0b0a0178"
     "12060a0408011200620b0a017912060a040801120042040a001011"
@@ -62,46 +61,46 @@ IDENTITY = bytes.fromhex(
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A bundle that passed its checks, open and warm."""
+    """Bundle that passed its checks, with its graph opened and warmed up."""
 
     bundle: Bundle
     graph: Graph | GraphSet
     card: str
     row_seconds: float
-    """Median time of a batch of one; infinite where an answer takes many runs."""
+    """Median seconds of a batch of one row; infinite if an answer takes many runs."""
     pace: Pace
-    """Measured time of a row in a thread's batch."""
+    """Measured seconds per row in a thread's batch."""
     row_numbers: int
-    """Numbers in the inputs of the row that was timed."""
+    """Number of elements in the inputs of the timed row."""
     asked: Window
-    """What it was asked last."""
+    """Window of the last rows, to measure drift."""
     room: Room | None
-    """Where it writes several texts at once, if it is a language model."""
+    """Continuous batching, if this is a language model."""
     gathering: Gathering | None
-    """Where it answers texts of several requests at once, if that is what it does."""
+    """Batching of requests, if this is a sequence-to-sequence model."""
 
     @property
     def mode(self) -> Literal["inline", "batched", "sliced"]:
-        """How a request of one row is computed: on the event loop, in a thread's batch, or in slices."""
+        """Execution of a request of one row: on the event loop, in a thread's batch, or in slices."""
         if math.isinf(self.row_seconds):
             return "sliced"
         return "inline" if self.row_seconds <= INLINE_SECONDS else "batched"
 
     @cached_property
     def moment(self) -> Moment:
-        """What computes small requests in place."""
+        """Batching of small requests on the event loop."""
         return Moment(self.graph, max(1, int(INLINE_SECONDS / self.row_seconds)))
 
     @property
     def batch_rows(self) -> int:
-        """Rows that a thread computes at a time: what fits in SLICE_SECONDS."""
+        """Number of rows in a thread's batch: as many as fit in SLICE_SECONDS."""
         return max(1, min(BATCH, int(SLICE_SECONDS / self.row_seconds)))
 
 
 class Engine:
     """Loads models and runs them on one device.
 
-    Deadlines are points on `time.monotonic()`; a computation that has not begun by then never begins.
+    Deadlines are times on `time.monotonic()`. A computation that has not begun by its deadline never begins.
     """
 
     def __init__(
@@ -113,10 +112,10 @@ class Engine:
         processes: int = 1,
         verdicts: Path | None = None,
     ) -> None:
-        """`threads` CPU threads for each computation; at most `queue` of them wait.
+        """Uses `threads` CPU threads for each computation; at most `queue` computations wait.
 
-        Each model writes at most so many `generations` at a time. So many `processes` share the cores. The
-        directory `verdicts` keeps what the trials of bundles found.
+        Each model generates at most `generations` texts at a time. `processes` is the number of processes
+        that share the cores, and `verdicts` the directory for the verdicts of bundle trials.
         """
         self.device = device
         self.threads = threads
@@ -127,14 +126,14 @@ class Engine:
         self._queue = queue
         self._rooms: WeakSet[Room] = WeakSet()
         self._writing: Counter[str] = Counter()
-        """Texts being written, by model; used by the event loop alone."""
+        """Number of texts being generated, by model; used by the event loop only."""
 
     def load(self, directory: Path) -> LoadedModel:
-        """A bundle, its digests and golden answer checked, on the engine's device, warmed up.
+        """Loads a bundle on the engine's device, checks its digests and golden answer, and warms it up.
 
-        A bundle that was never loaded before is first tried by another process, within the limits of
-        `serving.bundle_trials`. `BundleError` where it fails a check, `ProviderUnavailable` where the device
-        does not take it.
+        A bundle that was never loaded before is first tried in another process, within the limits of
+        `serving.bundle_trials`. Raises `BundleError` if it fails a check, and `ProviderUnavailable` if the
+        device cannot run it.
         """
         digest = self.trials.require_passed(directory)
         loaded = bundle.load(directory)
@@ -158,13 +157,13 @@ class Engine:
         )
 
     async def run(self, model: LoadedModel, inputs: Arrays, context: RequestContext) -> Arrays:
-        """Outputs for inputs of any batch size; errors as of `Turns.offload`.
+        """Returns the outputs for inputs of any batch size. Raises the errors of `Turns.offload`.
 
-        A request of many rows gives way to others between its batches.
+        A request of many rows yields to others between its batches.
         """
         rows = len(next(iter(inputs.values())))
         context.timing.rows += rows
-        # How many times as long as those that were timed its rows are: they take longer.
+        # Size of the rows relative to the timed row: longer rows take longer.
         length = max(1.0, numbers_in(inputs) / max(1, rows * model.row_numbers))
         longest = ALONE_SECONDS if self.turns.alone() else INLINE_SECONDS
         if length == 1.0 and model.row_seconds * rows <= longest:
@@ -191,9 +190,9 @@ class Engine:
     async def pieces(
         self, generation: Generation, context: RequestContext, model: LoadedModel | None = None
     ) -> AsyncGenerator[str, None]:
-        """What a generation of a model writes, in slices between which other work has its turn.
+        """Yields the pieces of a generation, computed in slices between which other work has its turn.
 
-        Errors as of `Turns.offload`. Nothing more is computed once the iterator is closed.
+        Raises the errors of `Turns.offload`. Nothing more is computed once the iterator is closed.
         """
         if model is not None and model.room is not None and isinstance(generation, Writing):
             async with aclosing(model.room.pieces(generation, context)) as pieces:
@@ -205,7 +204,7 @@ class Engine:
         if gathering is None and self._writing[name] >= self._generations:
             raise Overloaded("too many texts are being written; try again later")
         self._writing[name] += 1
-        self.turns.widen(1)  # it brings its own place: texts have a bound for themselves
+        self.turns.widen(1)  # it adds its own place, as texts have a limit of their own
         try:
             if gathering is not None and isinstance(generation, Transformation):
                 await gathering.finish(generation, context)
@@ -222,8 +221,8 @@ class Engine:
             self._writing[name] -= 1
 
     def writing(self) -> dict[str, int]:
-        """Texts being written, by model."""
-        counts = Counter(dict(list(self._writing.items())))  # a list: another thread may ask
+        """Returns the number of texts being generated, by model."""
+        counts = Counter(dict(list(self._writing.items())))  # a list, as another thread may call this
         for room in list(self._rooms):
             counts[room.model] += room.writing
         return dict(counts)
@@ -245,11 +244,11 @@ class Engine:
 
     @property
     def has_spare_core(self) -> bool:
-        """Whether a computation that begins now takes no thread's place."""
+        """True if a computation that begins now takes no core from a thread."""
         return self.turns.idle
 
     def close(self) -> None:
-        """Ends the threads once they are done, and a trial of a bundle at once."""
+        """Stops a trial of a bundle at once, and the threads after their current computations."""
         self.trials.close()
         self.turns.close()
 
@@ -263,8 +262,8 @@ def numbers_in(arrays: Arrays) -> int:
 
 
 def require_device(device: str) -> None:
-    """Raises `ProviderUnavailable` unless ONNX Runtime can really compute on the device."""
-    # In a process of its own: this one may outlive the check and would keep the device's memory.
+    """Raises `ProviderUnavailable` unless ONNX Runtime can open a graph on the device."""
+    # In a child process: this one may outlive the check and would keep the device's memory allocated.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         pool.submit(_open_on, device).result()
 

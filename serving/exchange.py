@@ -1,4 +1,4 @@
-"""One HTTP request and its answer: limits, content codings, request ids and deadlines of every dialect."""
+"""HTTP request and its answer: limits, content codings, request ids and deadlines, common to all dialects."""
 
 import asyncio
 import math
@@ -23,41 +23,41 @@ from serving.whole_answer import send_whole
 
 T = TypeVar("T")
 
-MAX_BODY = 33_554_432  # bytes, as sent and decompressed
+MAX_BODY = 33_554_432  # bytes, both as sent and decompressed
 SMALL_BODY = 16_384
-"""Bytes of a request or answer that the event loop works on itself; larger ones go to a thread."""
+"""Maximum bytes of a request or answer that the event loop processes itself; larger ones go to a thread."""
 MAX_MEMBERS = 16_384
-"""Members of a gzip body, each of which takes microseconds, however short it is."""
-MEMBER_PIECE = 256  # bytes that are inflated first of every member but the first one
-COMPRESS_FROM = 1024  # bytes; below, a packet more or less is not saved
+"""Maximum number of members in a gzip body, each of which takes microseconds, however short it is."""
+MEMBER_PIECE = 256  # bytes inflated first of every gzip member but the first
+COMPRESS_FROM = 1024  # bytes; compressing less does not save a packet
 
 DEADLINE = "zoo.deadline"
-"""Key of a request's scope: the deadline, for the connection, which waits for the answer to be read."""
+"""Scope key of the request's deadline, for the connection, which waits until the answer is read."""
 KEY = b"x-request-key"
-KEY_BYTES = 4096  # of either end of a body
-NANOSECONDS = 1e9  # of a second
+KEY_BYTES = 4096  # of each end of a body
+NANOSECONDS = 1e9  # in a second
 JSON = b"application/json"
 TENSORS = b"application/octet-stream"
 TEXT = b"text/plain; charset=utf-8"
 HTML, CSS = b"text/html; charset=utf-8", b"text/css; charset=utf-8"
 JAVASCRIPT = b"text/javascript; charset=utf-8"
 COMPRESSED = frozenset({JSON, TENSORS, b"text/html", b"text/css", b"text/javascript", b"text/plain"})
-"""Media types of answers that compression makes much smaller, unlike pictures."""
+"""Media types of answers that are worth compressing, unlike images."""
 SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 GZIP, ZLIB, RAW_DEFLATE = 31, 15, -15  # window bits of zlib
 CODINGS = {b"gzip": GZIP, b"x-gzip": GZIP, b"deflate": ZLIB}
-NO_CODING = (b"", b"identity")  # in a list of codings; the first is between two commas
-DEFLATE_RATIO = 1032  # to one, at most: 258 bytes in two bits (RFC 1951)
-FASTEST = 1  # compression level: three quarters of the saving at a fifth of the time
+NO_CODING = (b"", b"identity")  # in a list of codings; the empty one stands between two commas
+DEFLATE_RATIO = 1032  # maximum expansion: 258 bytes from two bits (RFC 1951)
+FASTEST = 1  # compression level: 3/4 of the saving in 1/5 of the time
 
 
 class Exchange:
-    """A request that is being answered."""
+    """HTTP request that is being answered."""
 
     def __init__(
         self, scope: Scope, receive: Receive, send: Send, budget: MemoryBudget | None = None
     ) -> None:
-        """`budget` bounds the memory of the bodies of all exchanges."""
+        """`budget` limits the memory for the bodies of all exchanges."""
         self.scope = scope
         self.method: str = scope["method"]
         self.path: str = scope["path"]
@@ -65,22 +65,22 @@ class Exchange:
         lines = scope["headers"]
         self.headers: dict[bytes, bytes] = dict(lines)
         self.common_fields: tuple[tuple[bytes, bytes], ...] = ()
-        """Header fields of the answer, whatever it is."""
+        """Header fields that are added to any answer."""
         self.repeated_header: str | None = None
-        """Name of a header that came on two lines although it has one value; None if there is none."""
+        """Name of a single-valued header that was sent on two lines; None if there is none."""
         if len(self.headers) < len(lines):
             self.headers, self.repeated_header = joined(lines), repeated(lines)
         given_id = self.headers.get(b"x-request-id", b"")
         self.request_id = given_id if given_id and SANE_ID.fullmatch(given_id) else new_request_id()
         self.begun = time.monotonic_ns()
-        # Not the exchange's own method: what refers to the exchange would keep it, body and all.
+        # Not the exchange's own method: a reference to the exchange would keep it and its body in memory.
         self.context = RequestContext(receive=receive, budget=budget)
         self.status = 0
-        """The answer's, once it has begun."""
+        """Status of the answer; 0 until it has begun."""
         self.complete = False
-        """Whether the answer was sent to its end."""
+        """True if the answer was sent completely."""
         self.bytes_in = 0
-        """Length of the body as it came."""
+        """Length of the body in bytes, as sent."""
         self.bytes_out = 0
         self.receive = receive
         self._send = send
@@ -92,18 +92,18 @@ class Exchange:
 
     @property
     def outcome(self) -> int:
-        """The status that the client was told, and 0 where the answer did not come to its end."""
+        """Status of the answer; 0 if it was not sent completely."""
         return self.status if self.complete else 0
 
     @property
     def media_type(self) -> bytes:
-        """The body's, in lower case and without parameters; JSON where the request does not say."""
+        """Media type of the body in lower case, without parameters; JSON if the request names none."""
         return self.headers.get(b"content-type", JSON).partition(b";")[0].strip().lower()
 
     def preferred(self, offered: tuple[str, ...]) -> str:
-        """The media type of those offered that the client likes best; of equals the first.
+        """Returns the offered media type that the client prefers; the first one if several are equal.
 
-        A client that accepts none of them gets the first, too.
+        A client that accepts none of them gets the first one, too.
         """
         weights = weighted(self.headers.get(b"accept", b""))
 
@@ -114,9 +114,9 @@ class Exchange:
         return max(offered, key=weight)
 
     def limit(self, longest: float) -> RequestContext:
-        """The request's context, whose answer is due `longest` seconds after the request began.
+        """Sets the deadline to `longest` seconds after the request began, and returns its context.
 
-        `X-Request-Timeout` (seconds) may ask for less; 400 where it is not a number of seconds.
+        `X-Request-Timeout` (seconds) may shorten it. Raises `Problem` 400 if it is not a number of seconds.
         """
         seconds = longest
         asked = self.headers.get(b"x-request-timeout")
@@ -131,10 +131,11 @@ class Exchange:
         return self.context
 
     async def body(self, turns: Turns) -> Body:
-        """The request's body, decompressed.
+        """Reads the request's body and returns it decompressed.
 
-        Problems: 413 past MAX_BODY, 415 for an unknown coding, 400 where it is cut short or not what
-        its coding says, 503 where there is no memory for it, 504 where it does not arrive by the deadline.
+        Raises `Problem` 413 if it exceeds MAX_BODY, 415 for an unknown coding, 400 if it is incomplete or
+        does not match its coding, and 504 if it does not arrive by the deadline; `Overloaded` if there is
+        no memory for it.
         """
         coding = self._coding()
         context = self.context
@@ -145,7 +146,7 @@ class Exchange:
         reading = self._read(length)
         try:
             waiting = reading.send(None)
-        except StopIteration as read:  # nearly always: what is there already needs no timer
+        except StopIteration as read:  # nearly always: the body is there already and needs no timer
             data: Body = read.value
         else:
             data = await self._in_time(started(reading, waiting))
@@ -164,7 +165,7 @@ class Exchange:
         headers: Mapping[str, str] | None = None,
         may_shrink: bool = True,
     ) -> None:
-        """Sends the answer, compressed where it may be, the client asks for it and it pays."""
+        """Sends the answer, compressed if `may_shrink`, the client accepts it and it is worthwhile."""
         fields = [(b"content-type", media_type), (b"x-request-id", self.request_id), *self.common_fields]
         if headers:
             fields += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
@@ -183,7 +184,7 @@ class Exchange:
         self.complete = True
 
     async def send(self, message: Message) -> None:
-        """Sends a message of the answer."""
+        """Sends an ASGI message of the answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message["headers"], *self.common_fields]
@@ -194,7 +195,7 @@ class Exchange:
             self.complete = True
 
     async def refuse(self, problem: Problem) -> None:
-        """Answers with a problem, in the shape of the path's dialect."""
+        """Answers with a problem, in the format of the path's dialect."""
         body = problem_json(self.dialect, problem, self.request_id)
         await self.answer(problem.status, body, headers=problem.headers, may_shrink=False)
 
@@ -206,7 +207,7 @@ class Exchange:
             raise Problem(504, "deadline_exceeded", "the body did not arrive within the deadline") from None
 
     def _coding(self) -> bytes | None:
-        """The body's content coding; `Problem` 415 for an unknown one, and for several one after another."""
+        """Returns the body's content coding. Raises `Problem` 415 if it is unknown or there are several."""
         listed = self.headers.get(b"content-encoding")
         if listed is None:
             return None
@@ -218,15 +219,15 @@ class Exchange:
         return codings[0] if codings else None
 
     async def _read(self, length: int) -> Body:
-        """The body as it was sent; memory for `length` bytes is reserved already."""
+        """Reads the body as it was sent; memory for `length` bytes must already be reserved."""
         message = await self.receive()
         if not message.get("more_body", False) and message["type"] == "http.request":
             whole: bytes = message.get("body", b"")  # nearly always: one message has it all
             if len(whole) > MAX_BODY:
                 raise too_large()
             return whole
-        # One array that grows, and is not copied at its end: copying 32 MB would hold up the event loop.
-        # Not a list: chunks may be single bytes, of which each would take fifty.
+        # One growing array that is not copied at the end: copying 32 MB would block the event loop.
+        # Not a list: chunks may be single bytes, each of which would take fifty bytes.
         body = bytearray()
         while True:
             if message["type"] == "http.disconnect":
@@ -234,7 +235,7 @@ class Exchange:
             body += message.get("body", b"")
             if len(body) > MAX_BODY:
                 raise too_large()
-            if len(body) > length:  # chunked: doubled, so that it is reserved a few times only
+            if len(body) > length:  # chunked: doubles, so that there are few reservations
                 self.context.reserve(len(body))
                 length += len(body)
             if not message.get("more_body", False):
@@ -244,12 +245,12 @@ class Exchange:
 
 @types.coroutine
 def started(coroutine: Coroutine[Any, Any, T], waiting: Any) -> Generator[Any, Any, T]:
-    """Awaits the rest of a coroutine whose first `send` returned `waiting`, the future that it waits for."""
+    """Awaits the rest of a coroutine whose first `send` returned the future `waiting`."""
     while True:
         try:
             try:
                 sent = yield waiting
-            except BaseException as error:  # such as a cancellation
+            except BaseException as error:  # for example a cancellation
                 waiting = coroutine.throw(error)
             else:
                 waiting = coroutine.send(sent)
@@ -259,27 +260,27 @@ def started(coroutine: Coroutine[Any, Any, T], waiting: Any) -> Generator[Any, A
 
 
 def new_request_id() -> bytes:
-    """Returns an id for a request that brought none."""
+    """Returns an id for a request that has none."""
     return b"%032x" % getrandbits(128)  # not a secret, so no system call for better randomness
 
 
 def digest_key(body: Body) -> bytes:
-    """Key of a request by its body: the length and both ends, since hashing 32 MB would take too long."""
+    """Returns a key from a body's length and both ends, as hashing 32 MB would take too long."""
     if len(body) <= 2 * KEY_BYTES:
         return bytes(body)
     return len(body).to_bytes(8) + bytes(body[:KEY_BYTES]) + bytes(body[-KEY_BYTES:])
 
 
 def dialect_of(path: str) -> Dialect:
-    """The dialect that a path belongs to."""
+    """Returns the dialect that a path belongs to."""
     if path.startswith("/v2/") or path == "/v2":
         return "v2"
     return "openai" if path.startswith("/v1/") else "zoo"
 
 
 def inflated(context: RequestContext, data: Body, coding: bytes) -> bytes:
-    """The data decompressed, within the memory budget of its request; see `Exchange.body` for problems."""
-    most = min(2 * MAX_BODY, DEFLATE_RATIO * len(data))  # twice: gzip members are joined
+    """Decompresses data within the memory budget of its request. Raises `Problem` as `Exchange.body` does."""
+    most = min(2 * MAX_BODY, DEFLATE_RATIO * len(data))  # twice, as gzip members are joined
     context.reserve(most)
     plain = decompress(data, coding)
     context.give_back(most - len(plain))
@@ -287,12 +288,12 @@ def inflated(context: RequestContext, data: Body, coding: bytes) -> bytes:
 
 
 def decompress(data: Body, coding: bytes) -> bytes:
-    """At most MAX_BODY bytes, whatever the data would grow to; see `Exchange.body` for problems."""
+    """Decompresses data to at most MAX_BODY bytes. Raises `Problem` as `Exchange.body` does."""
     window = CODINGS[coding]
     if window == GZIP:
         return _gunzip(data)
     if not _has_zlib_header(data):
-        window = RAW_DEFLATE  # what several clients send as "deflate"
+        window = RAW_DEFLATE  # several clients send this as "deflate"
     stream = zlib.decompressobj(window)
     try:
         plain = stream.decompress(data, MAX_BODY + 1)
@@ -306,7 +307,7 @@ def decompress(data: Body, coding: bytes) -> bytes:
 
 
 def _gunzip(data: Body) -> bytes:
-    """The members of a gzip body one after another (RFC 1952, section 2.2), nearly always one."""
+    """Decompresses and joins the members of a gzip body (RFC 1952, section 2.2), nearly always one."""
     rest, room = memoryview(data), MAX_BODY
     parts: list[bytes] = []
     members, size = 0, len(data)
@@ -327,19 +328,19 @@ def _gunzip(data: Body) -> bytes:
                 raise too_large()
             rest = rest[len(rest[:size]) - len(stream.unused_data) :]
             size *= 2
-        # zlib copies what follows a member in the same piece, so pieces begin small.
+        # zlib copies the data that follows a member in the same piece, so the first pieces are small.
         size = MEMBER_PIECE
     return b"".join(parts)
 
 
 def compress(data: bytes, coding: bytes) -> bytes:
-    """The data in a coding of CODINGS."""
+    """Compresses data with a coding of CODINGS."""
     stream = zlib.compressobj(FASTEST, wbits=CODINGS[coding])
     return stream.compress(data) + stream.flush()
 
 
 def accepted_coding(accept: bytes) -> bytes | None:
-    """The coding that an Accept-Encoding header asks for, of those that there are."""
+    """Returns the supported coding that an Accept-Encoding header prefers; None if it accepts none."""
     weights = weighted(accept)
     everything = weights.get(b"*", 0.0)
     best = max((b"gzip", b"deflate"), key=lambda coding: weights.get(coding, everything))
@@ -347,7 +348,7 @@ def accepted_coding(accept: bytes) -> bytes | None:
 
 
 def weighted(header: bytes) -> dict[bytes, float]:
-    """What a header of the Accept family names, each with its weight; a weight that is none counts as 0."""
+    """Parses a header such as Accept into its items and their weights; an invalid weight counts as 0."""
     weights = {}
     for item in items(header.lower()):
         name, *parameters = items(item, b";")
@@ -370,5 +371,5 @@ def _bad_coding() -> Problem:
 
 
 def too_large() -> Problem:
-    """A body past MAX_BODY."""
+    """Problem for a body that exceeds MAX_BODY."""
     return Problem(413, "too_large", f"the body is over {MAX_BODY:,} bytes")

@@ -1,7 +1,7 @@
-"""Follows a source of versions: loads what becomes champion, then swaps the catalogue in one step.
+"""Follows a source of versions: loads each new champion, then swaps the catalogue in one step.
 
-A challenger is loaded as a champion is, and the champion before this one stays loaded, to be swapped back at
-once. Other versions are loaded when they are asked for, by the same checks.
+Challengers are loaded like champions. The previous champion stays loaded, so that it can be swapped back at
+once. Other versions are loaded on request, with the same checks.
 """
 
 import gc
@@ -23,40 +23,40 @@ from zoo.version import CHALLENGER, CHAMPION
 
 log = logging.getLogger(__name__)
 
-LONGEST_PAUSE = 4.0  # seconds between two attempts: a source that is back is followed within 5 s
-# A version that cannot be loaded is tried again: its files may be repaired, and its store may come back.
+LONGEST_PAUSE = 4.0  # seconds between two attempts: a source that recovers is read within 5 s
+# A version that cannot be loaded is tried again: its files may be repaired, and its store may recover.
 FIRST_RETRY_SECONDS = 1.0
 LAST_RETRY_SECONDS = 60.0
 
 Role = tuple[str, str]
-"""Registered model, and what a version of it is: CHAMPION or CHALLENGER."""
+"""Registered model, and the role of a version: CHAMPION or CHALLENGER."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a version could not be loaded."""
+    """Failure to load a version."""
 
     reason: str
-    """In words for clients."""
+    """Reason, shown to clients."""
     pause: float
-    """Seconds until it may be tried again; twice as many each time."""
+    """Seconds until the next attempt; doubles with each failure."""
     retry_at: float
-    """On `time.monotonic()`."""
+    """Time of the next attempt, on `time.monotonic()`."""
 
 
 class Follower:
-    """A thread that keeps `catalogue` in step with a source; None until the source was read once.
+    """Thread that keeps `catalogue` up to date with a source; the catalogue is None until there is a listing.
 
-    While the source cannot be reached, and where a new champion fails its checks, the old one serves on.
-    Where it cannot be reached at the start, what the cache holds is served.
+    While the source cannot be reached, or if a new champion fails its checks, the old one stays in service.
+    If the source cannot be reached at the start, the cached listing is served.
     """
 
     def __init__(self, source: Source, engine: Engine, interval: float, cache: BundleCache | None) -> None:
         self.catalogue: Catalogue | None = None
         self.read_at: float | None = None
-        """When the source was last read, on `time.monotonic()`."""
+        """Time of the last successful read of the source, on `time.monotonic()`."""
         self.from_cache = False
-        """Whether what is served is what the cache says, for want of the source."""
+        """True if the catalogue comes from the cache, because the source could not be read."""
         self._source = source
         self._engine = engine
         self._interval = interval
@@ -64,29 +64,29 @@ class Follower:
         self._listing: Listing | None = None
         self._held: dict[Role, Served] = {}
         self._previous: dict[str, Served] = {}
-        """By model, the champion before."""
+        """Previous champion by model."""
         self._resident: dict[tuple[str, str], Served] = {}
-        """By model and number, everything held and previous: to be had again without loading."""
+        """Held and previous versions by model and number, which are reused without loading."""
         self._refusals: dict[tuple[str, str], Refusal] = {}
         self._attempted: dict[Role, str] = {}
-        self._refusals_changed = threading.Event()  # since the catalogue was made
+        self._refusals_changed = threading.Event()  # since the catalogue was created
         self.problem: str | None = None
-        """Why the source cannot be read, as it was logged; none where it was read."""
+        """Reason why the source cannot be read, as logged; None if the last read succeeded."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
 
     def start(self) -> None:
-        """Begins to follow."""
+        """Starts the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread after the step that it is at."""
+        """Stops the thread after its current step."""
         self._stop.set()
 
     def load(self, version: Version) -> Served:
-        """A version that passed its gate, checked as a champion is; `NotFound` says why it is refused.
+        """Loads a version with a champion's checks. Raises `NotFound` with the reason if it is refused.
 
-        Takes as long as it takes to load it, unless it is loaded or was refused a short time ago.
+        Blocks while it loads, unless the version is already loaded or was refused a short time ago.
         """
         refusal = self._refusals.get((version.model, version.number))
         if refusal is None or time.monotonic() > refusal.retry_at:
@@ -134,7 +134,7 @@ class Follower:
             self._take(listing)
 
     def _take(self, listing: Listing) -> None:
-        """Brings what is held, and the catalogue, in step with a listing."""
+        """Updates the held versions and the catalogue to a listing."""
         wanted = _wanted(listing)
         waiting = [(role, version) for role, version in wanted.items() if self._is_due(role, version)]
         if listing == self._listing and not waiting and not self._refusals_changed.is_set():
@@ -143,7 +143,7 @@ class Follower:
         for role, version in waiting:
             if isinstance(served := self._load(version, keep=True), Served):
                 self._hold(role, served)
-            if self.catalogue is not None:  # one after the other, but all before the service is ready
+            if self.catalogue is not None:  # one version at a time, except for the first listing
                 self._publish(listing, wanted)
         self._engine.trials.rest()
         self._attempted = {role: version.number for role, version in wanted.items()}
@@ -157,11 +157,11 @@ class Follower:
             registered = (version.digest for versions in listing.versions.values() for version in versions)
             self._engine.trials.verdicts.prune({digest for digest in registered if digest is not None})
         if self.catalogue is None:
-            # What is there now stays: keep it out of every later collection, which would stop the requests.
-            # Not again for later versions, as the garbage of the moment would stay, too.
+            # These objects stay: exclude them from later collections, which would pause the requests.
+            # Not repeated for later versions, as current garbage would be kept, too.
             gc.collect()
             gc.freeze()
-        self._publish(listing, wanted)  # what is ready can be started again without the source
+        self._publish(listing, wanted)  # last, so that a ready service can restart without the source
         self._listing = listing
 
     def _hold(self, role: Role, served: Served) -> None:
@@ -180,14 +180,14 @@ class Follower:
         return refusal is None or just_named or time.monotonic() > refusal.retry_at
 
     def _load(self, version: Version, keep: bool = False) -> Served | Refusal:
-        """The version, which is loaded unless it is; `keep` has the cache keep its bundle."""
+        """Returns the version, loaded if necessary; with `keep`, stores its bundle in the cache."""
         key = (version.model, version.number)
         resident = self._resident.get(key)
         if resident is not None and version.passed and _is(resident, version):
             return resident
         try:
             served = Served(self._checked(version, keep), version.number)
-            served.details(served.entry(version.model), [])  # a graph may have inputs that cannot be listed
+            served.details(served.entry(version.model), [])  # the graph may have inputs that cannot be listed
         except Exception as error:
             self._refuse(key, error)
             return self._refusals[key]
@@ -196,9 +196,9 @@ class Follower:
         return served
 
     def _refuse(self, key: tuple[str, str], error: Exception) -> None:
-        """Keeps why a version could not be loaded, and logs it where it is another reason than before."""
+        """Records why a version could not be loaded, and logs the reason if it has changed."""
         reason, detail = str(error), f": {error.__cause__}" if error.__cause__ is not None else ""
-        if not isinstance(error, ZooError):  # such as a device that is out of memory: the text is a library's
+        if not isinstance(error, ZooError):  # such as a device out of memory: a library's message
             reason = f"it could not be loaded ({type(error).__name__})"
             detail = f"\n{''.join(traceback.format_exception(error))}"
         before = self._refusals.get(key)
@@ -216,7 +216,7 @@ class Follower:
             try:
                 return self._opened(version, cached)
             except PastLimit:
-                raise  # perhaps for a busy machine: its files are whole
+                raise  # perhaps because of a busy machine: its files are intact
             except BundleError as error:
                 if _is_unreadable(error):
                     what = "stays"
@@ -251,7 +251,7 @@ class Follower:
         self.catalogue = Catalogue(champions, listing, versions)
 
     def _challenge(self, champion: Served, wanted: dict[Role, Version]) -> Challenge | None:
-        """What competes with a champion: nothing of another kind of task, or without anything to compare."""
+        """Returns the challenge to a champion; None if the tasks differ or the outputs cannot be compared."""
         role = (champion.manifest.model, CHALLENGER)
         challenger = self._held.get(role)
         mode = None if challenger is None else wanted[role].challenge
@@ -277,23 +277,23 @@ class Follower:
 
 
 def _wanted(listing: Listing) -> dict[Role, Version]:
-    """Every champion, then every challenger."""
+    """Returns all champions, then all challengers."""
     versions = [version for versions in listing.versions.values() for version in versions]
     champions = {(v.model, CHAMPION): v for v in versions if CHAMPION in v.aliases}
     return champions | {(v.model, CHALLENGER): v for v in versions if v.challenge is not None}
 
 
 def _may_stay(role: Role, served: Served, wanted: dict[Role, Version]) -> bool:
-    """Whether what holds a role goes on with it: a champion until the next one is loaded."""
+    """Returns True if a version keeps its role: a champion does until the next one is loaded."""
     return role in wanted and (role[1] == CHAMPION or _is(served, wanted[role]))
 
 
 def _is(served: Served, version: Version) -> bool:
-    """Whether a listed version is the one that was loaded."""
+    """Returns True if a listed version is the one that was loaded."""
     return served.version == version.number and version.digest in (None, served.loaded.bundle.digest)
 
 
 def _is_unreadable(error: BundleError) -> bool:
-    """Returns True if a bundle's files are there but cannot be read now, so that they may be whole."""
+    """Returns True if a bundle's files exist but cannot be read now, so that they may be intact."""
     cause = error.__cause__
     return isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)

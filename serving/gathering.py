@@ -1,4 +1,4 @@
-"""Texts of several requests that one model answers together: those that came while it was busy."""
+"""Batching of sequence-to-sequence requests: those that come while the model is busy share a batch."""
 
 import asyncio
 import time
@@ -13,13 +13,13 @@ from zoo.tasks.base import Run
 from zoo.tasks.sequence_to_sequence import Transformation
 
 TOGETHER = 64
-"""Texts that are answered at the same time: none has to wait for many others to the end."""
+"""Maximum number of texts in a group, so that none has to wait for the end of many others."""
 NANOSECONDS = 1e9  # in a second
 
 
 @dataclass(eq=False)
 class Request:
-    """Texts to answer, and who is told when they are."""
+    """Texts to answer, and the future that is set when they are answered."""
 
     transformation: Transformation
     context: RequestContext
@@ -30,26 +30,27 @@ class Request:
 
 
 class Gathering:
-    """The requests for one model; used by the event loop alone.
+    """Requests for one model, batched in groups; used by the event loop only.
 
-    At most so many groups of requests are answered at the same time, each as one; the others wait, and those
-    that ask alike make up the next group. A group is computed in slices of time, see `serving.turns`.
+    At most `groups` groups are answered at the same time, each as one batch. The other requests wait, and
+    those with the same decoding options form the next group. A group is computed in slices of time, see
+    `serving.turns`.
     """
 
     def __init__(self, run: Run, turns: Turns, lane: Hashable, groups: int, queue: int) -> None:
-        """At most `queue` requests wait."""
+        """Answers at most `groups` groups at the same time; at most `queue` requests wait."""
         self._run, self._turns, self._lane, self._groups, self._queue = run, turns, lane, groups, queue
         self._pace = Pace(0.0)
-        """Seconds that a text takes."""
+        """Average seconds per text."""
         self._waiting: list[Request] = []
         self._answering: set[asyncio.Task[None]] = set()
 
     async def finish(self, transformation: Transformation, context: RequestContext) -> None:
-        """Returns once all texts are answered.
+        """Returns once all texts of a request are answered.
 
-        `Overloaded` if those that wait would keep it past its deadline, `DeadlineExceeded` past the deadline,
-        `ClientLeft` if the client has gone. Nothing more is computed for a group of which nobody waits any
-        more.
+        Raises `Overloaded` if the waiting requests would delay it past its deadline or fill the queue,
+        `DeadlineExceeded` past the deadline, and `ClientLeft` if the client has gone. A group is abandoned
+        once nobody waits for any of its requests.
         """
         if time.monotonic() >= context.deadline:
             raise too_late()
@@ -78,11 +79,11 @@ class Gathering:
 
     def _ended(self, answering: "asyncio.Task[None]") -> None:
         self._answering.remove(answering)
-        if not answering.cancelled():  # the event loop ends
+        if not answering.cancelled():  # cancelled when the event loop ends
             self._begin()
 
     def _next_group(self) -> list[Request]:
-        """The one that has waited longest, and those that can be answered with it."""
+        """Takes the request that has waited longest, and those that can be answered with it."""
         first, *others = self._waiting
         group, texts = [first], first.transformation.rows
         for request in others:
@@ -95,7 +96,7 @@ class Gathering:
         return group
 
     async def _answer(self, group: Sequence[Request]) -> None:
-        """Computes for a group; where that fails for each alone, so that only the culprit's request does."""
+        """Answers a group; on an error, each request alone, so that only the faulty one fails."""
         begun, shared, ended = time.monotonic_ns(), Timing(), False
         context = RequestContext(timing=shared)
         parts = [request.transformation for request in group]
@@ -108,7 +109,7 @@ class Gathering:
             joint.share(parts)
             if ended:
                 self._pace.note((time.monotonic_ns() - begun) / NANOSECONDS, joint.rows)
-        except Exception as error:  # whatever it is, those who wait are told
+        except Exception as error:  # any error is passed on to those who wait
             if len(group) > 1:
                 for request in group:
                     await self._answer([request])

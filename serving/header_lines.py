@@ -1,15 +1,15 @@
-"""Headers that come on several lines (RFC 9110, section 5.3): lists, and those with one value."""
+"""Headers that are sent on several lines (RFC 9110, section 5.3): lists, and single-valued ones."""
 
 from collections.abc import Sequence
 
 ONE_VALUE = frozenset({b"authorization", b"content-length", b"content-type", b"host"})
-"""Headers of which a second line may be taken for the first by a proxy, and for the only one by a service."""
+"""Single-valued headers: if there are two lines, a proxy may use the first and a service the second."""
 MAX_ITEMS = 32
-"""Items of a list that are looked at. No client sends as many, and each takes a microsecond."""
+"""Maximum number of list items that are parsed. No client sends as many, and each takes a microsecond."""
 
 
 def joined(lines: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """The values by name; those of several lines are one list."""
+    """Returns the values by name; the values of several lines are joined into one list."""
     values: dict[bytes, list[bytes]] = {}
     for name, value in lines:
         values.setdefault(name, []).append(value)
@@ -17,12 +17,12 @@ def joined(lines: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 def items(value: bytes, separator: bytes = b",") -> list[bytes]:
-    """The first items of a header's list, without the spaces around them; the rest is ignored."""
+    """Returns the first MAX_ITEMS items of a header's list, stripped of spaces; ignores the rest."""
     return [item.strip() for item in value.split(separator, MAX_ITEMS)[:MAX_ITEMS]]
 
 
 def repeated(lines: Sequence[tuple[bytes, bytes]]) -> str | None:
-    """The first header with a second line of those that have one value; None where there is none."""
+    """Returns the name of the first single-valued header that has a second line; None if there is none."""
     seen: set[bytes] = set()
     for name, _ in lines:
         if name in ONE_VALUE and name in seen:

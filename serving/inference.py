@@ -1,7 +1,7 @@
-"""Inference for every dialect: a dialect parses a request, calls this, and renders what comes back.
+"""Inference for all dialects: a dialect parses a request, calls this module and renders the result.
 
-This file alone decides whether champion or challenger answers, counts texts, notes inputs for drift and keeps
-outputs for the comparison of the two.
+Only this module decides whether champion or challenger answers, counts texts, records inputs for drift and
+keeps outputs for the comparison of the two.
 """
 
 import logging
@@ -23,15 +23,15 @@ log = logging.getLogger(__name__)
 
 
 class Inference:
-    """Runs served versions for requests, whatever dialect they came in."""
+    """Runs served versions for requests of any dialect."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def assign(self, context: RequestContext, served: Served, *, exact: bool = False) -> Served:
-        """The version that answers: for its share of the requests, the champion's challenger.
+        """Returns the version that answers: the challenger for its share of the requests, else the champion.
 
-        `exact` if the request named a version: that one answers.
+        `exact` is True if the request named a version, which then answers.
         """
         if served.challenge is not None and not exact:
             context.contest = Contest(served, served.challenge, context.key)
@@ -42,16 +42,16 @@ class Inference:
     async def predict(
         self, context: RequestContext, served: Served, inputs: Arrays, *, own: bool = True
     ) -> Arrays:
-        """Outputs of a version's graph for inputs.
+        """Returns the outputs of a version's graph for inputs.
 
-        `own` is False for a further question to the same model, such as for a heat map: its inputs do not
-        count for drift, and its outputs are not compared with a challenger's. Errors as of `Engine.run`;
-        `InvalidInput` if the graph cannot compute with the inputs, or if an output is not finite: there is no
-        such number in JSON.
+        `own` is False for an additional run of the same model, such as for a heat map: its inputs do not
+        count for drift, and its outputs are not compared with a challenger's. Raises the errors of
+        `Engine.run`, and `InvalidInput` if the graph cannot process the inputs or an output is not finite, as
+        JSON has no such numbers.
         """
         try:
             outputs = await self._engine.run(served.loaded, inputs, context)
-        except InvalidArgument as error:  # valid by the graph's signature, but not to one of its operators
+        except InvalidArgument as error:  # valid for the graph's signature, but not for one of its operators
             log.warning("%s version %s: %s", served.manifest.model, served.version, error)
             raise InvalidInput("the model's graph cannot compute with inputs of this shape") from None
         for name, array in outputs.items():
@@ -66,10 +66,10 @@ class Inference:
     async def generate(
         self, context: RequestContext, served: Served, generation: Generation, *, first: bool = True
     ) -> AsyncGenerator[str, None]:
-        """Pieces of what a version writes; errors as of `Engine.pieces`.
+        """Yields the pieces of the text that a version generates. Raises the errors of `Engine.pieces`.
 
         A language model's text that has begun ends at the deadline as it is. Nothing more is computed once
-        the iterator is closed. `first` unless another text for the same prompt was begun before.
+        the iterator is closed. `first` is False if another text for the same prompt was begun before.
         """
         context.timing.rows += generation.rows
         noted = not first  # the prompt counts once
@@ -79,5 +79,5 @@ class Inference:
                     noted = True
                     served.loaded.asked.add(generation.inputs)
                 yield piece
-        if not noted:  # of some kinds there are no pieces
+        if not noted:  # some kinds of generations have no pieces
             served.loaded.asked.add(generation.inputs)

@@ -1,4 +1,4 @@
-"""Size of a JSON text once it is parsed, counted before: parsing megabytes of `[],[],...` takes seconds."""
+"""Estimate of a JSON text's size once parsed, made before: parsing megabytes of `[],[],...` takes seconds."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,15 +8,15 @@ import numpy as np
 from serving.context import RequestContext
 from serving.memory import Body
 
-SMALL_TEXT = 16_384  # bytes; what is parsed of it takes two megabytes at most
+SMALL_TEXT = 16_384  # bytes; parsed, it takes at most two megabytes
 MAX_VALUES = 1 << 17
-"""Values of JSON that a thread parses, in about ten milliseconds; child processes parse more."""
-PIECE = 1 << 20  # bytes that are counted at one time
+"""Maximum number of JSON values that a thread parses, in about 10 ms; child processes parse larger texts."""
+PIECE = 1 << 20  # bytes that are counted at a time
 
 
 @dataclass(frozen=True)
 class JsonSize:
-    """Counts of a text's characters, those in its strings among them."""
+    """Counts of characters in a text, including those inside strings."""
 
     length: int
     commas: int
@@ -27,26 +27,26 @@ class JsonSize:
 
     @property
     def values(self) -> int:
-        """Values that the text holds, at most."""
+        """Upper bound of the number of values in the text."""
         return 1 + self.commas + self.lists + self.objects
 
     @property
     def parsed_bytes(self) -> int:
-        """Memory that the parsed text takes, at most.
+        """Upper bound of the bytes of memory that the parsed text takes.
 
-        In CPython on 64 bits a number takes 32 bytes at most, a short string 56 and its letters, a list 88
-        and an object 232, each with its pointer; letters beyond ASCII take up to four bytes.
+        In 64-bit CPython a number takes at most 32 bytes, a short string 56 plus its characters, a list 88
+        and an object 232, each with its pointer; non-ASCII characters take up to four bytes.
         """
         letters = self.length * (1 if self.ascii else 4)
         return letters + 64 * self.commas + 96 * self.lists + 240 * self.objects
 
 
 SMALL = JsonSize(0, 0, 0, 0, 0, True)
-"""Size of a text that is so small that it is not counted."""
+"""Size of a text that is too small to be counted."""
 
 
 def json_size(text: Body | memoryview) -> JsonSize:
-    """Counts a text, in about a millisecond for each megabyte."""
+    """Counts the characters of a text, in about a millisecond per megabyte."""
     if len(text) <= SMALL_TEXT:
         return SMALL
     commas = lists = objects = digits = beyond = 0
@@ -57,12 +57,12 @@ def json_size(text: Body | memoryview) -> JsonSize:
         lists += int(np.count_nonzero(piece == ord("[")))
         objects += int(np.count_nonzero(piece == ord("{")))
         beyond += int(np.count_nonzero(piece & 0x80))
-        digits += int(np.count_nonzero(piece - np.uint8(ord("0")) < 10))  # letters below "0" wrap around
+        digits += int(np.count_nonzero(piece - np.uint8(ord("0")) < 10))  # characters below "0" wrap around
     return JsonSize(len(text), commas, lists, objects, digits, not beyond)
 
 
 def node_count(value: Any, most: int) -> int:
-    """Counts the values in a parsed JSON value, itself included; stops soon past `most`."""
+    """Counts the values in a parsed JSON value, including itself; stops soon after `most`."""
     waiting, count = [value], 1
     while waiting and count <= most:
         one = waiting.pop()
@@ -73,7 +73,7 @@ def node_count(value: Any, most: int) -> int:
 
 
 def reserve_parsed(context: RequestContext, text: Body | memoryview) -> JsonSize:
-    """Reserves the memory that a request's JSON text takes once it is parsed; returns its size."""
+    """Reserves the memory for a request's JSON text once it is parsed, and returns its size."""
     size = json_size(text)
     if size is not SMALL:
         context.reserve(size.parsed_bytes)

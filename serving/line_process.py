@@ -1,6 +1,6 @@
-"""A child process that answers each line with a line, and can be killed: for work that nothing bounds.
+"""Child process that answers each line with a line, and can be killed: for work that has no time limit.
 
-What it works on may be hostile, so nothing that it writes is unpickled, and it gets no keys and no passwords.
+Its input may be malicious, so its output is never unpickled, and it gets no keys and no passwords.
 """
 
 import os
@@ -13,24 +13,24 @@ from pathlib import Path
 
 from zoo.errors import NotTried
 
-START_SECONDS = 60.0  # on a busy machine; a quiet one takes 0.6
+START_SECONDS = 60.0  # on a busy machine; an idle one takes 0.6
 ENDING_SECONDS = 1.0
 SECRET = ("AWS_", "MLFLOW_", "OTEL_", "ZOO_")
-"""Beginnings of variables that may hold keys and passwords."""
+"""Prefixes of environment variables that may hold keys and passwords."""
 
 
 def child_environment() -> dict[str, str]:
-    """Variables for a child process, which finds the modules that this one finds, and knows no secrets."""
+    """Returns environment variables for a child process, with this one's module path and without secrets."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(SECRET)}
     environment["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
     return environment
 
 
 class LineProcess:
-    """`python -m MODULE`, whose first line is empty and says that it is ready."""
+    """Process `python -m MODULE`, which signals that it is ready by an empty first line."""
 
     def __init__(self, module: str) -> None:
-        """Starts the process; `NotTried` if it does not become ready."""
+        """Starts the process. Raises `NotTried` if it does not become ready."""
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", module],
             stdin=subprocess.PIPE,
@@ -40,7 +40,7 @@ class LineProcess:
             start_new_session=True,  # out of reach of the terminal's Ctrl-C
         )
         self.end = weakref.finalize(self, _end, self._process)
-        """Kills the process and waits for its end; also called where nobody does."""
+        """Kills the process and waits for its end; also called when this object is freed."""
         if self.ask(None, START_SECONDS) is None:
             self.end()
             raise NotTried(f"{module} was not ready in {START_SECONDS:g} s; the service's log may say why")
@@ -51,11 +51,11 @@ class LineProcess:
         return self._process.poll()
 
     def kill(self) -> None:
-        """Has the process end, whoever waits for its answer. Any thread may call."""
+        """Kills the process, even if a thread waits for its answer. Any thread may call this."""
         self._process.kill()
 
     def ask(self, line: str | None, seconds: float) -> str | None:
-        """Returns the answer; None if the process ends before, or is killed after so many seconds."""
+        """Sends a line and returns the answer; None if the process ends first. Kills it after `seconds`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         timer = threading.Timer(seconds, self._process.kill)
@@ -72,7 +72,7 @@ class LineProcess:
         if answer.endswith("\n"):
             return answer
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(ENDING_SECONDS)  # to be killed now would hide its own status
+            self._process.wait(ENDING_SECONDS)  # killing it now would hide its own exit status
         return None
 
 

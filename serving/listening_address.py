@@ -1,4 +1,4 @@
-"""Address that the service listens on, which BentoML's options and settings decide."""
+"""Address that the service listens on, as set by BentoML's options and settings."""
 
 import logging
 import socket
@@ -14,9 +14,9 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def listening_address() -> str | None:
-    """IP address of the socket that BentoML gave this worker; None outside a worker.
+    """Returns the IP address of the socket that BentoML gave this worker; None outside a worker.
 
-    BentoML tells its workers the number of the socket on the command line, and the host nowhere.
+    BentoML passes the number of the socket to its workers on the command line, but not the host.
     """
     command = click.get_current_context(silent=True)
     if command is None or "fd" not in command.params:
@@ -29,9 +29,10 @@ def listening_address() -> str | None:
 
 
 def bound(settings: Settings, address: str | None) -> Settings:
-    """The settings of a service that listens on an address: on loopback its names are the hosts.
+    """Returns the settings for an address that the service listens on; loopback allows only its own names.
 
-    A web page can have its own name stand for 127.0.0.1, and so ask what only this machine should reach.
+    Otherwise a web page could resolve its own host name to 127.0.0.1 and reach a service that is meant for
+    this machine only (DNS rebinding).
     """
     if address is None:
         return settings

@@ -1,4 +1,4 @@
-"""Bounds the lines that a log gets of one kind, however often what they tell happens."""
+"""Limits the number of log lines of one kind, however often the event occurs."""
 
 import logging
 import time
@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 PERIOD_SECONDS = 60.0
-MOST_KINDS = 1000  # a caller that formats its messages itself makes a kind of each
+MOST_KINDS = 1000  # a caller that formats messages itself creates one for each
 
 
 @dataclass
@@ -17,10 +17,10 @@ class _Window:
 
 
 class LogSampling(logging.Filter):
-    """Lets so many lines of a kind pass each minute; the next minute's first tells how many more there were.
+    """Passes up to `lines` lines of a kind per minute; the first one after that states how many were omitted.
 
-    Lines are of one kind if their level and their message before formatting are the same. For use with
-    `Logger.addFilter`; it sees the lines that are logged with that very logger.
+    Lines are of one kind if they have the same level and the same message before formatting. For use with
+    `Logger.addFilter`; it only sees lines that are logged with that logger itself.
     """
 
     def __init__(self, lines: int = 5) -> None:
@@ -36,9 +36,9 @@ class LogSampling(logging.Filter):
         return left_out is not None
 
     def left_out(self, kind: Hashable) -> int | None:
-        """Counts a line of a kind; returns None if it is to be left out as well.
+        """Counts a line of a kind; returns None if it is to be left out, too.
 
-        Otherwise returns how many lines were left out that no line told of yet.
+        Otherwise returns the number of omitted lines that no line has stated yet.
         """
         now, left_out = time.monotonic(), 0
         window = self._windows.get(kind)

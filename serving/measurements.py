@@ -1,7 +1,7 @@
-"""Counts and times of every version's answers, for `/metrics` and for the statistics of Triton's protocol.
+"""Counts and times of each version's answers, for `/metrics` and for the statistics of Triton's protocol.
 
-A request is recorded in plain integers by the event loop alone, without a lock; the library comes in when
-somebody asks. Of several workers any one may be asked, and adds up what all of them counted. Sources:
+The event loop alone records requests, as plain integers and without a lock; Prometheus' library is only used
+for a query. With several workers, the one that is queried adds up the counts of all of them. Sources:
 Prometheus, Exposition formats and Metric and label naming; Triton Inference Server, Statistics Extension.
 """
 
@@ -32,22 +32,22 @@ from zoo.version import CHAMPION
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode()
 PHASES: tuple[Phase, ...] = get_args(Phase)
-UNANSWERED = "unanswered"  # the client left, or the service was ended
+UNANSWERED = "unanswered"  # the client left, or the service stopped
 SECOND = 1_000_000_000  # nanoseconds
 LATENCIES = tuple(
     round(seconds * SECOND)
     for seconds in (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.3, 1, 3, 10, 30)
 )
 SIZES = tuple(2**power for power in range(13))
-"""Bounds of the histogram of batch sizes, up to the most rows of a request."""
+"""Bucket bounds for batch sizes, up to the maximum number of rows in a request."""
 LONGEST_REASON = 120  # characters
-WORST_FEATURES = 20  # of a version, whose drift is shown
+WORST_FEATURES = 20  # features of a version whose drift is exported
 VERSION = ("model", "version")
 
 
 @dataclass(frozen=True)
 class Duration:
-    """How often something happened, and nanoseconds that it took in all."""
+    """Number of events, and their total nanoseconds."""
 
     count: int
     ns: int
@@ -55,7 +55,7 @@ class Duration:
 
 @dataclass(frozen=True)
 class Statistics:
-    """One version since the service started, in Triton's terms; phases and rows are of successes."""
+    """Statistics of one version since the start, in Triton's terms; phases and rows count successes only."""
 
     success: Duration
     fail: Duration
@@ -64,15 +64,15 @@ class Statistics:
     compute_infer: Duration
     compute_output: Duration
     inference_count: int
-    """Rows."""
+    """Number of rows."""
     execution_count: int
-    """Batches."""
+    """Number of batches."""
     last_inference: int
-    """Milliseconds since the epoch; 0 where there was none."""
+    """Milliseconds since the epoch; 0 if there was none."""
 
 
 class Histogram:
-    """Integers counted by the bounds that they do not exceed."""
+    """Histogram of integers by inclusive upper bounds."""
 
     __slots__ = ("bounds", "counts", "sum")
 
@@ -82,27 +82,27 @@ class Histogram:
         self.sum = 0
 
     def add(self, value: int, times: int = 1) -> None:
-        """Counts a value."""
+        """Counts a value `times` times."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.sum += value * times
 
     @property
     def count(self) -> int:
-        """How many values there are."""
+        """Number of values."""
         return sum(self.counts)
 
     def state(self) -> tuple[list[int], int]:
-        """Everything in JSON's types, for `include`."""
+        """Returns the counts and the sum as JSON types, for `include`."""
         return self.counts, self.sum
 
     def include(self, state: tuple[list[int], int]) -> None:
-        """Counts what another histogram of the same bounds counted."""
+        """Adds the counts of another histogram with the same bounds."""
         counts, total = state
         self.counts = [ours + theirs for ours, theirs in zip(self.counts, counts, strict=True)]
         self.sum += total
 
     def buckets(self, unit: int) -> list[tuple[str, float]]:
-        """Cumulative counts by upper bound, in `unit`s, as Prometheus has them."""
+        """Returns cumulative counts by upper bound in units of `unit`, as in Prometheus."""
         rendered, below = [], 0
         for bound, count in zip((*(f"{b / unit:g}" for b in self.bounds), "+Inf"), self.counts, strict=True):
             below += count
@@ -111,11 +111,11 @@ class Histogram:
 
 
 class Tally:
-    """What was counted of one version."""
+    """Counts and times of one version."""
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, str], int] = {}
-        """By dialect and outcome."""
+        """Number of requests by dialect and outcome."""
         self.total = Histogram(LATENCIES)
         self.phases = {phase: Histogram(LATENCIES) for phase in PHASES}
         self.batches = Histogram(SIZES)
@@ -124,7 +124,7 @@ class Tally:
         self.last = 0
 
     def add(self, dialect: str, status: int, total: int, timing: Timing) -> None:
-        """Counts a request that took `total` nanoseconds; its phases where it succeeded."""
+        """Counts a request that took `total` nanoseconds, and its phases if it succeeded."""
         outcome = outcome_of(status)
         key = (dialect, outcome)
         self.requests[key] = self.requests.get(key, 0) + 1
@@ -142,7 +142,7 @@ class Tally:
         self.last = time.time_ns()
 
     def state(self) -> dict[str, Any]:
-        """Everything in JSON's types, for `include`."""
+        """Returns all counts as JSON types, for `include`."""
         return {
             "requests": [[*key, count] for key, count in list(self.requests.items())],
             "histograms": [histogram.state() for histogram in self._histograms()],
@@ -152,7 +152,7 @@ class Tally:
         }
 
     def include(self, state: dict[str, Any]) -> None:
-        """Counts what another tally counted."""
+        """Adds the counts of another tally."""
         for dialect, outcome, count in state["requests"]:
             self.requests[dialect, outcome] = self.requests.get((dialect, outcome), 0) + count
         for histogram, counted in zip(self._histograms(), state["histograms"], strict=True):
@@ -166,16 +166,16 @@ class Tally:
 
 
 Tallies = dict[tuple[str, str], Tally]
-"""By registered model and version."""
+"""Tallies by registered model and version."""
 
 
 def outcome_of(status: int) -> str:
-    """How a request ended, by the status of its answer, or 0 where there was none."""
+    """Returns the outcome of a request, such as `2xx`, from its status (0 if it was not answered)."""
     return f"{status // 100}xx" if status else UNANSWERED
 
 
 class Measurements(Collector):
-    """What the service did since it started, and what it serves now."""
+    """Metrics of the service since its start, and of the versions that it serves now."""
 
     def __init__(
         self,
@@ -201,16 +201,16 @@ class Measurements(Collector):
         self._tallies: Tallies = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
-        if settings.workers == 1:  # of several processes nobody knows which one is asked
+        if settings.workers == 1:  # with several, it is unknown which process is queried
             for collector in (ProcessCollector, PlatformCollector, GCCollector):
                 collector(registry=self._registry)
 
     def include(self, collector: Collector) -> None:
-        """Has the page show what another collector counts, too."""
+        """Adds the metrics of another collector to the page."""
         self._registry.register(collector)
 
     def record(self, dialect: str, status: int, total: int, timing: Timing) -> None:
-        """Counts a request of `total` nanoseconds, whose answer has a status, or 0 where there was none."""
+        """Counts a request that took `total` nanoseconds; `status` is 0 if it was not answered."""
         key = (timing.model, timing.version)
         tally = self._tallies.get(key)
         if tally is None:
@@ -218,15 +218,15 @@ class Measurements(Collector):
         tally.add(dialect, status, total, timing)
 
     def statistics(self, *versions: tuple[str, str]) -> list[Statistics]:
-        """What all workers counted of models' versions; zeros where one was never asked.
+        """Returns the statistics of versions over all workers; zeros for a version without requests.
 
-        Waits for the other workers, so not to be called by the event loop.
+        Blocks until the other workers answer, so do not call it on the event loop.
         """
         tallies = self._together()
         return [statistics_of(tallies.get(version, Tally())) for version in versions]
 
     def page(self) -> bytes:
-        """Everything in Prometheus' text format."""
+        """Returns all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
@@ -254,7 +254,7 @@ class Measurements(Collector):
         return [[*version, tally.state()] for version, tally in list(self._tallies.items())]
 
     def _together(self) -> Tallies:
-        """What all workers counted."""
+        """Returns the tallies added up over all workers."""
         tallies: Tallies = {}
         for state in self._siblings.states("versions"):
             for model, version, counted in state:
@@ -262,7 +262,7 @@ class Measurements(Collector):
         return tallies
 
     def _writing(self) -> Counter[str]:
-        """How many texts each model is writing, in all workers."""
+        """Returns the number of texts that each model is generating, over all workers."""
         writing: Counter[str] = Counter()
         for state in self._siblings.states("writing"):
             writing.update(state)
@@ -278,7 +278,7 @@ class Measurements(Collector):
         yield CounterMetricFamily("zoo_memory_refused", "Requests refused for want of memory.", refused)
 
     def _kept_out(self) -> Iterator[Metric]:
-        """Connections, and what was refused of them and of requests before they were read."""
+        """Yields the metrics of connections and of requests that were refused before they were read."""
         open_now, refused, aborted = map(sum, zip(*self._siblings.states("connections"), strict=True))
         yield GaugeMetricFamily("zoo_connections", "Open connections.", open_now)
         yield CounterMetricFamily("zoo_connections_refused", "Connections closed as one too many.", refused)
@@ -377,7 +377,7 @@ class Measurements(Collector):
 
 
 def statistics_of(tally: Tally) -> Statistics:
-    """What was counted, in Triton's terms."""
+    """Converts a tally to Triton's terms."""
     count, succeeded = tally.total.count, tally.phases["queue"].count
     queue, decode, compute, encode = (Duration(succeeded, tally.phases[phase].sum) for phase in PHASES)
     return Statistics(

@@ -1,7 +1,7 @@
-"""Memory budget for the requests in flight: their bodies and what is decoded from them.
+"""Memory budget for the requests in flight: their bodies and the data decoded from them.
 
-The operating system ends a process that takes more than it may have, with every request in it; a request
-that is refused can be sent again.
+The operating system kills a process that exceeds its memory, with all of its requests; a refused request can
+be sent again.
 """
 
 import threading
@@ -14,22 +14,23 @@ Body = bytes | bytearray
 
 
 class MemoryBudget:
-    """Bytes reserved by requests in flight, and their limit. Any thread may reserve."""
+    """Bytes reserved by the requests in flight, with a limit. Any thread may reserve and free bytes."""
 
     def __init__(self, limit: int, retry_after: Callable[[], float]) -> None:
-        """`retry_after` estimates the seconds until some of what is reserved is free again."""
+        """`retry_after` estimates the seconds until some of the reserved bytes are free again."""
         self.limit = limit
         self.reserved = 0
-        """Bytes."""
+        """Bytes reserved now."""
         self.refused = 0
-        """Requests refused since the start."""
+        """Number of reservations refused for lack of free memory since the start."""
         self._retry_after = retry_after
         self._lock = threading.Lock()
 
     def reserve(self, size: int, held: int = 0) -> None:
-        """Reserves bytes for a request that holds `held` bytes of the budget already.
+        """Reserves bytes for a request that already holds `held` bytes of the budget.
 
-        `Overloaded` if they exceed what is free now, `InputTooLarge` if both together exceed the limit.
+        Raises `Overloaded` if `size` exceeds the free bytes, and `InputTooLarge` if both together exceed the
+        limit.
         """
         if (needed := held + size) > self.limit:
             raise InputTooLarge(f"the request needs {needed:,} bytes of memory; it may have {self.limit:,}")
@@ -41,11 +42,11 @@ class MemoryBudget:
         raise Overloaded("the memory for requests is in use; try again later", self._retry_after())
 
     def hold(self, size: int) -> None:
-        """Counts bytes that are in use already, past the limit if it must be; a negative size frees some."""
+        """Adds bytes that are already in use, even beyond the limit; a negative size frees bytes."""
         with self._lock:
             self.reserved += size
 
     def free(self, size: int) -> None:
-        """Returns reserved bytes."""
+        """Returns reserved bytes to the budget."""
         with self._lock:
             self.reserved -= size

@@ -1,4 +1,4 @@
-"""Versions that are no champions: loaded when they are asked for, and the least recently used give way."""
+"""Versions other than champions: loaded on request, in a least-recently-used cache."""
 
 import asyncio
 import time
@@ -12,14 +12,14 @@ from serving.source import Version
 from serving.turns import DeadlineExceeded
 
 Key = tuple[str, str]
-"""Registered model and number."""
+"""Registered model and version number."""
 
 
 class OnDemand:
-    """At most so many versions, loaded one after the other by a thread. For one event loop."""
+    """Cache of versions, which a thread loads one at a time. For use by one event loop."""
 
     def __init__(self, load: Callable[[Version], Served], bound: int) -> None:
-        """`load` raises `NotFound` where a version fails its checks; at most `bound` stay loaded."""
+        """`load` raises `NotFound` if a version fails its checks; at most `bound` versions stay loaded."""
         self._load = load
         self._bound = bound
         self._resident: OrderedDict[Key, Served] = OrderedDict()
@@ -27,10 +27,10 @@ class OnDemand:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="on-demand")
 
     async def get(self, version: Version, deadline: float) -> Served:
-        """The version, loaded once for all who ask for it.
+        """Returns the version, which is loaded once for all requests that wait for it.
 
-        `NotFound` as of `load`; `DeadlineExceeded` past the deadline, on `time.monotonic()`: the loading goes
-        on, for those who ask again.
+        Raises `NotFound` as `load` does, and `DeadlineExceeded` past the deadline, on `time.monotonic()`; the
+        loading continues for later requests.
         """
         key = (version.model, version.number)
         if key in self._resident:
@@ -48,7 +48,7 @@ class OnDemand:
             raise DeadlineExceeded("the version was not loaded within the deadline") from None
 
     def close(self) -> None:
-        """Ends the thread once it is done."""
+        """Stops the thread after its current load; waiting ones are cancelled."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _loaded(self, key: Key, loading: "asyncio.Future[Served]") -> None:

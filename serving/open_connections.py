@@ -1,7 +1,7 @@
-"""The connections that are open: bounded in number, and aborted where nobody reads an answer.
+"""Open connections: limited in number, and aborted if the client does not read its answer.
 
-What a client does not read stays in memory, here and in the operating system, and no server closes such a
-connection by itself: closing waits until everything is sent.
+Unread data stays in memory, in this process and in the operating system, and a normal close of such a
+connection would wait until everything is sent.
 """
 
 import logging
@@ -25,39 +25,39 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-"""Seconds between two looks at what is unread. A look at 1,000 connections takes a millisecond."""
+"""Seconds between two checks for unread data. A check of 1,000 connections takes a millisecond."""
 READ_SECONDS = 10.0
-"""Seconds without a byte read after which a connection is aborted, once the deadline is past."""
+"""Seconds without progress after which a connection is aborted, once the request's deadline is past."""
 NO_TIME = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
-"""A `struct linger`: an end within 0 seconds, for which the operating system drops what is unread."""
+"""`struct linger` of 0 seconds, with which the operating system drops unread data on close."""
 OTHER_FILES = 1024
-"""Files besides connections that a worker may have open: models, the registry's database, sockets."""
+"""Number of files that a worker may open besides connections: models, the registry's database, sockets."""
 
 
 @dataclass(slots=True)
 class Unread:
-    """Bytes that one client had not read at the last look."""
+    """Unread data of one client at the last check."""
 
     size: int = 0
-    """Bytes."""
+    """Unread bytes, here and in the operating system."""
     since: float = 0.0
-    """Time of the last change, as of `time.monotonic()`."""
+    """Time of the last change of the size, on `time.monotonic()`."""
 
 
 class OpenConnections:
-    """Looks at every connection of one process each second, as long as there are any."""
+    """Checks all connections of one process every second, as long as there are any."""
 
     def __init__(self, settings: Settings, memory: MemoryBudget | None = None) -> None:
-        """`memory` counts what lies unread."""
+        """`memory` is charged for unread data in this process."""
         self.refused = 0
-        """Connections closed since the start because there were too many."""
+        """Number of connections closed since the start because there were too many."""
         self.aborted = 0
-        """Connections aborted since the start because nobody read."""
+        """Number of connections aborted since the start because the client did not read."""
         self._limit = settings.connections
         self._deadline = settings.deadline
         self._memory = memory
         self._held = 0
-        """Bytes that the memory budget counts."""
+        """Unread bytes charged to the memory budget."""
         self._looking = False
         self._unread: dict[BoundedConnection, Unread] = {}
 
@@ -65,7 +65,7 @@ class OpenConnections:
         return len(self._unread)
 
     def add(self, connection: "BoundedConnection") -> bool:
-        """Takes a connection that was made; False, and nothing is taken, where there are too many."""
+        """Registers a new connection; returns False without registering it if there are too many."""
         if len(self._unread) >= self._limit:
             self.refused += 1
             return False
@@ -76,12 +76,12 @@ class OpenConnections:
         return True
 
     def remove(self, connection: "BoundedConnection") -> None:
-        """Forgets a connection that is lost; again changes nothing."""
+        """Removes a lost connection. Further calls have no effect."""
         self._unread.pop(connection, None)
 
     def _look(self) -> None:
         self._looking = bool(self._unread)
-        if self._looking:  # first, so that an error below does not end the looks
+        if self._looking:  # first, so that an error below does not stop the checks
             get_running_loop().call_later(LOOK_SECONDS, self._look)
         now, held = time.monotonic(), 0
         for connection, unread in list(self._unread.items()):
@@ -98,18 +98,19 @@ class OpenConnections:
         self._held = held
 
     def _due(self, connection: "BoundedConnection", unread: Unread) -> float:
-        """The deadline of the request that came last; the longest one where it has none of its own."""
+        """Returns the deadline of the last request; if it has none, the longest possible one."""
         scope: Mapping[str, Any] = {} if connection.cycle is None else connection.cycle.scope
         due: float = scope.get(DEADLINE, unread.since + self._deadline)
         return due
 
 
 def allow_files(connections: int) -> None:
-    """Raises this process's limit of open files, which is often 1,024, so that it does not end them first.
+    """Raises the process's limit of open files, often 1,024, so that it does not limit the connections first.
 
-    A process may raise its limit up to another one that is the administrator's; a warning where that is low.
+    A process may raise its limit up to the hard limit, which the administrator sets; logs a warning if that
+    is too low.
     """
-    if sys.platform == "win32":  # which has no such limit
+    if sys.platform == "win32":  # Windows has no such limit
         return
     from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
 
@@ -120,21 +121,21 @@ def allow_files(connections: int) -> None:
     most = wanted if hard == RLIM_INFINITY else min(wanted, hard)
     try:
         setrlimit(RLIMIT_NOFILE, (most, hard))
-    except (OSError, ValueError):  # macOS has one more limit, which it does not tell
+    except (OSError, ValueError):  # macOS has another limit, which it does not report
         most = soft
     if most < wanted:
         log.warning("%d files may be open, too few for %d connections: see ulimit -n", most, connections)
 
 
 def _abort(transport: Transport) -> None:
-    """Closes a connection, and drops what is unread instead of sending it on."""
-    with suppress(OSError):  # macOS refuses it where the client has reset the connection
+    """Closes a connection and drops unread data instead of sending it."""
+    with suppress(OSError):  # macOS refuses this if the client has reset the connection
         transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, NO_TIME)
     transport.abort()
 
 
 def _unacknowledged(transport: Transport) -> int:
-    """Bytes that the operating system has taken, and the client's has not; 0 where it does not tell."""
+    """Returns the bytes in the kernel that the client has not acknowledged; 0 if unknown."""
     if sys.platform != "linux":
         return 0
     from fcntl import ioctl
@@ -142,6 +143,6 @@ def _unacknowledged(transport: Transport) -> int:
 
     try:
         answer = ioctl(transport.get_extra_info("socket").fileno(), TIOCOUTQ, bytes(4))
-    except OSError:  # closed in this moment
+    except OSError:  # just closed
         return 0
     return int.from_bytes(answer, sys.byteorder)

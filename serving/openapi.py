@@ -1,6 +1,6 @@
-"""The OpenAPI document, with examples that succeed, and the schema that BentoML's client asks for.
+"""OpenAPI document, with examples that succeed, and the schema for BentoML's client.
 
-Both are made of the operations' own request and response types.
+Both are generated from the request and response types of the operations.
 """
 
 from functools import lru_cache, partial
@@ -60,22 +60,22 @@ FILES = {
     "type": "array",
     "description": "One file, or several in parts of the same name.",
     "minItems": 1,
-    # `format` is OpenAPI 3.0's word, by which Swagger UI and generators know a file; 3.1's is the other.
+    # Swagger UI and code generators recognize a file by OpenAPI 3.0's `format`; 3.1 has `contentMediaType`.
     "items": {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"},
 }
-PILLOW_IMAGE = {"type": "file", "pil": True}  # BentoML's client opens such an answer with Pillow
+PILLOW_IMAGE = {"type": "file", "pil": True}  # makes BentoML's client open the answer with Pillow
 
 Json = dict[str, Any]
 
 
 class Status(BaseModel):
-    """How the service is."""
+    """State of the service."""
 
     status: str
 
 
 class ErrorAnswer(BaseModel):
-    """Why a request was not answered."""
+    """Reason why a request was not answered."""
 
     error: str
     code: str
@@ -84,9 +84,10 @@ class ErrorAnswer(BaseModel):
 
 @lru_cache(maxsize=1)
 def document(catalogue: Catalogue | None, locked: bool = False, open_metrics: bool = False) -> bytes:
-    """OpenAPI 3.1 as JSON, with an example for each model in the catalogue.
+    """Returns the OpenAPI 3.1 document as JSON, with an example for each model in the catalogue.
 
-    `locked`: the service has API keys, one of which most paths need; `open_metrics`: the metrics do not.
+    `locked` is True if the service has API keys, which most paths then need; `open_metrics` exempts the
+    metrics.
     """
     served: list[tuple[ModelEntry, Task]] = []
     if catalogue is not None:
@@ -137,7 +138,7 @@ def document(catalogue: Catalogue | None, locked: bool = False, open_metrics: bo
 
 
 def project_version() -> str:
-    """The installed project's version; 0.0.0 in a Bento, which has the sources without the package."""
+    """Returns the version of the installed project; 0.0.0 in a Bento, which has only its sources."""
     try:
         return version(PROJECT)
     except PackageNotFoundError:
@@ -146,7 +147,7 @@ def project_version() -> str:
 
 @lru_cache(maxsize=1)
 def bentoml_schema() -> bytes:
-    """What `bentoml.SyncHTTPClient` makes its methods of: `client.classify(model=..., rows=...)`."""
+    """Returns the schema from which `bentoml.SyncHTTPClient` creates methods such as `client.classify`."""
     routes = [
         {
             "name": o.name,
@@ -177,7 +178,7 @@ def _prediction(operation: Operation, served: list[tuple[ModelEntry, Task]]) -> 
 
 
 def _examples(operation: Operation, served: list[tuple[ModelEntry, Task]]) -> Json:
-    """A request for each model that the operation is for, by its name."""
+    """Returns an example request for each model that supports the operation, by model name."""
     return {
         entry.name: {"value": example}
         for entry, task in served
@@ -186,7 +187,7 @@ def _examples(operation: Operation, served: list[tuple[ModelEntry, Task]]) -> Js
 
 
 def _form(operation: Operation, served: list[tuple[ModelEntry, Task]]) -> Json:
-    """The schema of a multipart form: the request's files and single values, without its other lists."""
+    """Returns the schema of a multipart form: the request's files and single values, without other lists."""
     files = operation.request_type.files
     schema = _with_files(operation.request_type.model_json_schema(ref_template=REFERENCES), operation, FILES)
     fields = {
@@ -222,7 +223,10 @@ def _answer(answer: type[BaseModel], media_types: tuple[str, ...] = (JSON,)) -> 
 
 
 def _responses(content: Json, errors: tuple[int, ...], error: Json | None = None) -> Json:
-    """Of an answer's content, and errors beside those of every path, in the zoo's shape or another."""
+    """Returns the responses of a path: its answer, and the errors of all paths plus `errors`.
+
+    `error` is the schema of an error; by default the zoo's own.
+    """
     refusal = {JSON: {"schema": _reference(ErrorAnswer) if error is None else error}}
     headers = {"headers": LINEAGE_HEADERS} if content.keys() & {PNG, EVENTS} else {}
     return {
@@ -250,7 +254,7 @@ def _reference(model: type[BaseModel]) -> Json:
 
 
 def _with_files(schema: Json, operation: Operation, as_file: Json) -> Json:
-    """The schema with its file fields described as files."""
+    """Returns the schema with its file fields described as files."""
     described = {
         name: {"description": field.get("description", ""), **as_file}
         if name in operation.request_type.files

@@ -1,4 +1,4 @@
-"""What went wrong with a request: a status, a word and a sentence, in the shape of each HTTP dialect."""
+"""Errors of requests: a status, a code and a message, in the format of each HTTP dialect."""
 
 import logging
 import traceback
@@ -18,7 +18,7 @@ Dialect = Literal["zoo", "v2", "openai"]
 
 
 class Problem(Exception):
-    """A request that is not answered with 200."""
+    """Error answer to a request."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
         field: str | None = None,
     ) -> None:
-        """`field` is the request's that is wrong, where one is."""
+        """`field` is the field of the request that is wrong, if any."""
         super().__init__(message)
         self.status = status
         self.code = code
@@ -36,12 +36,12 @@ class Problem(Exception):
         self.headers: Mapping[str, str] = {} if headers is None else headers
         self.field = field
 
-    def __reduce__(self) -> tuple[Any, ...]:  # exceptions are pickled with their message alone
+    def __reduce__(self) -> tuple[Any, ...]:  # by default, exceptions are pickled with their message only
         return Problem, (self.status, self.code, self.message, dict(self.headers), self.field)
 
 
 def problem_json(dialect: Dialect, problem: Problem, request_id: bytes) -> bytes:
-    """The body of the answer."""
+    """Returns the body of an error answer as JSON."""
     shape: dict[str, Any]
     if dialect == "v2":
         shape = {"error": problem.message}
@@ -61,36 +61,36 @@ def problem_json(dialect: Dialect, problem: Problem, request_id: bytes) -> bytes
 
 
 def draining() -> Problem:
-    """After SIGTERM; the connection would not be there for another request."""
+    """Problem after SIGTERM; closes the connection, which could not serve another request."""
     headers = {**RETRY_AFTER, "Connection": "close"}
     return Problem(503, "draining", "the service is being ended; try again later", headers)
 
 
 def not_ready() -> Problem:
-    """Before the first models are loaded."""
+    """Problem while the first models are being loaded."""
     return Problem(503, "not_ready", "the models are still being loaded", RETRY_AFTER)
 
 
 def not_listed() -> Problem:
-    """While the registry, or the folder of bundles, cannot be read."""
+    """Problem while the registry or the folder of bundles cannot be read."""
     text = "the versions cannot be listed, and are tried again within seconds; the log says why"
     return Problem(503, "not_ready", text, RETRY_AFTER)
 
 
 def none_loaded(champions: int) -> Problem:
-    """While so many champions are named, and none could be loaded."""
+    """Problem while none of the `champions` named by the source could be loaded."""
     text = f"none of {champions} champions could be loaded; GET /models/NAME and the log say why"
     return Problem(503, "not_ready", text, RETRY_AFTER)
 
 
 def stuck() -> Problem:
-    """While every thread has been computing the same thing for longer than any request may take."""
+    """Problem while every thread has been busy with one job for longer than any request may take."""
     return Problem(
         503, "stuck", "every thread has been busy with one job for longer than the deadline", RETRY_AFTER
     )
 
 
-# In this order: an image that is too large is an invalid input, too.
+# The order matters: `InputTooLarge` is an `InvalidInput`, too.
 DOMAIN: tuple[tuple[type[Exception], int, str, Mapping[str, str]], ...] = (
     (InputTooLarge, 413, "too_large", {}),
     (InvalidInput, 422, "invalid_input", {}),
@@ -100,14 +100,14 @@ DOMAIN: tuple[tuple[type[Exception], int, str, Mapping[str, str]], ...] = (
 
 
 def problem_of(error: Exception) -> Problem:
-    """The problem that an exception means; anything unforeseen is logged and says nothing of the inside."""
+    """Converts an exception; logs an unexpected one and returns a problem without internal details."""
     problem = _problem_of(error)
     let_go(error)
     return problem
 
 
 def let_go(error: BaseException | None) -> None:
-    """Frees the frames that an error holds by its traceback, and those of the errors that caused it.
+    """Clears the frames in the tracebacks of an error and of the errors that caused it.
 
     The frames hold the request's body, and form reference cycles with the future that raised the error. Until
     the collector found them, a few refused bodies of the largest size would be gigabytes.

@@ -1,4 +1,4 @@
-"""What runs a language model for several texts at once, each in a slot of its own."""
+"""Readers: run a language model for several texts at once, each in a slot of its own."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -13,23 +13,23 @@ from zoo.tasks.memory import KeyValueCache, Logits, RecurrentState, Tokens
 
 
 class Reader(Protocol):
-    """Reads texts and says what may follow."""
+    """Reads tokens of texts and returns the logits of the next token."""
 
     def open(self) -> int:
-        """A free slot, for a text that begins."""
+        """Allocates a free slot for a new text."""
 
     def close(self, slot: int) -> None:
-        """Forgets a slot's text."""
+        """Frees a slot and deletes its text."""
 
     def read(self, slot: int, tokens: Tokens, places: Tokens) -> Logits:
-        """Reads on: tokens [T] of one text -> logits [P, V] after those at some of their places."""
+        """Reads the next tokens [T] of one text -> logits [P, V] after the tokens at these positions."""
 
     def step(self, tokens: Mapping[int, int]) -> dict[int, Logits]:
-        """Reads one token of each of these slots -> the logits [V] after it."""
+        """Reads the next token of each of these slots -> the logits [V] after it."""
 
 
 class StateReader:
-    """Texts of a recurrent model: all that is kept of each is its state."""
+    """Reader for recurrent models, which keeps only the state of each text."""
 
     def __init__(self, memory: RecurrentState, run: Run, slots: int) -> None:
         self._memory, self._run = memory, run
@@ -60,7 +60,7 @@ class StateReader:
 
 
 def reader_for(task: Task, graph: Graph | GraphSet, slots: int) -> Reader | None:
-    """For so many texts; None of models that are no language models."""
+    """Returns a reader with `slots` slots; None if the model is not a language model."""
     if not isinstance(task, LanguageModelling):
         return None
     memory = task.memory

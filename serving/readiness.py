@@ -15,21 +15,21 @@ from zoo.version import CHAMPION
 
 
 class Readiness(Collector):
-    """Says whether this process can answer requests.
+    """Readiness of this process to answer requests.
 
-    It is not ready before it has read its source, nor while the source names champions and none is loaded.
-    Where others are, a champion that cannot be loaded leaves it ready.
+    The process is not ready before it has read its source, nor while the source names champions but none is
+    loaded. It is ready if some champions are loaded and others cannot be.
     """
 
     def __init__(self, follower: Follower, turns: Turns, drain: Drain, deadline: float) -> None:
-        """`deadline`, in seconds, is the longest that a request may take."""
+        """`deadline` is the maximum duration of a request in seconds."""
         self._follower = follower
         self._turns = turns
         self._drain = drain
         self._deadline = deadline
 
     def require(self) -> None:
-        """Raises `Problem` 503 with the reason unless the service is ready."""
+        """Raises `Problem` 503 with the reason if the service is not ready."""
         if self._drain.begun:
             raise draining()
         catalogue = self._follower.catalogue
@@ -56,6 +56,6 @@ class Readiness(Collector):
 
 
 def _champions(catalogue: Catalogue) -> list[VersionEntry]:
-    """The champions that the source names, loaded or not."""
+    """Returns the champions that the source names, loaded or not."""
     entries = (entry for versions in catalogue.versions.values() for entry in versions)
     return [entry for entry in entries if CHAMPION in entry.aliases]

@@ -1,4 +1,4 @@
-"""Requests that are refused before their body is read: each is counted, a few are logged."""
+"""Requests refused before their body is read: all are counted, a few are logged."""
 
 import logging
 import time
@@ -9,23 +9,23 @@ from serving.problem import Problem
 log = logging.getLogger(__name__)
 
 LOG_SECONDS = 10.0
-"""Seconds between two log lines with the same status: a client may be refused thousands of times a second."""
+"""Minimum seconds between two log lines with the same status, as refusals may come by the thousands."""
 
 Client = tuple[str, int] | None
-"""A connection's other end: address and port; None for a Unix socket."""
+"""Address and port of the client; None for a Unix socket."""
 
 
 class Refusals:
-    """Counts by status. The event loop alone notes refusals."""
+    """Counts of refusals by status. Only the event loop calls `note`."""
 
     def __init__(self) -> None:
         self.counts: Counter[int] = Counter()
         self._next_line: dict[int, float] = {}
 
     def note(self, problem: Problem, client: Client) -> None:
-        """Counts a refusal, and logs it unless another one of its status was logged just before.
+        """Counts a refusal, and logs it unless one with the same status was logged in the last LOG_SECONDS.
 
-        The log line has nothing that the client sent, and so no key.
+        The log line contains nothing that the client sent, and so no key.
         """
         status = problem.status
         self.counts[status] += 1

@@ -1,7 +1,7 @@
-"""Versions from the MLflow registry. The only place in serving that knows MLflow.
+"""Source of versions in the MLflow registry. The only module in serving that depends on MLflow.
 
-The registry's conventions are in `zoo.version`. Needs no more of MLflow than `mlflow-skinny`, and
-SQLAlchemy and alembic where the registry is a database.
+The registry's conventions are in `zoo.version`. Needs only `mlflow-skinny`, and also SQLAlchemy and alembic
+if the registry is a database.
 """
 
 import os
@@ -28,23 +28,24 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DEFAULT_EXPERIMENT = "0"  # which every store has from its beginning
-PAGE = 1000  # entries a request: MLflow's own upper limit for registered models
+DEFAULT_EXPERIMENT = "0"  # exists in every store from the start
+PAGE = 1000  # entries per request: MLflow's upper limit for registered models
 
 
 class RegistryUnavailable(ZooError):
-    """A registry that cannot be read now."""
+    """The registry cannot be read now."""
 
 
 class Registry:
-    """The MLflow registry at a tracking URI."""
+    """MLflow registry at a tracking URI."""
 
     described = "the registry"
 
     def __init__(self, uri: str, was_read: bool, sources: Sequence[str] = ()) -> None:
-        """`was_read` says that it was before: a local database that is not there is gone then.
+        """`was_read` is True if it was read before: a missing local database is then an error.
 
-        Files of versions are read below the store's own roots and below `sources`, addresses or paths.
+        Files of versions are only read below the store's own roots and below `sources`, which are URIs or
+        paths.
         """
         self.uri = uri
         self._was_read = was_read
@@ -52,25 +53,25 @@ class Registry:
         self._client: MlflowClient | None = None
         self._probe: sqlite3.Connection | None = None
         self._file: int | None = None
-        """Inode that the probe reads."""
+        """Inode of the database file that the probe reads."""
         self._last: tuple[int, Listing] | None = None
-        """Of a SQLite registry: its state, as SQLite counts it, and the listing then."""
+        """SQLite's data version at the last read, and the listing then; SQLite registries only."""
 
     def read(self) -> Listing:
-        """The registry as it is; empty while there is no local database yet."""
+        """Returns the current listing; an empty one while there is no local database yet."""
         if self.uri.startswith(SQLITE):
             return self._read_sqlite(Path(self.uri.removeprefix(SQLITE)).absolute())
         return self._read()
 
     def _read_sqlite(self, database: Path) -> Listing:
-        """Asks SQLite first whether anything was written: asking MLflow takes a thousand times longer."""
+        """Reads MLflow only if SQLite reports a write, as the check is a thousand times faster."""
         if not database.exists():
             if self._probe is None and not self._was_read:
-                _tables()  # takes seconds, for which a service's first version need not wait
-                return Listing()  # MLflow would create one, in the way of whoever is about to
+                _tables()  # imports MLflow, which takes seconds, before the first version exists
+                return Listing()  # MLflow would create one, and collide with another process that does
             raise RegistryUnavailable("the registry's database is gone")
         file = database.stat().st_ino
-        if self._probe is None or file != self._file:  # another one may be put in its place: a backup
+        if self._probe is None or file != self._file:  # the file may be replaced, as by a backup
             self._file, self._last = file, None
             self._probe = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)
             self._probe.isolation_level = None
@@ -114,7 +115,7 @@ class Registry:
             reason = "its files lie outside the tracking store and outside ZOO_SOURCES" + moved
             raise BundleError(reason) from ZooError(uri)
         if (local := local_path(uri)) is not None:
-            yield local  # read where it is: a copy would have to be looked after
+            yield local  # read in place: a copy would have to be cleaned up
             return
         with tempfile.TemporaryDirectory(prefix="zoo-bundle-") as copy:
             with _unavailable("its files cannot be fetched"):
@@ -127,13 +128,13 @@ class Registry:
         assert self._client is not None
         try:
             return str(self._client.get_experiment(DEFAULT_EXPERIMENT).artifact_location)
-        except MlflowException:  # as where somebody has deleted it for good
+        except MlflowException:  # for example if it was permanently deleted
             return None
 
 
 @contextmanager
 def _unavailable(reason: str) -> Iterator[None]:
-    """Raises `RegistryUnavailable` for whatever a store raises: each has exceptions of its own."""
+    """Converts any exception of a store to `RegistryUnavailable`, as each store has its own exceptions."""
     try:
         yield
     except ZooError:
@@ -143,7 +144,7 @@ def _unavailable(reason: str) -> Iterator[None]:
 
 
 def _fetch(uri: str, folder: Path) -> None:
-    """Downloads the files of a bundle that its manifest names; `BundleError` where they are too large."""
+    """Downloads the files that a bundle's manifest names. Raises `BundleError` if they are too large."""
     from mlflow.artifacts import download_artifacts, list_artifacts
 
     listed = {PurePosixPath(file.path).name: file.file_size for file in list_artifacts(artifact_uri=uri)}
@@ -156,7 +157,7 @@ def _fetch(uri: str, folder: Path) -> None:
 
 
 def _require_size(listed: dict[str, int | None], names: Iterable[str], most: int) -> None:
-    """Raises `BundleError` unless files of these names are listed with at most so many bytes together."""
+    """Raises `BundleError` unless all of these files are listed, with at most `most` bytes in total."""
     sizes = {name: listed.get(name) for name in names}
     if missing := sorted(name for name, size in sizes.items() if size is None):
         raise BundleError(f"the store does not list {', '.join(missing)} with a size")
@@ -165,23 +166,23 @@ def _require_size(listed: dict[str, int | None], names: Iterable[str], most: int
 
 
 def _connect(uri: str) -> "MlflowClient":
-    # MLflow would retry for minutes inside one call; the follower has its own patience.
+    # MLflow would retry for minutes inside one call; the follower does its own retries.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    if uri.startswith(SQLITE):  # with a pool, MLflow would go on reading a file that another one replaced
+    if uri.startswith(SQLITE):  # a pool would keep reading a database file that was replaced
         os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
     import mlflow
 
     uri = without_credentials(uri)
-    mlflow.set_tracking_uri(uri)  # artifact repositories ask for the global one
+    mlflow.set_tracking_uri(uri)  # artifact repositories use the global URI
     return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def _require_tables(database: sqlite3.Connection) -> None:
-    """`RegistryUnavailable` until every table is there.
+    """Raises `RegistryUnavailable` until all tables exist.
 
-    MLflow would create those that are missing, in the way of the process that is just creating them.
+    MLflow would create missing tables, and collide with the process that is just creating them.
     """
     found = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not found.issuperset(_tables()):
@@ -189,7 +190,7 @@ def _require_tables(database: sqlite3.Connection) -> None:
 
 
 def _tables() -> set[str]:
-    """Names of the tables in an MLflow database; the first call imports MLflow."""
+    """Returns the names of the tables in an MLflow database. The first call imports MLflow."""
     import mlflow.store.model_registry.sqlalchemy_store  # noqa: F401 - declares the tables
     from mlflow.store.db.base_sql_model import Base
 
@@ -227,7 +228,7 @@ def _version(version: "ModelVersion", aliases: dict[str, str]) -> Version:
 
 
 def _challenge(tags: dict[str, str]) -> ChallengerMode | None:
-    """How the version with these tags competes; not at all where the alias was set without a mode."""
+    """Returns the challenger mode in a version's tags; None if the alias was set without a valid mode."""
     try:
         return ChallengerMode.from_tag(tags.get(CHALLENGER_MODE, ""))
     except InvalidInput:

@@ -1,4 +1,4 @@
-"""Routes from paths to handlers, in a dialect whose paths take one method each."""
+"""Routes from paths to handlers, for dialects whose paths take one method each."""
 
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -9,16 +9,16 @@ Handler = Callable[[Exchange], Awaitable[None]]
 
 
 class Routes:
-    """Paths with their method and handler, and one more for what lies under a prefix."""
+    """Paths with their method and handler, and a handler for all paths under a prefix."""
 
     def __init__(self, paths: Mapping[str, tuple[str, Handler]], prefix: str, show: Handler) -> None:
-        """`show` reads the rest of a path after the `prefix` itself."""
+        """`show` handles GET for paths under `prefix`, and parses the rest of the path itself."""
         self._paths = paths
         self._prefix = prefix
         self._show = show
 
     def handler(self, path: str, method: str) -> Handler:
-        """`Problem` 404 where nothing answers at the path, 405 where not by this method."""
+        """Returns the handler. Raises `Problem` 404 for an unknown path, 405 for another method."""
         route = self._paths.get(path)
         if route is None:
             if not path.startswith(self._prefix):

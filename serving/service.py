@@ -26,20 +26,20 @@ SAMPLED = (
     "serving.problem",
     "uvicorn.error",
 )
-"""Loggers that write a line for a request that fails, as often as anybody sends it."""
+"""Loggers that write a line for each failed request, and are therefore rate-limited."""
 BUNDLES = "src/bundles"  # in a Bento; see [tool.bentoml.build] in pyproject.toml
 
 
 class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML has no types
-    """A BentoML service whose server is our application, with BentoML's behind it."""
+    """BentoML service that serves our ASGI application, with BentoML's behind it."""
 
     def on_load_bento(self, bento: bentoml.Bento) -> None:
-        """Has a Bento serve the bundles that it carries."""
+        """Makes a Bento serve the bundles that it contains."""
         super().on_load_bento(bento)
         os.environ.setdefault("ZOO_BUNDLES", bento.path_of(BUNDLES))
 
     def to_asgi(self, is_main: bool = True) -> "Application":
-        """What the worker process serves."""
+        """Returns the ASGI application of the worker process."""
         from uvicorn.config import HTTP_PROTOCOLS, LOOP_FACTORIES
 
         from serving import access_log
@@ -53,9 +53,9 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML has
             logging.getLogger(name).addFilter(LogSampling())
         try:
             settings = bound(Settings.from_environment(os.environ), listening_address())
-        except ZooError as error:  # such as a file with keys that has changed since the start
+        except ZooError as error:  # for example if the file with keys has changed since the start
             sys.exit(f"zoo: {error}")
-        # BentoML leaves uvicorn its choice of a protocol and of a loop, and has no setting for either.
+        # BentoML lets uvicorn choose the protocol and the event loop, and has no setting for them.
         HTTP_PROTOCOLS["auto"] = "serving.connection:BoundedConnection"
         LOOP_FACTORIES["asyncio"] = "serving.event_loop:selector_loop"
         tracer = None
@@ -75,7 +75,7 @@ def _workers() -> int:
     try:
         return Settings.from_environment(os.environ).workers
     except ZooError:
-        return 1  # there will be none: `check_settings` says what is wrong
+        return 1  # no worker will start: `check_settings` reports the error
 
 
 @bentoml.service(
@@ -89,7 +89,7 @@ class ZooService:
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def check_settings() -> None:
-        """Ends the start, before there is a worker, where the settings cannot be kept."""
+        """Aborts the start, before there is a worker, if the settings are invalid or cannot be met."""
         try:
             settings = Settings.from_environment(os.environ)
             traced(os.environ)
@@ -110,5 +110,5 @@ class ZooService:
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def close_ports() -> None:
-        """Has BentoML's supervisor, which starts after this, listen on no port of its own."""
+        """Makes BentoML's supervisor, which starts after this, listen on no ports of its own."""
         supervisor.close_ports()

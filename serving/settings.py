@@ -1,4 +1,4 @@
-"""What an operator may set, from the environment, read once at start."""
+"""Settings of the service from environment variables, read once at start."""
 
 import re
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ from serving.authority import authority_of
 from zoo.errors import ZooError
 
 KEYS_FILE = "ZOO_API_KEYS_FILE"
-MOST_KEYS = 1 << 20  # characters of that file that are read
+MOST_KEYS = 1 << 20  # maximum characters that are read from the file with keys
 COLLECTORS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 LEAST_MEMORY = 640 << 20
-"""Bytes: the largest legal request, 32 MiB of JSON with 50 million pixels to be turned, needs half a GB."""
+"""Bytes: the largest valid request, 32 MiB of JSON with 50 million pixels to be rotated, needs 0.5 GB."""
 KEY = re.compile(r"(?=.{16})[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1; a shorter one could be guessed
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?")  # as browsers write it
 
@@ -39,12 +39,12 @@ def _keys(value: SecretStr) -> SecretStr:
 
 
 def _keys_in(path: Path) -> str:
-    """The keys in a file, with commas between them.
+    """Returns the keys in a file, separated by commas.
 
-    The path is in no message: it could be a key that was set under the wrong name.
+    Error messages do not contain the path, as it could be a key that was set under the wrong name.
     """
     try:
-        if not path.is_file() and path.exists():  # a pipe could be read once
+        if not path.is_file() and path.exists():  # a pipe could only be read once
             raise ZooError(f"{KEYS_FILE}: the file cannot be read: Not a regular file")
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             lines = file.read(MOST_KEYS).split("\n")
@@ -91,61 +91,61 @@ Source = Annotated[str, AfterValidator(_source)]
 
 
 class Settings(BaseModel):
-    """Each field is the variable `ZOO_<FIELD>`; an empty variable counts as not set."""
+    """Settings, each from the variable `ZOO_<FIELD>`; an empty variable counts as not set."""
 
     model_config = ConfigDict(frozen=True)
 
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where models run. A device that is not there is an error at start, never another device."""
+    """Device that runs the models. If it is missing, the start fails: there is no fallback."""
     threads: Annotated[int, Field(ge=1)] = 1
-    """CPU threads of one model's computation; requests are computed side by side on the other cores."""
+    """CPU threads for one computation of a model; other requests use the other cores in parallel."""
     workers: Annotated[int, Field(ge=1)] = 1
-    """Processes that answer side by side, each with its share of the cores and with models of its own."""
+    """Processes that answer in parallel, each with its share of the cores and its own copy of the models."""
     meeting_place: DirectoryPath | None = None
-    """Where the workers find each other; set by the process that supervises them."""
+    """Directory in which the workers find each other; set by the process that supervises them."""
     queue: Annotated[int, Field(ge=0)] = 4096
-    """Requests that may wait for a core; the next one is answered 503. An upper bound: a request that could
-    not be answered by its deadline is refused long before."""
+    """Maximum number of requests that wait for a core; further ones are answered 503. A request that could
+    not be answered by its deadline is refused long before that."""
     memory: Annotated[int, Field(ge=LEAST_MEMORY)] = 1 << 30
-    """Bytes that the bodies of the requests in flight and what is decoded of them may take together, in each
-    worker; a request for which there is no room is answered 503."""
+    """Maximum bytes for the bodies of the requests in flight and the data decoded from them, in each worker;
+    a request for which too few are free is answered 503."""
     generations: Annotated[int, Field(ge=1)] = 16
-    """Texts that a model may write at the same time; others wait until one ends."""
+    """Maximum number of texts that a model generates at the same time; others wait until one ends."""
     deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
     """Seconds after which a request is answered 504; a request's `X-Request-Timeout` may only shorten it."""
     poll: Annotated[float, Field(gt=0, le=5)] = 1.0
-    """Seconds between two looks at the registry."""
+    """Seconds between two reads of the registry."""
     on_demand: Annotated[int, Field(ge=1)] = 8
-    """Versions other than champions that stay loaded; the least recently used ones give way."""
+    """Maximum number of versions besides champions that stay loaded; the least recently used are unloaded."""
     keep_alive: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 75.0
-    """Seconds after an answer until an idle connection is closed; longer than load balancers keep theirs."""
+    """Seconds after an answer until an idle connection is closed; longer than is usual for load balancers."""
     drain: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    """Seconds after SIGTERM for which new requests are answered 503 before the service ends, at least."""
+    """Minimum seconds after SIGTERM for which new requests are answered 503, before the service ends."""
     access_log: Literal["off", "errors", "all"] = "errors"
-    """Requests that are logged: none, some of those answered 500 and above (not 501), or every one."""
+    """Requests that are logged: none, a sample of those answered 500 or above (except 501), or all."""
     api_keys: Annotated[SecretStr, AfterValidator(_keys)] | None = None
-    """Comma-separated keys of at least 16 characters, one of which every request but a health check needs;
-    without it none does. `ZOO_API_KEYS_FILE` names a file with them instead, one a line or with commas."""
+    """Comma-separated API keys of at least 16 characters; if set, all requests except health checks need one.
+    `ZOO_API_KEYS_FILE` names a file with keys instead, one per line or comma-separated."""
     open_metrics: bool = False
-    """`/metrics` needs no key either, as Prometheus often has none."""
+    """Allow access to `/metrics` without a key, as Prometheus often has none."""
     hosts: Annotated[frozenset[Host], BeforeValidator(_listed)] | None = None
-    """Comma-separated names that a request's `Host` may have, whatever its port; another is answered 421. By
-    default the loopback names where the service is bound to loopback, and any name elsewhere."""
+    """Comma-separated names that a request's `Host` may have, with any port; others are answered 421. By
+    default the loopback names if the service is bound to loopback, otherwise any name."""
     origins: Annotated[frozenset[Origin], BeforeValidator(_listed)] = frozenset()
     """Comma-separated origins of web pages on other sites that may use the service."""
     connections: Annotated[int, Field(ge=1)] = 1000
-    """Connections that each worker keeps at the same time; the next one is closed at once."""
+    """Maximum number of open connections in each worker; further ones are closed at once."""
     bundles: DirectoryPath | None = None
     """Serve the exported bundles under this directory instead of a registry."""
     sources: Annotated[tuple[Source, ...], BeforeValidator(_listed)] = ()
-    """Comma-separated addresses and absolute paths, such as `s3://models/zoo,/srv/models`, below which files
-    of versions may lie, besides the tracking store's own folders."""
+    """Comma-separated URIs and absolute paths, such as `s3://models/zoo,/srv/models`, below which files of
+    versions may lie, in addition to the tracking store's own folders."""
     mlflow_url: HttpUrl | None = None
-    """Address of MLflow for browsers; the page at `/` links to it."""
+    """URL of MLflow for browsers; the page at `/` links to it."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """The settings of these variables; `ZooError` names a value that cannot be."""
+        """Reads the settings from environment variables. Raises `ZooError` that names each invalid value."""
         given = {name: environment.get(f"ZOO_{name.upper()}") for name in cls.model_fields}
         if file := environment.get(KEYS_FILE):
             if given["api_keys"]:
@@ -159,12 +159,12 @@ class Settings(BaseModel):
 
 
 def traced(environment: Mapping[str, str]) -> bool:
-    """Whether OpenTelemetry's variables name a collector; `ZooError` where nothing can send to it."""
+    """Returns True if OpenTelemetry's variables name a collector. Raises `ZooError` without an exporter."""
     if environment.get("OTEL_TRACES_EXPORTER") == "none" or not any(map(environment.get, COLLECTORS)):
         return False
     try:
         found = find_spec(EXPORTER) is not None
-    except ModuleNotFoundError:  # a package that it lies in
+    except ModuleNotFoundError:  # a parent package is missing
         found = False
     if not found:
         raise ZooError(f"{COLLECTORS[1]} needs OpenTelemetry's exporter: pip install '.[tracing]'")

@@ -1,7 +1,7 @@
-"""The other workers of the service: each says what it counted, and whoever is asked for counts asks them all.
+"""Exchange of counts between the workers of the service: the worker that is queried asks all others.
 
-Over Unix sockets in a directory that only this user may enter, made and removed by the process that
-supervises the workers. What a worker had counted that was killed is lost, as it is where there is only one.
+Workers use Unix sockets in a directory that only this user may enter, which their supervising process creates
+and removes. The counts of a killed worker are lost, as they are with a single worker.
 """
 
 import asyncio
@@ -18,39 +18,39 @@ import orjson
 
 from zoo.errors import ZooError
 
-PATIENCE = 1.0  # seconds for which a sibling may not answer
+PATIENCE = 1.0  # seconds to wait for a sibling's answer
 ENDING = "*.sock"
 
 
 class Siblings:
-    """Tells the others what is shared of its own state, and asks them for theirs."""
+    """Serves this worker's state to its siblings, and queries theirs."""
 
     def __init__(self, directory: Path | None) -> None:
-        """Without a directory there are no others."""
+        """Without a `directory` there are no siblings."""
         self._directory = directory
         self._parts: dict[str, Callable[[], Any]] = {}
         self._own = None if directory is None else directory / f"{os.getpid()}.sock"
         self._server: asyncio.Server | None = None
 
     def share(self, part: str, state: Callable[[], Any]) -> None:
-        """From the start on the others are told this part of the state, in JSON's types."""
+        """Registers a function that returns a part of this worker's state, as JSON types."""
         self._parts[part] = state
 
     async def start(self) -> None:
-        """Begins to tell, on this event loop."""
+        """Starts the socket server on the running event loop."""
         if self._own is not None:
             self._server = await asyncio.start_unix_server(self._tell, self._own)
 
     def close(self) -> None:
-        """Ends that."""
+        """Stops the socket server."""
         if self._server is not None and self._own is not None:
             self._server.close()
             self._own.unlink(missing_ok=True)
 
     def states(self, part: str) -> list[Any]:
-        """A part of the state of each that answers, this process among them.
+        """Returns a part of the state of this worker and of each sibling that answers.
 
-        Waits for the others, so not to be called by the event loop.
+        Blocks until the siblings answer, so do not call it on the event loop.
         """
         paths = [] if self._directory is None else sorted(self._directory.glob(ENDING))
         told = [self._told(), *(_asked(path) for path in paths if path != self._own)]
@@ -66,7 +66,7 @@ class Siblings:
 
 
 def _asked(path: Path) -> bytes | None:
-    """What the process at a socket tells; None where there is none any more, or it has no time."""
+    """Returns the state of the process at a socket; None if it has ended or does not answer in time."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(PATIENCE)
         try:
@@ -78,9 +78,9 @@ def _asked(path: Path) -> bytes | None:
 
 
 def meeting_place() -> Path:
-    """A new directory for the sockets of this process's workers, there until it ends.
+    """Creates a directory for the sockets of this process's workers, which is removed when the process ends.
 
-    Raises `ZooError` where the system has no Unix sockets, as Windows.
+    Raises `ZooError` if the system has no Unix sockets, like Windows.
     """
     if not hasattr(socket, "AF_UNIX"):
         raise ZooError(

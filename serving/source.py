@@ -1,4 +1,4 @@
-"""Where versions come from: what a registry and a folder of bundles have in common."""
+"""Sources of versions: the common interface of a registry and a folder of bundles."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -10,43 +10,43 @@ from zoo.version import ChallengerMode
 
 @dataclass(frozen=True)
 class Version:
-    """A registered version as its source describes it, before its bundle was looked at."""
+    """Registered version as its source describes it, before its bundle is opened."""
 
     model: str
     number: str
     aliases: tuple[str, ...]
     passed: bool
-    """Whether it passed its gate and may be served."""
+    """True if the version passed its gate and may be served."""
     reason: str
-    """Why it may or may not be served, in words; may be empty."""
+    """Reason why the version may or may not be served; may be empty."""
     metrics: dict[str, float]
     digest: str | None
-    """What the bundle's digest has to be, where the source knows it."""
+    """Expected digest of the bundle; None if the source does not know it."""
     challenge: ChallengerMode | None = None
-    """How it competes with its model's champion, where it does."""
+    """Mode in which the version competes with its model's champion; None if it does not."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Everything that a source holds at one time."""
+    """Contents of a source at one time."""
 
     versions: dict[str, tuple[Version, ...]] = field(default_factory=dict)
-    """By model, newest first."""
+    """Versions by model, newest first."""
     data_sets: dict[str, str] = field(default_factory=dict)
-    """The model that answers to a data set's name, where the source says so."""
+    """Models that answer to data sets' names, by data set, as far as the source names them."""
 
 
 class Source(Protocol):
     """Lists versions and hands out their bundles."""
 
     described: str
-    """What it is, for messages."""
+    """Description of the source in messages."""
 
     def read(self) -> Listing:
-        """The current listing; any exception means that the source cannot be reached now.
+        """Returns the current listing. Any exception means that the source cannot be reached now.
 
-        Called by one thread; bundles are asked for by others, too.
+        Only one thread calls this, whereas several may call `bundle`.
         """
 
     def bundle(self, version: Version) -> AbstractContextManager[Path]:
-        """The directory with the version's bundle, there while the context is open."""
+        """Returns a context manager for the directory of a version's bundle, valid until exit."""

@@ -1,18 +1,18 @@
 """BentoML's supervisor, circus, without its TCP ports.
 
-By default circus takes commands on a loopback port from everybody: every user of the machine could read the
-service's environment there, API keys included, and run programs as the service's user.
+By default circus accepts commands from anybody on a loopback port: every user of the machine could read the
+service's environment, including API keys, and run programs as the service's user.
 """
 
 import sys
 from typing import Any
 
-# Addresses within this process. Signals reach circus by another way.
+# Addresses within this process. Signals do not use them.
 ENDPOINTS = {"endpoint": "inproc://commands", "pubsub_endpoint": "inproc://events"}
 
 
 def close_ports() -> None:
-    """Makes every supervisor that this process starts from now on listen on no port but the service's."""
+    """Makes all supervisors that this process starts later listen on no port except the service's."""
     from circus.arbiter import Arbiter
 
     initialize = Arbiter.__init__

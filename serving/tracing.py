@@ -1,8 +1,8 @@
-"""Traces for an OpenTelemetry collector: a span for each request, whose events say what its parts took.
+"""Traces for an OpenTelemetry collector: one span per request, with events for the times of its phases.
 
 Configured by OpenTelemetry's own variables (`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_SERVICE_NAME`,
-`OTEL_TRACES_SAMPLER`, ...); where they name no collector, nothing of it is imported. Names: OpenTelemetry,
-Semantic conventions for HTTP spans.
+`OTEL_TRACES_SAMPLER`, ...); if they name no collector, OpenTelemetry is not imported. Source of the names:
+OpenTelemetry, Semantic conventions for HTTP spans.
 """
 
 import re
@@ -21,7 +21,7 @@ ONE_VERSION = re.compile(r"/versions/[^/]+")
 
 
 class Tracer:
-    """Makes spans of requests that were answered; a thread of the library's sends them in batches."""
+    """Creates spans of finished requests; a thread of the library sends them in batches."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -32,7 +32,7 @@ class Tracer:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         name = environment.get("OTEL_SERVICE_NAME", "model-zoo")
-        # Not the process's own provider: the spans of other libraries stay out.
+        # Not the global provider, so that spans of other libraries are not sent.
         self._provider = TracerProvider(resource=Resource.create({"service.name": name}))
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("serving")
@@ -42,7 +42,7 @@ class Tracer:
         self._routes = frozenset(orjson.loads(openapi.document(None))["paths"])
 
     def trace(self, exchange: Exchange, total: int) -> None:
-        """The span of a request that took `total` nanoseconds."""
+        """Records the span of a request that took `total` nanoseconds."""
         end, timing, route = time.time_ns(), exchange.timing, self._route(exchange.path)
         attributes: dict[str, str | int] = {
             "http.request.method": exchange.method,
@@ -70,11 +70,11 @@ class Tracer:
         span.end(end)
 
     def close(self) -> None:
-        """Sends what is left."""
+        """Sends the remaining spans."""
         self._provider.shutdown()
 
     def _route(self, path: str) -> str | None:
-        """The pattern of a path; None where nothing answers at it."""
+        """Returns the route pattern of a path; None for an unknown path."""
         if path.startswith("/models/"):
             return "/models/{name}"
         pattern = ONE_VERSION.sub("/versions/{version}", ONE_MODEL.sub("/models/{model}", path, 1), 1)

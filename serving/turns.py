@@ -1,15 +1,15 @@
-"""The threads that compute and what waits for them: one admission and one thread budget over all models.
+"""Scheduler of the compute threads: one admission control and one thread budget for all models.
 
-Work waits in lanes, one for each model, which take turns; a thread that is free takes what is first in the
-next lane, and with it what can be computed together. Nothing is waited for while a thread is idle: a batch is
-made of what came while all were busy.
+Jobs wait in lanes, one for each model, which take turns. A free thread takes the first job of the next lane,
+and with it the jobs that can be computed in the same batch. An idle thread never waits to fill a batch: a
+batch consists of the jobs that arrived while all threads were busy.
 
-A request is refused if, by the measured cost of what waits, it could not be answered by its deadline.
+A request is refused if it could not be answered by its deadline, by the measured cost of the waiting jobs.
 
-Nothing that a request makes refers back to what refers to it, so that all of it is freed by reference counts
-as soon as the answer is sent: a request may hold 32 MB. `concurrent.futures` keeps a future's callbacks, and
-an exception keeps the frames of its traceback; hence the weak reference in `submit` and the names that are
-deleted where an error is handed over.
+The objects of a request form no reference cycles, so that they are freed by reference counting as soon as the
+answer is sent: a request may hold 32 MB. `concurrent.futures` keeps a future's callbacks, and an exception
+keeps the frames of its traceback; hence the weak reference in `submit`, and the names that are deleted where
+an error is passed on.
 """
 
 import asyncio
@@ -32,26 +32,26 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 SLICE_SECONDS = 0.02
-"""How long a batch or a generation computes until other work has its turn, one row at least."""
+"""Seconds that a batch or a generation may compute, at least one row, before other jobs have their turn."""
 ALONE_SIZE = 16
-"""Size of work, as of `Turns.timed`, that is done at once for a request that is alone."""
+"""Maximum size of work, as in `Turns.timed`, that is done inline for the only request in flight."""
 REQUESTS = "requests"
-"""Lane of work that is not a graph's, such as decoding images."""
+"""Lane of work that does not run a graph, such as decoding images."""
 NEWEST = 0.1
 """Weight of the newest measurement in a moving average."""
 
 
 class Overloaded(ZooError):
-    """The request is refused before anything is computed: there is no time, no place or no memory for it."""
+    """The request is refused before it is computed, for lack of time, queue space or memory."""
 
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
-        """`retry_after` seconds the same request would probably be accepted."""
+        """`retry_after` is the number of seconds after which the request would probably be accepted."""
         super().__init__(message)
         self.retry_after = max(1, math.ceil(retry_after))
 
 
 class DeadlineExceeded(ZooError):
-    """The deadline passed before the answer was there."""
+    """The deadline passed before the answer was ready."""
 
 
 class ClientLeft(ZooError):
@@ -67,41 +67,41 @@ class Pace:
         self.seconds = seconds
 
     def note(self, seconds: float, units: float = 1.0) -> None:
-        """Includes a measurement of so many units."""
+        """Adds a measurement of `seconds` for `units` units of work."""
         self.seconds += NEWEST * (seconds / units - self.seconds)
 
 
 class Job(Generic[T]):
-    """Work for a thread, and its future result. A job that is cancelled or late never begins."""
+    """Work for a thread, and the future of its result. A cancelled or late job never begins."""
 
     def __init__(
         self, work: Callable[[], T], context: RequestContext, pace: Pace | None = None, units: float = 1.0
     ) -> None:
-        """`units` of the work take `pace` seconds each; without a pace a slice of time is assumed."""
+        """Expects `units` units of `pace` seconds each; without a pace, a duration of SLICE_SECONDS."""
         self.future: Future[T] = Future()
         self.context = context
         self.leads = False
-        """Whether a thread is busy with it, and with those that it leads."""
+        """True if the job is the first of a batch that a thread has taken."""
         self.seconds = SLICE_SECONDS if pace is None else pace.seconds * units
-        """Expected duration."""
+        """Expected duration in seconds."""
         self._work = work
         self._pace, self._units = pace, units
         self._submitted = time.monotonic_ns()
 
     def admits(self, job: Self, beside: Sequence[Self]) -> bool:
-        """Whether another job of its lane may be computed with those beside it, of which it is the first."""
+        """Returns True if another job of the lane may join the batch `beside`, whose first job this is."""
         return False
 
     def complete(self, beside: Sequence[Self]) -> bool:
-        """Returns True if no other job can be admitted any more."""
+        """Returns True if the batch `beside` can admit no more jobs."""
         return True
 
     def execute(self, jobs: Sequence[Self]) -> None:
-        """Computes jobs together, of which it is the first."""
+        """Computes a batch of jobs, of which this is the first, and sets their results."""
         begun = time.monotonic()
         try:
             result = self._work()
-        except Exception as error:  # whatever it is, the one who waits is told
+        except Exception as error:  # any error is passed on to the caller that waits
             self.future.set_exception(error)
         else:
             if self._pace is not None:
@@ -111,7 +111,7 @@ class Job(Generic[T]):
             del self, jobs  # see the module's docstring
 
     def begins(self) -> bool:
-        """Whether somebody still waits for it, and its deadline is to come."""
+        """Marks the job as running; returns False if it was cancelled or its deadline is past."""
         if not self.future.set_running_or_notify_cancel():
             return False
         if time.monotonic() >= self.context.deadline:
@@ -122,53 +122,53 @@ class Job(Generic[T]):
 
 
 class Lane:
-    """Jobs that wait for one model, in the order in which they came."""
+    """Queue of jobs for one model, in order of arrival."""
 
     __slots__ = ("jobs", "seconds")
 
     def __init__(self) -> None:
         self.jobs: dict[Job[Any], None] = {}
         self.seconds = 0.0
-        """Expected duration of all of them."""
+        """Expected duration of all jobs in the lane, in seconds."""
 
     def add(self, job: Job[Any]) -> None:
-        """Appends a job."""
+        """Appends a job to the lane."""
         self.jobs[job] = None
         self.seconds += job.seconds
 
     def remove(self, job: Job[Any]) -> None:
-        """Removes a job, which must be in it."""
+        """Removes a job, which must be in the lane."""
         del self.jobs[job]
-        self.seconds = self.seconds - job.seconds if self.jobs else 0.0  # no sum of rounding errors
+        self.seconds = self.seconds - job.seconds if self.jobs else 0.0  # avoids a sum of rounding errors
 
 
 class Turns:
-    """A fixed number of threads, and the lanes before them."""
+    """Fixed pool of threads, and the lanes of jobs that wait for them."""
 
     def __init__(self, threads: int, places: int) -> None:
         self.places = places
-        """Jobs that may wait for a thread."""
+        """Maximum number of jobs that wait for a thread."""
         self.threads = threads
-        """Jobs that are computed side by side."""
+        """Number of jobs or batches that are computed in parallel."""
         self.alone: Callable[[], bool] = lambda: False
-        """Tells whether a single request is being answered, so that no other can be held up. The application,
-        which counts requests, sets it."""
+        """Returns True if only one request is in flight, so that no other can be delayed. Set by the
+        application, which counts requests."""
         self._busy = 0
         self._begun: dict[int, float] = {}
-        """When each busy thread began its job, on `time.monotonic()`, by the thread's number."""
+        """Start time of each busy thread's job by thread id, on `time.monotonic()`."""
         self._waiting = 0
         self._lanes: OrderedDict[Hashable, Lane] = OrderedDict()
         self._paces: dict[Phase, Pace] = {}
         self._lock = threading.RLock()
-        # What the pool itself queues is no more than a call for each job to look into the lanes.
+        # The pool's own queue only holds one call of `_turn` for each job.
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="engine")
 
     def submit(self, lane: Hashable, job: Job[Any], *, admitted: bool = False, seconds: float = 0.0) -> None:
-        """Has a job wait in a lane; one of a request that was admitted already is always accepted.
+        """Queues a job in a lane; always accepts it if its request was `admitted` before.
 
-        The whole request is expected to take `seconds`, at least as long as the job. `Overloaded` if it could
-        not be done by its deadline, or if the lane has so many jobs that others would find no place: of the
-        places that are free one lane may take half.
+        The whole request is expected to take `seconds`, or as long as the job if that is more. Raises
+        `Overloaded` if it could not be done by its deadline, if the queue is full, or if the lane would have
+        more than half of the places that are free without it.
         """
         with self._lock:
             if not admitted:
@@ -176,7 +176,7 @@ class Turns:
             self._pool.submit(self._turn)
             self._lanes.setdefault(lane, Lane()).add(job)
             self._waiting += 1
-        waiting = weakref.ref(job)  # the lane holds it while it waits, and the thread while it is computed
+        waiting = weakref.ref(job)  # the lane holds the job while it waits, and the thread while it runs
         job.future.add_done_callback(lambda future: self._done(lane, waiting(), future))
 
     async def offload(
@@ -187,11 +187,11 @@ class Turns:
         *,
         admitted: bool = False,
     ) -> T:
-        """The result of work that would hold up the event loop.
+        """Runs work that would block the event loop in a thread, and returns its result.
 
-        `Overloaded` as of `submit`, unless the request was `admitted` before; `DeadlineExceeded` past the
-        deadline, `ClientLeft` if the client has gone. Work that has begun by then keeps its thread until it
-        is done, so that late answers cannot pile up.
+        Raises `Overloaded` as `submit` does, unless the request was `admitted` before, `DeadlineExceeded`
+        past the deadline, and `ClientLeft` if the client has gone. Work that has begun by then keeps its
+        thread until it is done, so that late answers cannot pile up.
         """
         pace = self._paces.setdefault(phase, Pace(0.0))
         job = Job(work, context, pace)
@@ -201,9 +201,9 @@ class Turns:
     async def timed(
         self, phase: Phase, size: float, context: RequestContext, work: Callable[[*Ts], T], *args: *Ts
     ) -> T:
-        """The result of work of a phase: done at once if it is small, and otherwise as by `offload`.
+        """Runs the work of a phase and returns its result: inline if it is small, otherwise by `offload`.
 
-        Work of `size` 1 takes about a millisecond, which is how long it may delay other requests.
+        Work of `size` 1 takes about a millisecond, the time for which it may delay other requests.
         """
         timing = context.timing
         if size <= (ALONE_SIZE if self.alone() else 1):
@@ -211,7 +211,7 @@ class Turns:
             try:
                 return work(*args)
             except HoldsUp:
-                pass  # it is larger than it seemed
+                pass  # it is more work than its size suggested
             finally:
                 context.inline = False
                 timing.add(phase, time.monotonic_ns() - begun)
@@ -219,28 +219,28 @@ class Turns:
         return await self.offload(job, context, phase, admitted=phase == "encode")
 
     def widen(self, places: int) -> None:
-        """Lets so many jobs more, or fewer, wait."""
+        """Adds `places` (may be negative) to the number of jobs that may wait."""
         with self._lock:
             self.places += places
 
     @property
     def idle(self) -> bool:
-        """Whether a thread is free, and nothing waits for it."""
+        """True if a thread is free and no job waits for it."""
         return self._busy + self._waiting < self.threads
 
     def stuck(self, seconds: float) -> bool:
-        """Returns True if every thread has been busy with one job for longer than so many seconds."""
+        """Returns True if every thread has been busy with one job for longer than `seconds`."""
         begun = list(self._begun.values())
         return len(begun) == self.threads and time.monotonic() - max(begun) > seconds
 
     @property
     def backlog_seconds(self) -> float:
-        """Expected time until everything that waits now has been computed."""
+        """Expected seconds until all waiting jobs are computed."""
         with self._lock:
             return sum(lane.seconds for lane in self._lanes.values()) / self.threads
 
     def close(self) -> None:
-        """Ends the threads once they are done; what waits is cancelled."""
+        """Stops the threads after their current jobs, and cancels the waiting ones."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         for job in [job for lane in list(self._lanes.values()) for job in lane.jobs]:
             job.future.cancel()
@@ -252,7 +252,7 @@ class Turns:
         if free <= 0 or (waiting is not None and len(waiting.jobs) >= free + idle):
             raise Overloaded("the queue is full; try again later", self.backlog_seconds)
         if idle > self._waiting:
-            return  # nothing is before it; and once it is measured, a pace that is too slow is corrected
+            return  # no job is before it, and running it corrects a pace that is too slow
         own = seconds + (0.0 if waiting is None else waiting.seconds)
         # The lanes take turns of about the same length.
         others = sum(min(other.seconds, own) for other in self._lanes.values() if other is not waiting)
@@ -295,9 +295,9 @@ class Turns:
         return []
 
     def _done(self, key: Hashable, job: Job[Any] | None, future: "Future[Any]") -> None:
-        """Frees the thread before anybody learns of the result, or the place of a job that was cancelled."""
+        """Frees the thread before the result is delivered, or the place of a cancelled job."""
         if job is None:
-            return  # nothing holds it, so neither a thread nor a lane does
+            return  # the job was freed, so neither a thread nor a lane holds it
         with self._lock:
             lane = self._lanes.get(key)
             if job.leads:
@@ -310,14 +310,14 @@ class Turns:
 
 
 async def result_of(job: Job[T]) -> T:
-    """The result of a job, which is cancelled, unless it has begun, if nobody waits for it any more."""
+    """Returns the result of a job. If nobody waits for it any more, cancels it unless it has begun."""
     return await awaited(asyncio.wrap_future(job.future), job.context)
 
 
 async def awaited(waiting: "asyncio.Future[T]", context: RequestContext) -> T:
-    """The result of a future, which is cancelled if nobody waits for it any more.
+    """Returns the result of a future, which is cancelled if nobody waits for it any more.
 
-    `DeadlineExceeded` past the deadline, `ClientLeft` if the client has gone.
+    Raises `DeadlineExceeded` past the deadline, and `ClientLeft` if the client has gone.
     """
     left = None if context.receive is None else asyncio.ensure_future(client_left(context.receive))
     if left is not None:
@@ -337,7 +337,7 @@ async def awaited(waiting: "asyncio.Future[T]", context: RequestContext) -> T:
 
 
 def a_slice(generation: Generation) -> tuple[str, bool]:
-    """What is written in a slice of time, and whether that was the end."""
+    """Returns the text generated in one slice of time, and True if the generation has ended."""
     written, until = [], time.monotonic() + SLICE_SECONDS
     for piece in generation:
         written.append(piece)
@@ -347,5 +347,5 @@ def a_slice(generation: Generation) -> tuple[str, bool]:
 
 
 def too_late() -> DeadlineExceeded:
-    """The error of whatever is past its deadline."""
+    """Returns the error for a request past its deadline."""
     return DeadlineExceeded("the request was not answered within its deadline")

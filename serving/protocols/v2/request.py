@@ -98,7 +98,7 @@ class Binary:
 
 
 def json_length(body: Body, header: bytes | None) -> int:
-    """Returns the number of JSON bytes in a body: `Inference-Header-Content-Length`, or all if it is absent."""
+    """Returns the number of JSON bytes in a body: `Inference-Header-Content-Length`, or all without one."""
     if header is None:
         return len(body)
     if not (header.isdigit() and len(header) <= MOST_DIGITS and int(header) <= len(body)):

@@ -33,9 +33,9 @@ class Augmentation:
     scale: float = 0.0
     """Largest change of size: 0.2 draws factors from 0.8 to 1.2."""
     flip: bool = False
-    """Mirrors every second image, left to right."""
+    """Mirrors images left to right, with probability 0.5."""
     crop: int = 0
-    """Largest shift in pixels, either way: a crop of the image with a border of that width."""
+    """Largest shift in pixels, either way: a random crop of the image after padding it by this width."""
     colour: float = 0.0
     """Largest change of brightness, contrast and saturation: 0.2 draws factors from 0.8 to 1.2."""
     erase: float = 0.0

@@ -5,7 +5,8 @@ integers too. In 4 bits that is coarse: a block's grid cannot be placed where it
 were already rounded to another grid (such as llama.cpp's Q4_1) would be rounded again. So a weight can get
 additional inputs, the sum of each block's inputs, whose weights shift the whole block.
 
-Shape legend: N outputs, D inputs of a weight, B = D / 32 blocks of a row, E = B rounded up to blocks.
+Shape legend: N outputs, D inputs of a weight, B = D / 32 blocks of a row, E = B sums, rounded up to a
+multiple of 32.
 """
 
 from dataclasses import dataclass

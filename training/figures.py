@@ -174,7 +174,7 @@ def weight_images(weights: Array, title: str, most: int = 32) -> Figure:
 
 
 def show_image(axis: Any, image: Array) -> None:
-    """Draws uint8 [H, W, C], grey or RGB."""
+    """Draws an image, uint8 [H, W, C], grey or RGB."""
     axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255)
     axis.axis("off")
 

@@ -37,7 +37,7 @@ MEMORY_FORMATS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRecipe(Recipe, ABC):
-    """A recipe whose model maps images to classes."""
+    """Recipe of a model that maps images to classes."""
 
     optimizer: Optimizer = Optimizer()
     label_smoothing: float = 0.0

@@ -53,7 +53,7 @@ class Trial:
 
 @dataclass
 class Laboratory:
-    """Opener of the nested runs of one study."""
+    """Opens the nested runs of one study."""
 
     study: str
     parent: str

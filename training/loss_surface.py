@@ -28,9 +28,9 @@ class LossSurface:
     """Mean squared error on a training split as a function of the parameters, in standardised units."""
 
     minimum: Array
-    """θ* [P], by least squares."""
+    """Parameters θ* [P] of the minimum, by least squares."""
     hessian: Array
-    """H [P, P]."""
+    """Hessian H [P, P] of the loss."""
     names: tuple[str, ...]
     """Names of the features."""
 

@@ -28,7 +28,7 @@ class LowRank:
     alpha: float = 16.0
     """The matrix is scaled by alpha / rank, so that one learning rate suits different ranks."""
     dropout: float = 0.0
-    """Share of an adapted layer's inputs that are dropped for the addition during training."""
+    """Dropout rate of the addition's inputs during training."""
     layers: str = "query, value"
     """Names of the affine layers to adapt, separated by commas."""
 

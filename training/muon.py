@@ -24,7 +24,7 @@ EPSILON = 1e-7
 
 
 def orthogonalise(matrix: Tensor, steps: int = STEPS) -> Tensor:
-    """Brings the singular values of a matrix [M, N] near 1 by Newton-Schulz iteration; keeps its vectors."""
+    """Brings singular values of a matrix [M, N] near 1 by Newton-Schulz iteration; keeps singular vectors."""
     first, third, fifth = ITERATION
     tall = matrix.shape[0] > matrix.shape[1]
     wide: Tensor = matrix.T if tall else matrix  # so that the smaller of the two squares is computed

@@ -21,11 +21,11 @@ class Optimizer:
     learning_rate: float = 1e-3
     """Step size; with a schedule, its peak."""
     momentum: float = 0.0
-    """Share of the last step that is kept (sgd, rmsprop and muon)."""
+    """Momentum: share of the previous step that is kept (sgd, rmsprop and muon)."""
     nesterov: bool = False
     """Nesterov momentum: gradient at the position that the momentum leads to (sgd; Nesterov 1983)."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Shares of the mean gradient and of its mean square that are kept (adam, adamw, and muon's adamw)."""
+    """Decay rates of the mean gradient and of its mean square (adam, adamw, and muon's adamw)."""
     weight_decay: float = 0.0
     """L2 penalty; in adamw and muon decoupled from the gradient (Loshchilov & Hutter 2017, arXiv:1711.05101),
     and only on matrices: biases and the scales of norms are few, and need not be small."""

@@ -48,7 +48,7 @@ WEIGHTS = "weights.safetensors"
 
 
 def scratch(run_id: str) -> Path:
-    """Returns the folder of a run's checkpoint and recipe, which exists until the run ends successfully."""
+    """Returns the folder of a run's checkpoint and recipe; removed when the run succeeds or diverges."""
     return home() / "checkpoints" / run_id
 
 

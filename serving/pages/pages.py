@@ -26,7 +26,7 @@ POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancesto
 # Swagger UI's style sheet contains icons as data URLs, and Swagger UI shows pictures in answers as blobs.
 DOCS_POLICY = f"{POLICY}; img-src 'self' data: blob:"
 AS_DECLARED = {"X-Content-Type-Options": "nosniff"}
-UNFRAMED = {"X-Frame-Options": "DENY"}  # for browsers that do not know the policy's frame-ancestors
+UNFRAMED = {"X-Frame-Options": "DENY"}  # for browsers that do not support frame-ancestors in the policy
 FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 """Headers of a file whose path changes with its content."""
 REVALIDATED = {"Cache-Control": "no-cache"}
@@ -41,7 +41,7 @@ class File:
 
 
 class Pages:
-    """Answers each exchange at a path of `paths`."""
+    """Handler of the exchanges at each path in `paths`."""
 
     def __init__(self, catalogue: Callable[[], Catalogue | None], settings: Settings) -> None:
         """`catalogue` returns the current snapshot."""

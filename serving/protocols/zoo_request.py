@@ -28,7 +28,7 @@ COUNTLESS = 1000  # number of errors above which they are only counted: a report
 STEP = re.compile(r"[.\[]")  # separators in a location, where it goes one level deeper
 QUICKLY_PARSED = 4 << 20
 """Maximum bytes of a malformed JSON text that is parsed a second time, for a better error message."""
-BEYOND_NUMBER = "number out of range"  # an integer of thousands of digits: valid JSON all the same
+BEYOND_NUMBER = "number out of range"  # message for an integer of thousands of digits, which is valid JSON
 
 Find = Callable[[str], Task]
 """Returns the task of the model with a name; raises `NotFound` if there is none."""

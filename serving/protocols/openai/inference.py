@@ -56,7 +56,7 @@ class OpenAIInference:
         self._trials = SchemaTrials()
 
     def close(self) -> None:
-        """Ends the process that compiles schemas."""
+        """Stops the process that compiles schemas."""
         self._trials.close()
 
     async def complete(self, exchange: Exchange) -> None:

@@ -68,7 +68,7 @@ class ModelEntry(BaseModel):
     metrics: dict[str, float]
     primary_metric: str
     endpoint: str
-    example_request: Annotated[dict[str, Any], Field(description="Posts as it is to the endpoint.")]
+    example_request: Annotated[dict[str, Any], Field(description="A request body that the endpoint accepts.")]
     lineage: Lineage
 
 
@@ -77,11 +77,15 @@ class Execution(BaseModel):
 
     mode: Annotated[
         Literal["inline", "batched", "sliced"],
-        Field(description="In place; in a thread, requests together; a text in slices, in turn with others."),
+        Field(
+            description="On the event loop; in a thread, in batches; a text in time slices, in turn with others."
+        ),
     ]
-    row_seconds: Annotated[float | None, Field(description="Of a batch of one; null of what writes texts.")]
+    row_seconds: Annotated[
+        float | None, Field(description="Seconds for a batch of one row; null for models that write texts.")
+    ]
     max_batch_rows: Annotated[
-        int | None, Field(description="Rows that a thread computes at a time; null of what writes texts.")
+        int | None, Field(description="Maximum rows of one batch; null for models that write texts.")
     ]
 
 
@@ -94,7 +98,7 @@ class ModelDetails(ModelEntry):
     execution: Execution
     card: Annotated[str, Field(description="The model card, Markdown.")]
     drift: Annotated[
-        Drift | None, Field(description="Of what was asked; null where the bundle has nothing to compare.")
+        Drift | None, Field(description="Drift of the recent inputs; null if the bundle has no baseline.")
     ] = None
 
 

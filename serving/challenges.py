@@ -127,7 +127,7 @@ class Challenges(Collector):
             labels=(*PAIR, "role", "outcome"),
         )  # fmt: skip
         seconds = HistogramMetricFamily(
-            "zoo_challenger_seconds", "What the graph took for a request.", labels=(*PAIR, "role")
+            "zoo_challenger_seconds", "Seconds that the graph took for a request.", labels=(*PAIR, "role")
         )
         agreement = CounterMetricFamily(
             "zoo_challenger_agreement", "Examples that both computed, by whether they answered alike.",
@@ -156,7 +156,7 @@ class Challenges(Collector):
 
     def _shares(self) -> Metric:
         shares = GaugeMetricFamily(
-            "zoo_challenger_share", "Of requests, those that a challenger answers; 0 in the shadow.",
+            "zoo_challenger_share", "Share of requests that a challenger answers; 0 in the shadow.",
             labels=PAIR,
         )  # fmt: skip
         catalogue = self._catalogue()

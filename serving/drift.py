@@ -41,9 +41,9 @@ class Drift(BaseModel):
         dict[str, float],
         Field(description=f"Population stability index by feature; empty below {LEAST_ROWS} rows."),
     ]
-    worst: Annotated[str | None, Field(description="The feature of the largest one.")]
+    worst: Annotated[str | None, Field(description="The feature with the largest index.")]
     level: Annotated[
-        Level | None, Field(description=f"By the largest: some from {SOME}, large from {LARGE}.")
+        Level | None, Field(description=f"Level of the largest index: some from {SOME}, large from {LARGE}.")
     ]
 
 

@@ -272,7 +272,7 @@ class Measurements(Collector):
         reserved, refused = map(sum, zip(*self._siblings.states("memory"), strict=True))
         yield GaugeMetricFamily(
             "zoo_memory_bytes",
-            "Reserved for bodies of requests in flight and what is decoded of them.",
+            "Bytes reserved for bodies of requests in flight and data decoded from them.",
             reserved,
         )
         yield CounterMetricFamily("zoo_memory_refused", "Requests refused for want of memory.", refused)
@@ -297,19 +297,21 @@ class Measurements(Collector):
 
     def _counted(self, tallies: Tallies) -> Iterator[Metric]:
         requests = CounterMetricFamily(
-            "zoo_requests", "Requests; of no model where none that is served was named.",
+            "zoo_requests", "Requests; `model` is empty if none that is served was named.",
             labels=(*VERSION, "dialect", "outcome"),
         )  # fmt: skip
         rows = CounterMetricFamily("zoo_rows", "Examples computed.", labels=VERSION)
         executions = CounterMetricFamily("zoo_executions", "Batches that a graph computed.", labels=VERSION)
         sizes = HistogramMetricFamily("zoo_batch_size", "Rows of a batch.", labels=VERSION)
         total = HistogramMetricFamily(
-            "zoo_request_seconds", "From the request's head to the answer's end.", labels=VERSION
+            "zoo_request_seconds", "Seconds from the request's head to the answer's end.", labels=VERSION
         )
         phases = {
-            phase: HistogramMetricFamily(f"zoo_{phase}_seconds", f"Of it: {what}.", labels=VERSION)
+            phase: HistogramMetricFamily(
+                f"zoo_{phase}_seconds", f"Seconds of a request spent {what}.", labels=VERSION
+            )
             for phase, what in zip(
-                PHASES, ("waiting", "request to inputs", "the graph", "outputs to answer"), strict=True
+                PHASES, ("waiting", "decoding", "running the graph", "encoding the answer"), strict=True
             )
         }
         for version, tally in tallies.items():
@@ -346,7 +348,9 @@ class Measurements(Collector):
             labels=(*VERSION, "provider", "digest"),
         )  # fmt: skip
         skew = GaugeMetricFamily(
-            "zoo_version_skew", "The registry's champion less the version served.", labels=("model",)
+            "zoo_version_skew",
+            "Version number of the registry's champion minus that of the version served.",
+            labels=("model",),
         )
         refused = GaugeMetricFamily(
             "zoo_version_refused", "1 for each version that may not answer.", labels=(*VERSION, "reason")

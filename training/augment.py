@@ -1,9 +1,9 @@
-"""Augmentation: other views of the training images, drawn anew for every batch.
+"""Augmentation: random changes of the training images, drawn anew for every batch.
 
-Each image of a batch gets its own draw, and a batch is handled as one tensor, never image by image; the
-geometric changes of a batch are one resampling. Draws come from torch's global generator, which the loop
-seeds for every epoch: a run repeats, a resumed one too. Images are shown more than once in many forms, so
-what the network learns by heart is of less use to it.
+Each image of a batch gets its own random values, and a batch is processed as one tensor, never image by
+image; all geometric changes of a batch are one resampling. Random values come from torch's global generator,
+which the loop seeds for every epoch, so runs are reproducible, resumed ones too. The network sees each image
+in many forms, so memorizing the images helps it less.
 
 Sources: Krizhevsky, Sutskever & Hinton (2012), doi:10.1145/3065386 (crops, flips, colour); Zhong et al.
 (2017), "Random Erasing Data Augmentation", arXiv:1708.04896; Zhang et al. (2017), "mixup: Beyond Empirical
@@ -26,16 +26,16 @@ WHITE = 255.0
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training image; everything is off by default."""
+    """Random changes of a training image; all are off by default."""
 
     rotate: float = 0.0
     """Largest rotation in degrees, either way."""
     scale: float = 0.0
     """Largest change of size: 0.2 draws factors from 0.8 to 1.2."""
     flip: bool = False
-    """Mirrors every second image, left to right."""
+    """Mirrors images left to right, with probability 0.5."""
     crop: int = 0
-    """Largest shift in pixels, either way: a crop of the image with a border of that width."""
+    """Largest shift in pixels, either way: a random crop of the image after padding it by this width."""
     colour: float = 0.0
     """Largest change of brightness, contrast and saturation: 0.2 draws factors from 0.8 to 1.2."""
     erase: float = 0.0
@@ -51,7 +51,7 @@ class Augmentation:
             raise ZooError("scale must be below 1, and erase, a probability, at most 1")
 
     def images(self, images: Tensor) -> Tensor:
-        """uint8 [B, H, W, C] -> the same, changed by all but mixup; float [B, H, W, C] of 0 to 255."""
+        """Applies all changes but mixup: uint8 [B, H, W, C] -> uint8 or float [B, H, W, C] from 0 to 255."""
         if self.rotate or self.scale:
             images = warp(images, self.rotate, self.scale, self.flip, self.crop)
         elif self.flip or self.crop:
@@ -63,12 +63,12 @@ class Augmentation:
         return images
 
     def parts(self) -> dict[str, "Augmentation"]:
-        """Each change that is on, by its name, alone."""
+        """Returns an augmentation for each change that is on, by its name, with the other changes off."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: replace(Augmentation(), **{name: value}) for name, value in values.items() if value}
 
     def views(self, images: Tensor) -> Tensor:
-        """uint8 [B, H, W, C] -> what a network in training sees of them, mixup included: uint8."""
+        """Returns images as a network in training sees them, mixup included: uint8 [B, H, W, C] -> uint8."""
         changed = self.images(images)
         if self.mixup:
             changed, _, _ = mix(changed, self.mixup)
@@ -76,7 +76,7 @@ class Augmentation:
 
 
 def shift(images: Tensor, flip: bool, crop: int) -> Tensor:
-    """Each image [B, H, W, C] moved by whole pixels and mirrored by chance; what is uncovered is black."""
+    """Shifts each image [B, H, W, C] by whole pixels and mirrors it at random; uncovered pixels are black."""
     batch, height, width, _ = images.shape
     device = images.device
     padded = F.pad(images, (0, 0, crop, crop, crop, crop))
@@ -92,7 +92,7 @@ def shift(images: Tensor, flip: bool, crop: int) -> Tensor:
 
 
 def warp(images: Tensor, rotate: float, scale: float, flip: bool, crop: int) -> Tensor:
-    """Each image [B, H, W, C] turned, scaled, mirrored and moved, in one bilinear resampling."""
+    """Rotates, scales, mirrors and shifts each image [B, H, W, C] in one bilinear resampling."""
     batch, height, width, _ = images.shape
 
     def draw(limit: float) -> Tensor:  # [B], uniform in [-limit, limit]
@@ -101,7 +101,7 @@ def warp(images: Tensor, rotate: float, scale: float, flip: bool, crop: int) -> 
     angle, zoom = draw(math.radians(rotate)), 1 / (1 + draw(scale))
     cosine, sine = zoom * angle.cos(), zoom * angle.sin()
     mirror = 1 - 2 * (draw(1) < 0).float() if flip else torch.ones_like(angle)
-    # Rows of the map from places in the result to places in the image, both from -1 to 1.
+    # Rows of the map from coordinates in the result to coordinates in the image, both from -1 to 1.
     x = torch.stack([mirror * cosine, -sine * height / width, draw(2 * crop / width)], dim=1)
     y = torch.stack([mirror * sine * width / height, cosine, draw(2 * crop / height)], dim=1)
     grid = F.affine_grid(
@@ -112,7 +112,7 @@ def warp(images: Tensor, rotate: float, scale: float, flip: bool, crop: int) -> 
 
 
 def recolour(images: Tensor, strength: float) -> Tensor:
-    """Brightness, contrast and, of colour images, saturation of each [B, H, W, C] times its own factor."""
+    """Scales brightness, contrast and, of colour images, saturation of each image [B, H, W, C] at random."""
     batch = len(images)
     brightness, contrast, saturation = 1 + strength * (
         2 * torch.rand(3, batch, 1, 1, 1, device=images.device) - 1
@@ -127,7 +127,7 @@ def recolour(images: Tensor, strength: float) -> Tensor:
 
 
 def erase(images: Tensor, probability: float) -> Tensor:
-    """Noise over one rectangle of each chosen image [B, H, W, C]."""
+    """Covers one rectangle of each randomly chosen image [B, H, W, C] with noise."""
     batch, height, width, _ = images.shape
     device = images.device
     share = 0.1 + (1 / 3 - 0.1) * torch.rand(batch, 1, device=device)
@@ -141,7 +141,7 @@ def erase(images: Tensor, probability: float) -> Tensor:
 
 
 def _interval(size: int, share: Tensor, device: torch.device) -> Tensor:
-    """Which of `size` places lie in an interval [B] of the given share [B, 1], anywhere: bool [B, size]."""
+    """Draws an interval for each share [B, 1] of `size` positions; bool [B, size], True inside it."""
     length = share * size
     start = torch.rand(len(share), 1, device=device) * (size - length)
     place = torch.arange(size, device=device) + 0.5
@@ -149,8 +149,8 @@ def _interval(size: int, share: Tensor, device: torch.device) -> Tensor:
 
 
 def mix(images: Tensor, alpha: float) -> tuple[Tensor, Tensor, float]:
-    """Mixup of a batch [B, H, W, C] with itself in another order: images, that order [B], own share."""
-    # Seeded by torch's generator, as every other draw here.
+    """Mixes a batch [B, H, W, C] with itself in random order; returns images, order [B] and own share."""
+    # Drawn from torch's generator, like all random values here.
     share = float(torch.distributions.Beta(alpha, alpha).sample())
     order = torch.randperm(len(images), device=images.device)
     own = images.float()

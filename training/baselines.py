@@ -1,12 +1,12 @@
-"""What a forecast has to beat: rules without training, autoregression, and a linear map of the window.
+"""Baselines for forecasts: rules without training, autoregression, and a linear map of the window.
 
-Each is a run, as a graph is, fitted on all that lies before the test split, so that one evaluation measures
-them all.
+Each is a `Run`, like a graph, so that the same evaluation measures all of them. Each is fitted on all data
+before the test split.
 
 Sources: Box & Jenkins (1970) for autoregression, its order by Akaike's criterion (1974,
 doi:10.1109/TAC.1974.1100705); Zeng et al. (2023), "Are Transformers Effective for Time Series Forecasting?",
 arXiv:2205.13504, for the linear map: their DLinear splits the window into a moving average and the rest and
-maps both linearly, which is one linear map of the window; here it is the best by least squares, with a ridge.
+maps both linearly, which is one linear map of the window; here it is fitted by ridge regression.
 
 Shape legend: T time, N windows, W window, H horizon, V variables, P order.
 """
@@ -20,13 +20,13 @@ from zoo.tasks import Arrays, Run
 from zoo.tasks.forecasting import Forecasting, series_of
 
 MOST_ORDER = 30
-RIDGE = 1e-3  # of the mean squared input: enough to keep the least squares of a long window well posed
+RIDGE = 1e-3  # times the mean squared input: keeps the least squares of a long window well posed
 
 Floats = NDArray[np.float64]
 
 
 def baselines(task: Forecasting, data: Data) -> dict[str, Run]:
-    """By name. Seasonal naive only where the window holds a season."""
+    """Returns the baselines by name; seasonal naive only if the window spans a season."""
     known = np.concatenate([series_of(split) for split in (data.train, data.validation) if split])
     found: dict[str, Run] = {"persistence": lambda inputs: _repeat(inputs, 1, task.horizon)}
     if 1 < task.season <= task.window:
@@ -39,9 +39,10 @@ def baselines(task: Forecasting, data: Data) -> dict[str, Run]:
 
 
 def autoregression(series: Floats, most: int) -> tuple[int, Floats]:
-    """Order P of at most `most` with the least AIC, and coefficients [V, 1 + P], intercept first, of [T, V].
+    """Fits a series [T, V]; returns the order P, at most `most`, with the lowest AIC, and its coefficients.
 
-    The order is one for all variables; each is regressed on its own past, the last value first.
+    All variables have the same order; each is regressed on its own past. Coefficients [V, 1 + P] begin with
+    the intercept; those of the past follow, the last value first.
     """
 
     def fit(order: int) -> tuple[float, Floats]:
@@ -63,7 +64,7 @@ def autoregression(series: Floats, most: int) -> tuple[int, Floats]:
 
 
 def linear_map(series: Floats, window: int, horizon: int) -> Floats:
-    """[W, H] from a window's distances from its last value to those of the steps ahead, for all variables."""
+    """Fits a map [W, H] for all variables, from past to future distances from a window's last value."""
     squares, products = np.zeros((window, window)), np.zeros((window, horizon))
     scale = series.std(axis=0)
     for column in (series / np.where(scale > 0, scale, 1)).T:
@@ -82,7 +83,7 @@ def _repeat(inputs: Arrays, season: int, horizon: int) -> Arrays:
 
 
 def _autoregress(inputs: Arrays, coefficients: Floats, horizon: int) -> Arrays:
-    """Each forecast is part of the past of the next one."""
+    """Forecasts step by step; each forecast becomes part of the past of the next."""
     order = coefficients.shape[1] - 1
     past = inputs["history"][:, -order:].astype(np.float64)  # [N, P, V]
     for _ in range(horizon):

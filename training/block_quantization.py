@@ -1,11 +1,12 @@
-"""Weights in few bits: a row's blocks of 32 are whole numbers, each block with a scale and a zero of its own.
+"""Block quantization of weights: rows are split in blocks of 32 integers with a scale and zero point each.
 
-The layout is the one of ONNX Runtime's operators MatMulNBits and GatherBlockQuantized, whose zeros are whole
-numbers too. In 4 bits that is coarse: a block's grid cannot lie where it fits best, and weights that somebody
-else has already rounded to a grid (llama.cpp's Q4_1, say) would be rounded again. So a weight can be given
-further inputs, the sums of each block's inputs, by which the whole block is shifted.
+The layout is that of ONNX Runtime's operators MatMulNBits and GatherBlockQuantized, whose zero points are
+integers too. In 4 bits that is coarse: a block's grid cannot be placed where it fits best, and weights that
+were already rounded to another grid (such as llama.cpp's Q4_1) would be rounded again. So a weight can get
+additional inputs, the sum of each block's inputs, whose weights shift the whole block.
 
-Shape legend: N outputs, D inputs of a weight, B = D / 32 blocks of a row, E = B sums, filled up to blocks.
+Shape legend: N outputs, D inputs of a weight, B = D / 32 blocks of a row, E = B sums, rounded up to a
+multiple of 32.
 """
 
 from dataclasses import dataclass
@@ -19,18 +20,18 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Quantized:
-    """A weight [N, D] in whole numbers of 4 or 8 bits: `q` in a block stands for `(q - zero) * scale`."""
+    """A weight [N, D] in integers of 4 or 8 bits: `q` in a block stands for `(q - zero) * scale`."""
 
     bits: int
     numbers: NDArray[np.uint8]
-    """[N, D * bits / 8]; of two 4-bit numbers in a byte the first is in the low half."""
+    """Packed integers [N, D * bits / 8]; of two 4-bit integers in a byte, the first is in the low half."""
     scales: Floats
-    """[N, B]."""
+    """Scale of each block, [N, B]."""
     zeros: NDArray[np.uint8]
-    """[N, B * bits / 8, rounded up], packed like the numbers."""
+    """Zero point of each block, packed like the numbers: [N, B * bits / 8, rounded up]."""
 
     def dequantized(self) -> Floats:
-        """The weight [N, D] that it stands for."""
+        """Returns the weight [N, D] in float32."""
         rows, blocks = self.scales.shape
         numbers = _unpacked(self.numbers, self.bits).reshape(rows, blocks, BLOCK)
         zeros = _unpacked(self.zeros, self.bits)[:, :blocks, None]
@@ -39,9 +40,9 @@ class Quantized:
 
 
 def quantize(weight: Floats, bits: int) -> Quantized:
-    """Rounds a weight [N, D] to grids that span each block and zero.
+    """Rounds each block of a weight [N, D] to a grid that spans its values and 0.
 
-    `ValueError` where D is no multiple of 32.
+    Raises `ValueError` if D is not a multiple of 32.
     """
     blocks = _blocks(weight)
     scales, zeros = _grids(blocks.min(2, initial=0), blocks.max(2, initial=0), bits)
@@ -49,9 +50,10 @@ def quantize(weight: Floats, bits: int) -> Quantized:
 
 
 def quantize_shifted(weight: Floats, bits: int) -> Quantized:
-    """Rounds a weight [N, D] to grids that span each block: a weight [N, D + E] of inputs and `block_sums`.
+    """Rounds each block of a weight [N, D] to a grid that spans its values; returns a weight [N, D + E].
 
-    `ValueError` where D is no multiple of 32.
+    Its inputs are the original ones, followed by their `block_sums`. Raises `ValueError` if D is not a
+    multiple of 32.
     """
     blocks = _blocks(weight)
     lowest = blocks.min(2)
@@ -69,7 +71,7 @@ def quantize_shifted(weight: Floats, bits: int) -> Quantized:
 
 
 def block_sums(width: int) -> Floats:
-    """[D, E]: inputs [..., D] times this are the sums of each block, which `quantize_shifted` wants."""
+    """Returns a matrix [D, E]: inputs [..., D] times it are the block sums that `quantize_shifted` needs."""
     blocks = width // BLOCK
     sums = np.zeros((width, blocks + -blocks % BLOCK), np.float32)
     sums[np.arange(width), np.arange(width) // BLOCK] = 1
@@ -83,9 +85,9 @@ def _blocks(weight: Floats) -> Floats:
 
 
 def _grids(lowest: Floats, highest: Floats, bits: int) -> tuple[Floats, Floats]:
-    """Scales and zeros [N, B] of grids from about the lowest number to the highest."""
+    """Returns scales and zero points [N, B] of grids from about the lowest value to the highest."""
     largest = np.float32(2**bits - 1)
-    # Numbers that are all alike have no span; any scale will do.
+    # If all values are equal, the span is 0 and any scale will do.
     scales = np.where(highest > lowest, (highest - lowest) / largest, np.float32(1))
     return scales, np.clip(np.rint(-lowest / scales), 0, largest)
 

@@ -1,4 +1,4 @@
-"""Bundles of registered versions: handed out as a folder, or asked in this process."""
+"""Bundles of registered versions: exports them to a folder, or runs them in this process."""
 
 import json
 import shutil
@@ -15,9 +15,9 @@ from zoo.version import FP32, Variant
 
 
 def export(name: str, version: str | None, directory: Path, variant: Variant = FP32) -> str:
-    """Copies a version's bundle to a new folder, with `origin.json` beside it; returns what was written.
+    """Copies a version's bundle and an `origin.json` to a new folder; returns the name of the version.
 
-    Of a variant that is not there yet, makes it first; `PromotionRefused` where it fails its gate.
+    Makes the variant first if it does not exist yet; raises `PromotionRefused` if it failed its gate.
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise InvalidInput(f"{directory} is not empty; name a new folder")
@@ -51,7 +51,7 @@ def export(name: str, version: str | None, directory: Path, variant: Variant = F
 
 
 def best_conversation() -> str:
-    """Of the champions that hold conversations, the model with the fewest bits a character."""
+    """Returns the chat model whose champion has the fewest bits per character; `NotFound` if none."""
     kind = LanguageModelling.model_fields["kind"].default
     rows = [row for row in promotion.leaderboard() if row.champion and row.record.kind == kind]
     for row in sorted(rows, key=lambda row: row.record.value):
@@ -64,9 +64,9 @@ def best_conversation() -> str:
 def ask_champion(
     name: str, fields: Callable[[type[Task]], dict[str, Any]], operation: Operation | None = None
 ) -> dict[str, Any]:
-    """The answer of a champion's bundle, run in this process, to request fields given for its kind.
+    """Runs a champion's bundle in this process and returns its answer.
 
-    Without an operation, the kind's own question is asked.
+    `fields` returns the request's fields for the type of task. `operation` defaults to the task's own.
     """
     model, version = promotion.resolve(name)
     loaded = bundle.load(promotion.download(model, version))

@@ -1,4 +1,4 @@
-"""`zoo train`: a recipe from the command line, trained with a progress bar."""
+"""`zoo train`: trains a recipe from the command line, with a progress bar."""
 
 import dataclasses
 import json
@@ -24,16 +24,16 @@ from zoo.tables import show, show_record
 
 @dataclasses.dataclass(frozen=True)
 class Resume:
-    """Go on with a run that was killed: zoo train --resume RUN_ID."""
+    """Resume a run that was killed: zoo train --resume RUN_ID."""
 
     resume: str
-    """Run id."""
+    """Id of the run to resume."""
     json: bool = False
-    """The result as one JSON document on stdout."""
+    """Print the result as one JSON document."""
 
 
 def train(words: Sequence[str]) -> None:
-    """Runs `zoo train` with the given words."""
+    """Runs `zoo train` with the given command-line arguments."""
     if any(word == "--resume" or word.startswith("--resume=") for word in words):
         given = tyro.cli(Resume, args=words, prog="zoo train")
         path = tracking.scratch(given.resume) / tracking.RECIPE
@@ -50,7 +50,7 @@ def train(words: Sequence[str]) -> None:
 
 
 def train_with_progress(recipe: Recipe, resume: str | None = None) -> RunResult | None:
-    """Trains a recipe with a bar on stderr that counts epochs and shows the latest figures."""
+    """Trains a recipe with a progress bar on stderr that shows epochs and the latest losses."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     with progress_bars() as bars:
         bar = bars.add_task(recipe.model_name, total=recipe.epochs, figures="loading")
@@ -66,7 +66,7 @@ def train_with_progress(recipe: Recipe, resume: str | None = None) -> RunResult 
 
 
 def progress_bars() -> Bars:
-    """Bars on stderr that count epochs; each task has a field `figures`."""
+    """Returns progress bars on stderr that count epochs; each task has a text field `figures`."""
     return Bars(
         TextColumn("{task.description}"),
         BarColumn(bar_width=12),
@@ -78,13 +78,13 @@ def progress_bars() -> Bars:
 
 
 def losses(points: Points) -> str:
-    """The latest training loss, and behind it that of the validation split where there is one."""
+    """Formats the latest training loss, followed by the validation loss if there is one."""
     shown = [points[name][-1][1] for name in ("train_loss", "validation_loss") if name in points]
     return "loss " + " / ".join(f"{value:.4f}" for value in shown)
 
 
 def _parse(words: Sequence[str]) -> tuple[Recipe, bool]:
-    """The recipe, from the defaults of the data set that `--dataset` names, and whether to print JSON."""
+    """Returns the recipe, with the defaults of the data set in `--dataset`, and True for output in JSON."""
     if not words or words[0].startswith("-") or words[0] not in names():
         defaults = {name: recipe_for(name) for name in names()}
         tyro.cli(tyro.extras.subcommand_type_from_defaults(defaults), args=words, prog="zoo train")

@@ -1,4 +1,4 @@
-"""The four assumptions of linear regression, tested on the training residuals.
+"""Tests of the four assumptions of linear regression on the training residuals.
 
 | assumption | test | null hypothesis: the assumption holds |
 |---|---|---|
@@ -7,8 +7,8 @@
 | homoscedasticity | Breusch & Pagan (1979), White (1980) | features do not explain the residuals' squares |
 | normality | Jarque & Bera (1980), Shapiro & Wilk (1965) | the residuals are normally distributed |
 
-Where homoscedasticity fails, the usual standard errors are wrong; heteroscedasticity-consistent ones
-(HC3, MacKinnon & White 1985) stand beside them.
+If homoscedasticity fails, the usual standard errors are wrong, so heteroscedasticity-consistent ones
+(HC3, MacKinnon & White 1985) are shown beside them.
 """
 
 import warnings
@@ -26,13 +26,13 @@ from training import figures
 from training.report import Report, Trained
 from zoo.tasks.tabular_regression import TabularRegression
 
-ALPHA = 0.05  # a true assumption is called violated once in twenty
-EXACT = 1e-20  # share of the target's variation that rounding leaves, and no real data
-DURBIN_WATSON = (1.5, 2.5)  # the usual bounds of "no worrying autocorrelation"
+ALPHA = 0.05  # significance level: a true assumption is rejected once in twenty
+EXACT = 1e-20  # residual share of the target's variation that only rounding leaves, never real data
+DURBIN_WATSON = (1.5, 2.5)  # the usual bounds of harmless autocorrelation
 
 
 def assumptions(trained: Trained) -> Report:
-    """Test statistics, p-values, the four-panel figure and a verdict in words."""
+    """Returns test statistics, p-values, a figure of four panels, and sections for the model card."""
     task = trained.task
     assert isinstance(task, TabularRegression)
     features, target = trained.data.train["features"], trained.data.train["target"]
@@ -65,9 +65,10 @@ def _tests(ols: Any, design: NDArray[Any], residual: NDArray[Any]) -> dict[str, 
 
 
 def _linearity(ols: Any) -> dict[str, float]:
-    """P of the rainbow test and of RESET; both 1 where the data lie on a plane, rounding aside.
+    """Returns the p-values of the rainbow test and of RESET.
 
-    Both tests divide by what the fit leaves of the target, which is then nothing or noise.
+    Both are 1 if the data lie on a plane, up to rounding: the tests divide by the residual sum of squares,
+    which is then 0 or noise.
     """
     if ols.ssr <= EXACT * ols.centered_tss:
         return {"rainbow_p": 1.0, "reset_p": 1.0}
@@ -78,14 +79,14 @@ def _linearity(ols: Any) -> dict[str, float]:
 
 
 def _white_p(residual: NDArray[Any], design: NDArray[Any]) -> float:
-    """P of White's test, which squares every feature: of a two-valued one, that adds a redundant column."""
+    """Returns the p-value of White's test; the square of a binary feature is a redundant column in it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SingularMatrixWarning)
         return float(diagnostic.het_white(residual, design)[1])
 
 
 def _verdict(metrics: dict[str, float]) -> str:
-    """The four assumptions in plain words, for the model card."""
+    """Returns the section of the model card on the four assumptions."""
     low, high = DURBIN_WATSON
     independent = low < metrics["durbin_watson"] < high
 
@@ -111,7 +112,7 @@ def _verdict(metrics: dict[str, float]) -> str:
 
 
 def _coefficients(ols: Any, task: TabularRegression, trained: Trained) -> str:
-    """Coefficients of the trained model by standardised feature, with both kinds of standard error."""
+    """Returns the model card's table of coefficients by feature, with both kinds of standard error."""
     weight, bias = standardised_coefficients(trained)
     robust = ols.get_robustcov_results("HC3").bse
     names = ("(intercept)", *task.feature_names)
@@ -132,7 +133,7 @@ def _coefficients(ols: Any, task: TabularRegression, trained: Trained) -> str:
 
 
 def standardised_coefficients(trained: Trained) -> tuple[NDArray[Any], float]:
-    """Weights [F] and intercept in the target's unit, for features standardised on the training split."""
+    """Returns weights [F] and intercept in the target's unit, for features standardised on training data."""
     task = trained.task
     assert isinstance(task, TabularRegression)
     parameters = dict(trained.module.named_parameters())
@@ -142,7 +143,7 @@ def standardised_coefficients(trained: Trained) -> tuple[NDArray[Any], float]:
 
 
 def _panels(value: NDArray[Any], residual: NDArray[Any]) -> Figure:
-    """Residuals against fitted, normal quantiles, scale against location, residuals in order."""
+    """Plots residuals against predictions, normal quantiles, scale against location, and residuals by row."""
     figure, ((linear, normal), (scale, order)) = figures.new_figure(2, 2)
     standardised = residual / residual.std()
     for axis, y, title, label in (

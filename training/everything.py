@@ -1,4 +1,4 @@
-"""`make zoo`: every architecture on every data set that it has a recipe for, as far as not yet trained."""
+"""`make zoo`: trains every recipe that has no champion yet."""
 
 from training import promotion
 from training.listing import leaderboard
@@ -10,10 +10,10 @@ from zoo.tables import show_leaderboard
 
 
 def train_everything(workers: int = WORKERS, *, long: bool = False) -> None:
-    """Trains what has no champion yet and goes on with what was interrupted, the quickest recipes first.
+    """Trains all recipes that have no champion yet, and resumes interrupted runs, in the order of `plan`.
 
-    `long` adds the recipes that take a quarter of an hour or more.
-    A recipe that fails does not keep the others from being trained; `ZooError` names those that did.
+    `long` adds the recipes that take 15 minutes or more. If a recipe fails, the others are still trained;
+    in the end, `ZooError` names those that failed.
     """
     wanted = [recipe for recipe in plan(long=long) if promotion.champion(recipe.model_name) is None]
     outcomes = train_side_by_side(wanted, workers)
@@ -24,7 +24,7 @@ def train_everything(workers: int = WORKERS, *, long: bool = False) -> None:
 
 
 def plan(*, long: bool = False) -> list[Recipe]:
-    """Every recipe, or every one that does not take long; each architecture's first one before all others."""
+    """Returns every recipe, long ones only if `long`; the first recipe of each architecture comes first."""
     ranked = [
         (place, recipe) for name in names() for place, recipe in enumerate(recipes(name, long=long).values())
     ]

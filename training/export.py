@@ -1,11 +1,11 @@
-"""torch module -> ONNX graph, with the parity check that cannot be skipped.
+"""Export of a torch module to an ONNX graph, and the mandatory parity check.
 
-One-shot kinds (rows, images, windows of series) take the plain route: `torch.onnx.export` with dynamo and a
-named batch axis, and a named time axis where there is one. Recurrent layers become ONNX's own operators
-(see `zoo.layers.recurrence`): the exporter would write an Elman layer out for one length. A recurrent
-language model has its state as an input and an output of the graph, so that the next token costs one step
-however long the text before it is; the same graph reads a prompt in one run. A decoder's graph is built node
-by node, see `training.llama_graph`: exported, it would copy its whole cache for every token.
+Tasks that answer in one run (rows, images, windows of series) use `torch.onnx.export` with dynamo, a named
+batch axis and, if there is one, a named time axis. Recurrent layers become ONNX's own operators (see
+`zoo.layers.recurrence`): the exporter would unroll an Elman layer for one fixed length. A recurrent language
+model has its state as an input and an output of the graph, so that the next token costs one step whatever
+the length of the text before it; the same graph reads a prompt in one run. A decoder's graph is built node
+by node (see `training.llama_graph`): an exported one would copy its whole cache for every token.
 """
 
 import copy
@@ -29,43 +29,44 @@ from zoo.tasks import Arrays, Run, Task
 from zoo.tasks.base import Signature
 from zoo.tasks.language_modelling import LanguageModelling
 
-OPSET = 20  # every operator the zoo needs, and still read by ONNX Runtime 1.17 and browsers
-LONGEST = 1 << 20  # of an axis
+OPSET = 20  # has every operator that the zoo needs; ONNX Runtime 1.17 and browsers still read it
+LONGEST = 1 << 20  # maximum length of a dynamic axis
 PARITY_BATCHES = (1, 2, 7, 64)
 PARITY_TOLERANCE = 1e-5  # float32 rounding gives 1e-6 or less in most networks
-# Fifty layers round more than that, and a graph, into whose convolutions normalisation is folded, more than
-# torch: three times as much was seen. So it may be as far from the exact answer as four times the distance of
-# torch's, but never as far as the second number.
+# Fifty layers have a larger rounding error, and a graph whose normalisation is folded into convolutions has a
+# larger one than torch: three times as large was seen. So the graph's error may be four times torch's error,
+# but at most MOST_TOLERANCE.
 ROUNDINGS, MOST_TOLERANCE = 4, 1e-4
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How near a graph comes to its module's exact answers, those in float64.
+    """Deviation of a graph from its module's exact answers, which are computed in float64.
 
-    Deviations are the largest over all batch sizes and outputs, relative to max(1, |exact|).
+    Deviations are the maximum over all batch sizes and outputs, relative to max(1, |exact|).
     """
 
     deviation: float
-    """Of the graph; not a number where one of its answers is none."""
+    """Deviation of the graph; NaN if one of its answers is NaN."""
     rounding: float
-    """Of the module itself in float32."""
+    """Deviation of the module itself in float32."""
 
     @property
     def tolerance(self) -> float:
-        """What the graph may deviate."""
+        """Maximum deviation that the graph may have."""
         return max(PARITY_TOLERANCE, min(ROUNDINGS * self.rounding, MOST_TOLERANCE))
 
     @property
     def holds(self) -> bool:
-        """Whether the graph is the module."""
+        """True if the graph's deviation is within the tolerance."""
         return self.deviation <= self.tolerance
 
 
 def export(module: nn.Module, task: Task) -> dict[str, bytes]:
-    """The graphs, by name, of a module in evaluation mode; `ExportError` where the ONNX checker refuses one.
+    """Returns the graphs, by name, of a module in evaluation mode.
 
-    Of a kind with several graphs the module is a `ModuleDict` of theirs.
+    For a task with several graphs, the module is a `ModuleDict` of one module each. Raises `ExportError` if
+    the ONNX checker rejects a graph.
     """
     if isinstance(module, LlamaStep):
         return {"model": _decoder(module.llama, task)}
@@ -102,7 +103,7 @@ def _export(module: nn.Module, task: Task, signature: Signature) -> bytes:
             sizes[axis.place] = axis.multiple * length if axis.multiple > 1 else length
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        warnings.simplefilter("ignore")  # deprecation warnings of the exporter itself
         program: Any = torch.onnx.export(
             module,
             inputs,
@@ -127,14 +128,14 @@ def _export(module: nn.Module, task: Task, signature: Signature) -> bytes:
 def parity(module: nn.Module, run: Run, task: Task, split: Arrays) -> Parity:
     """Compares a run with its module at several batch sizes and lengths, on a split's inputs.
 
-    `ExportError` where the shapes differ.
+    Raises `ExportError` if the shapes differ.
     """
     exact_run, own_run = as_run(copy.deepcopy(module).double(), task, torch.float64), as_run(module, task)
     deviations, roundings = [], []
     for inputs, sizes in _parity_inputs(task, split):
         exact, own = exact_run(inputs), own_run(inputs)
         roundings += [_deviation(own[name], exact[name]) for name in exact]
-        for size in sizes:  # the first rows each time, whose answers owe nothing to the others
+        for size in sizes:  # the first rows each time: their answers must not depend on the other rows
             outputs = run({name: array[:size] for name, array in inputs.items()})
             for name in exact:
                 answer, expected = outputs[name], exact[name][:size]
@@ -143,18 +144,18 @@ def parity(module: nn.Module, run: Run, task: Task, split: Arrays) -> Parity:
                         f"{name} has shape {answer.shape} at batch {size}, not {expected.shape}"
                     )
                 deviations.append(_deviation(answer, expected))
-    # Unlike Python's `max`, numpy's is not a number if one of them is not.
+    # Unlike Python's `max`, NumPy's returns NaN if any value is NaN.
     return Parity(float(np.max(deviations)), float(np.max(roundings)))
 
 
 def same_tokens(module: nn.Module, run: Run, task: Task, split: Arrays) -> bool:
-    """Whether greedy decoding writes the tokens that it writes with the module; true of one-shot kinds."""
+    """Returns True if greedy decoding gives the same tokens with run and module, or if there are none."""
     written, expected = (task.transcripts(each, split) for each in (run, as_run(module, task)))
     return written is None or expected is None or np.array_equal(written, expected)
 
 
 def _parity_inputs(task: Task, split: Arrays) -> Iterator[tuple[Arrays, tuple[int, ...]]]:
-    """Inputs as they are, and with axes that vary at other lengths; and how many of their rows to compare."""
+    """Yields inputs with the batch sizes to compare: as they are, and with varying axes at other lengths."""
     for signature in task.signatures():
         inputs = examples(task, signature, split, max(PARITY_BATCHES))
         yield inputs, PARITY_BATCHES
@@ -164,7 +165,7 @@ def _parity_inputs(task: Task, split: Arrays) -> Iterator[tuple[Arrays, tuple[in
             name, axis = next(iter(alike.items()))
             usual = inputs[name].shape[axis.place]
             for length in (axis.least, 2 * usual):
-                # The last places; all of them twice where more are wanted than there are.
+                # The last positions; if more are needed than there are, all of them twice.
                 places = np.arange(usual - length, usual) % usual
                 other = {name: inputs[name].take(places, axis.place) for name, axis in alike.items()}
                 yield inputs | other, PARITY_BATCHES[1:2]
@@ -175,7 +176,7 @@ def _deviation(answer: NDArray[Any], exact: NDArray[Any]) -> float:
 
 
 def as_run(module: nn.Module, task: Task, floating: torch.dtype = torch.float32) -> Run:
-    """A module that could be exported, whose weights have the given number format, as what its graph is."""
+    """Wraps an exportable module as a `Run`, like its graph; `floating` is the dtype of its weights."""
 
     @torch.no_grad()
     def run(inputs: Arrays) -> Arrays:
@@ -190,9 +191,9 @@ def as_run(module: nn.Module, task: Task, floating: torch.dtype = torch.float32)
 
 
 def examples(task: Task, signature: Signature, split: Arrays, size: int) -> Arrays:
-    """`size` rows of real inputs of a graph, repeated where there are too few, in the graph's number formats.
+    """Returns `size` rows of a split as inputs of a graph, in the graph's dtypes; repeats rows if too few.
 
-    The task's own where the split has none, as a generator's are drawn and not measured.
+    Returns the task's own examples if the split lacks an input, such as a generator's random latents.
     """
     own = task.examples_for(signature, size)
     if not set(signature.inputs) <= set(split):

@@ -1,4 +1,4 @@
-"""The plots that a run logs. Each takes arrays and returns a matplotlib figure; nothing is written here.
+"""Plots that a run logs. Each function takes arrays and returns a matplotlib figure; none writes files.
 
 Shape legend: N examples, H height, W width, C channels.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from training.loop import Points
 from zoo.metrics import confusion_matrix
 
-# Okabe & Ito's palette: told apart by colour-blind readers too.
+# Okabe & Ito's palette, which colour-blind readers can distinguish.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLE: Any = {
     "axes.spines.top": False,
@@ -32,18 +32,18 @@ STYLE: Any = {
 }
 mpl.rcParams.update(STYLE)
 
-MAX_TICKS = 30  # class names that still fit beside a confusion matrix
+MAX_TICKS = 30  # maximum number of class names that fit beside a confusion matrix
 Array = NDArray[Any]
 
 
 def new_figure(rows: int, columns: int, width: float = 4.2, height: float = 3.4) -> tuple[Figure, Any]:
-    """Figure with a grid of axes [rows, columns], each of the given size in inches."""
+    """Returns a figure and its axes [rows, columns], each of the given size in inches."""
     figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def learning_curves(history: Points) -> Figure:
-    """Training and validation loss by epoch, and each other validation metric in its own panel."""
+    """Plots training and validation loss by epoch, and each other validation metric in its own panel."""
     others = [name for name in history if name.startswith("validation_") and name != "validation_loss"]
     figure, axes = new_figure(1, 1 + len(others))
     for name in ("train_loss", "validation_loss"):
@@ -63,7 +63,7 @@ def learning_curves(history: Points) -> Figure:
 
 
 def confusion(target: Array, prediction: Array, labels: tuple[str, ...]) -> Figure:
-    """Shares of each true class (row) that were given each label (column), with counts where they fit."""
+    """Plots a confusion matrix: shares of each true class (row) by predicted class; counts if they fit."""
     counts = confusion_matrix(target, prediction, len(labels))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = max(3.6, 0.5 * min(len(labels), MAX_TICKS) + 1.5)
@@ -85,7 +85,7 @@ def confusion(target: Array, prediction: Array, labels: tuple[str, ...]) -> Figu
 def worst_mistakes(
     images: Array, target: Array, probabilities: Array, labels: tuple[str, ...], most: int = 24
 ) -> Figure:
-    """The images [N, H, W, C] that were misread with the highest confidence."""
+    """Shows the misclassified images of [N, H, W, C] with the highest confidence."""
     prediction = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
     wrong = np.flatnonzero(prediction != target)
@@ -103,7 +103,7 @@ def worst_mistakes(
 
 
 def predicted_against_actual(target: Array, value: Array, name: str, unit: str) -> Figure:
-    """Scatter of predictions, and of their residuals."""
+    """Plots predictions against actual values, and residuals against predictions."""
     figure, ((left, right),) = new_figure(1, 2)
     ends = [min(target.min(), value.min()), max(target.max(), value.max())]
     left.plot(ends, ends, color="black", linewidth=1)
@@ -118,7 +118,7 @@ def predicted_against_actual(target: Array, value: Array, name: str, unit: str) 
 def forecasts(
     truth: Array, forecast: Array, radius: Array, names: Sequence[str], unit: str, level: float
 ) -> Figure:
-    """Truth and forecast [T, V] with half the interval's width [T, V], a panel for each of the names."""
+    """Plots truth and forecast [T, V], with half the interval's width [T, V], in one panel per name."""
     figure, axes = new_figure(len(names), 1, 9.0, 2.6)
     steps = np.arange(len(truth))
     for axis, name, true, ahead, half in zip(axes[:, 0], names, truth.T, forecast.T, radius.T, strict=False):
@@ -136,7 +136,7 @@ def forecasts(
 
 
 def error_by_step(errors: dict[str, Array]) -> Figure:
-    """Root mean squared error [H] of each forecast by steps ahead, in standard deviations."""
+    """Plots the root mean squared error [H] of each forecast by steps ahead, in standard deviations."""
     figure, ((axis,),) = new_figure(1, 1, 6.0, 3.6)
     for place, (name, error) in enumerate(errors.items()):
         axis.plot(np.arange(1, len(error) + 1), error, color=COLOURS[place % len(COLOURS)], label=name)
@@ -146,7 +146,7 @@ def error_by_step(errors: dict[str, Array]) -> Figure:
 
 
 def feature_weights(weight: Array, names: tuple[str, ...], most: int = 30) -> Figure:
-    """The largest weights of a linear unit, in standardised units, by feature."""
+    """Plots the largest weights of a linear unit, in standardised units, by feature."""
     largest = np.argsort(-np.abs(weight))[:most][::-1]
     figure, ((axis,),) = new_figure(1, 1, 6, 0.8 + 0.25 * len(largest))
     colours = [COLOURS[0] if weight[i] > 0 else COLOURS[1] for i in largest]
@@ -157,7 +157,7 @@ def feature_weights(weight: Array, names: tuple[str, ...], most: int = 30) -> Fi
 
 
 def weight_images(weights: Array, title: str, most: int = 32) -> Figure:
-    """First-layer weights [N, H, W, C], one image a unit, on one scale around grey."""
+    """Shows first-layer weights [N, H, W, C] as one image per unit, on a common scale around grey."""
     shown = weights[:most]
     columns = min(8, len(shown))
     figure, axes = new_figure(-(-len(shown) // columns), columns, 1.1, 1.1)
@@ -174,17 +174,17 @@ def weight_images(weights: Array, title: str, most: int = 32) -> Figure:
 
 
 def show_image(axis: Any, image: Array) -> None:
-    """Draws uint8 [H, W, C], grey or RGB."""
+    """Draws an image, uint8 [H, W, C], grey or RGB."""
     axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255)
     axis.axis("off")
 
 
 def image_table(images: Array, title: str, labels: Sequence[str] = ()) -> Figure:
-    """Images [rows, columns, H, W, C] side by side, as they are; `labels` are the rows'."""
+    """Shows images [rows, columns, H, W, C] in a grid, without scaling; `labels` name the rows."""
     rows, columns, height, width, channels = images.shape
     gap = max(1, height // 14)
     framed = np.pad(images, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
-    # [rows, columns, H, W, C] -> [rows · H, columns · W, C]: one picture, as axes for each would take seconds
+    # [rows, columns, H, W, C] -> [rows · H, columns · W, C]: one image, because axes for each take seconds
     sheet = framed.swapaxes(1, 2).reshape(rows * (height + gap), columns * (width + gap), channels)
     figure, ((axis,),) = new_figure(1, 1, 0.8 * columns, 0.8 * rows)
     show_image(axis, sheet[:-gap, :-gap])
@@ -195,7 +195,7 @@ def image_table(images: Array, title: str, labels: Sequence[str] = ()) -> Figure
 
 
 def adversarial_curves(history: Points) -> Figure:
-    """Losses and mean scores of both sides by epoch, and what shows that one of them fails."""
+    """Plots losses and mean scores of generator and discriminator by epoch, and signs that one fails."""
     panels = {
         "loss": ("train_discriminator_loss", "train_generator_loss"),
         "score": ("train_real_score", "train_fake_score", "validation_real_score"),
@@ -216,7 +216,7 @@ def adversarial_curves(history: Points) -> Figure:
 
 
 def attention(weights: Array, source: Sequence[str], target: Sequence[str]) -> Figure:
-    """Where in the source each target token was found: weights [T, S], dark where they are large."""
+    """Plots the attention weights [T, S] of target tokens to source tokens; dark cells are large weights."""
     rows, columns = weights.shape
     figure, axes = new_figure(1, 1, 1.6 + 0.28 * columns, 1.2 + 0.24 * rows)
     axis = axes[0, 0]

@@ -1,7 +1,7 @@
-"""What is said of a forecasting model: its errors beside its baselines', and forecasts against the truth.
+"""Report on a forecasting model: its errors beside those of baselines, and forecasts against the truth.
 
-The evaluation is a rolling origin's: a forecast from every step of the test split, each of which knows all
-that came before it.
+The evaluation has a rolling origin: a forecast from every step of the test split, each of which knows all
+values before it.
 """
 
 import numpy as np
@@ -12,14 +12,14 @@ from training.report import Report, Trained
 from zoo.tasks import Run
 from zoo.tasks.forecasting import Forecasting
 
-INTERVAL = 0.9  # of the truth, in the figure
-SHOWN = 4  # variables
-MOST_STEPS = 400  # in the figure: the last ones
+INTERVAL = 0.9  # coverage of the intervals in the figure
+SHOWN = 4  # variables in the figure
+MOST_STEPS = 400  # maximum steps in the figure, which shows the last ones
 COMPARED = ("mase", "mae", "rmse", "scaled_mse")
 
 
 def add_forecasts(reported: Report, trained: Trained) -> None:
-    """Adds figures, the baselines' metrics by name, and their table for the card."""
+    """Adds figures, the metrics of the baselines, and a table of both for the model card."""
     task, test = trained.task, trained.data.test
     assert isinstance(task, Forecasting)
     rivals = baselines(task, trained.data)
@@ -43,7 +43,7 @@ def add_forecasts(reported: Report, trained: Trained) -> None:
         "",
     ]
     last = len(test["target"]) - 1
-    every = slice(last % task.horizon, None, task.horizon)  # those whose forecasts follow one another
+    every = slice(last % task.horizon, None, task.horizon)  # origins without overlapping forecasts
     origins = {name: array[every] for name, array in test.items()}
     forecast = task.forecasts(trained.run, origins)
     radius = np.broadcast_to(task.radius(INTERVAL), forecast.shape)

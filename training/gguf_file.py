@@ -1,7 +1,7 @@
-"""The fields and tensors of a GGUF file (llama.cpp), each count and size compared with the file's before use.
+"""Reader of GGUF files (llama.cpp) that checks each count and size against the file before it is used.
 
-The reader of the `gguf` package believes every count: it goes on past the end of the file, where all numbers
-are missing, and takes 18 µs and 1 KB for each element of an array.
+The reader of the `gguf` package trusts every count: it goes on past the end of the file, and takes 18 µs and
+1 KB for each element of an array.
 """
 
 import mmap
@@ -16,52 +16,52 @@ from numpy.typing import NDArray
 
 from zoo.errors import InvalidInput
 
-MOST_FIELDS = 1024  # files have 20 to 60
-MOST_ELEMENTS = 1 << 20  # of all arrays; a vocabulary of 256,000 tokens has 768,000 with types and merges
-MOST_TENSORS = 1 << 13  # a Llama of 405 billion numbers has 1,138
+MOST_FIELDS = 1024  # real files have 20 to 60
+MOST_ELEMENTS = 1 << 20  # in all arrays; a vocabulary of 256,000 tokens has 768,000 with types and merges
+MOST_TENSORS = 1 << 13  # a Llama with 405 billion parameters has 1,138
 MOST_AXES = 4  # as in llama.cpp
-ALIGNMENT = 32  # bytes, where the file does not say another
+ALIGNMENT = 32  # bytes; the default if the file does not set it
 U32, U64 = struct.Struct("<I"), struct.Struct("<Q")
 STRING, ARRAY = 8, 9
 SCALARS = {0: "u1", 1: "i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "?", 10: "<u8", 11: "<i8",
            12: "<f8"}  # fmt: skip
-"""NumPy's names of the types of values, by GGUF's numbers."""
+"""NumPy data types by GGUF's ids of value types."""
 
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """A tensor as it is stored."""
+    """A tensor in its stored format."""
 
     kind: int
-    """GGML's number of the number format."""
+    """GGML's id of the data type."""
     data: NDArray[np.uint8]
-    """Bytes, the last axis being those of a row; a part of the mapped file."""
+    """Raw bytes, a view of the memory-mapped file; the last axis holds the bytes of a row."""
 
 
 @dataclass(frozen=True)
 class GgufFile:
-    """Everything that a file holds."""
+    """Fields and tensors of a file, by name."""
 
     fields: dict[str, Any]
     tensors: dict[str, GgufTensor]
 
 
 def read_gguf(path: Path) -> GgufFile:
-    """Raises `InvalidInput` where it is no GGUF file, or says that it holds more than it does."""
+    """Reads a file; raises `InvalidInput` if it is not GGUF, or if a count or size exceeds its contents."""
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise InvalidInput(f"{path.name} is no GGUF file: it does not begin with GGUF")
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
         return _Walk(content).file()
-    except struct.error:  # a number past the end
+    except struct.error:  # a number that would lie past the end
         raise InvalidInput(f"{path.name} is no whole GGUF file: it ends within a field") from None
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path.name} is no GGUF file: a text in it is not UTF-8") from error
 
 
 class _Walk:
-    """A walk from the first field to the last tensor."""
+    """Sequential parser, from the first field to the last tensor."""
 
     def __init__(self, content: mmap.mmap) -> None:
         self._content, self._place, self._elements = content, len(b"GGUF"), 0
@@ -83,7 +83,7 @@ class _Walk:
             name: self._tensor(start + offset, kind, shape) for name, shape, kind, offset in descriptions
         }
         held = sum(tensor.data.nbytes for tensor in tensors.values())
-        if held > len(self._content):  # many tensors over the same bytes
+        if held > len(self._content):  # tensors share bytes
             raise InvalidInput(f"the tensors have {held} bytes together, the file {len(self._content)}")
         return GgufFile(fields, tensors)
 
@@ -132,11 +132,11 @@ class _Walk:
         return list(np.frombuffer(self._bytes(form.itemsize * count), form).tolist())
 
     def _description(self) -> tuple[str, tuple[int, ...], int, int]:
-        """Name, shape, number format and place of a tensor."""
+        """Reads a tensor's name, shape, data type and offset."""
         name = self._string()
         if (axes := self._number(U32)) > MOST_AXES:
             raise InvalidInput(f"the file has a tensor of {axes} axes; at most {MOST_AXES} are read")
-        shape = tuple(self._number(U64) for _ in range(axes))[::-1]  # the file has the last axis first
+        shape = tuple(self._number(U64) for _ in range(axes))[::-1]  # the file stores the last axis first
         return name, shape, self._number(U32), self._number(U64)
 
     def _tensor(self, start: int, kind: int, shape: tuple[int, ...]) -> GgufTensor:

@@ -1,8 +1,8 @@
-"""A Llama and its tokenizer from a GGUF file, the format of llama.cpp.
+"""Import of a Llama and its tokenizer from a GGUF file, the format of llama.cpp.
 
-The file's numbers are what its weights were rounded to, mostly 4 bits; here they are float32 again. llama.cpp
-turns neighbouring numbers of a head's queries and keys together, our `Llama` those half a head apart, so its
-order of rows is undone.
+The file's weights are quantized, mostly to 4 bits; they are dequantized to float32. llama.cpp's rotary
+positions rotate adjacent elements of a head's queries and keys, our `Llama` rotates elements half a head
+apart, so the rows are reordered.
 
 Shape legend: D width, H heads, K width of a head, V vocabulary.
 """
@@ -19,7 +19,7 @@ from training.gguf_file import GgufFile, GgufTensor, read_gguf
 from zoo.errors import InvalidInput
 from zoo.models.llama import LlamaConfig
 
-# llama.cpp's names for the network's parts and for a block's, and ours.
+# llama.cpp's names for the parts of the network and of a block, with our names.
 NETWORK = {"token_embd": "embedding", "output_norm": "norm"}
 BLOCK = {
     "attn_norm": "attention_norm",
@@ -32,28 +32,28 @@ BLOCK = {
     "ffn_up": "feed_forward.up",
     "ffn_down": "feed_forward.down",
 }
-TEXT_ENDS = ("<|endoftext|>",)  # what is between the texts that models of this kind were trained on
-CONTROL = 3  # GGUF's type of tokens that no text has
+TEXT_ENDS = ("<|endoftext|>",)  # separators between training texts of models of this family
+CONTROL = 3  # GGUF's type of control tokens, which do not occur in texts
 
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """What a file says of a language model."""
+    """A language model that was read from a file."""
 
     config: LlamaConfig
     weights: dict[str, NDArray[np.float32]]
-    """By parameter of `Llama`."""
+    """Weights by parameter name of `Llama`."""
     tokenizer: Tokenizer
     chat_template: str
-    """In Jinja's language."""
+    """Chat template in Jinja."""
     ends: tuple[str, ...]
-    """Tokens that end a turn, as the template has it, and a text."""
+    """Tokens that end a turn of the chat template or a text."""
     context: int
-    """Tokens that the model was trained to read at most."""
+    """Maximum number of tokens that the model was trained to read."""
 
 
 def read(path: Path) -> ImportedModel:
-    """The model in a file; `InvalidInput` where it is no GGUF file, or holds another kind of model."""
+    """Reads a model; raises `InvalidInput` if the file is not GGUF or holds another kind of model."""
     file = read_gguf(path)
     try:
         return _imported(file)
@@ -63,7 +63,7 @@ def read(path: Path) -> ImportedModel:
         raise InvalidInput(
             f"{path.name} has no {error}, which a chat model of the Llama family needs"
         ) from error
-    except Exception as error:  # whatever a foreign file makes NumPy or tokenizers raise
+    except Exception as error:  # any error that a malformed file causes in NumPy or tokenizers
         raise InvalidInput(f"{path.name} is no GGUF file of a chat model: {error}") from error
 
 
@@ -106,7 +106,7 @@ def _config(fields: dict[str, Any]) -> LlamaConfig:
 
 
 def _shortest(value: float) -> float:
-    """The number of fewest digits that the file's float32 stands for."""
+    """Returns the shortest decimal number that rounds to the file's float32 value."""
     return float(str(np.float32(value)))
 
 
@@ -120,18 +120,18 @@ def _weights(tensors: dict[str, GgufTensor], config: LlamaConfig) -> dict[str, N
             weight = halves_apart(weight, config.heads)
         elif name.endswith("key.weight"):
             weight = halves_apart(weight, config.key_value_heads)
-        weights[name] = np.array(weight, np.float32)  # a copy, where it was a part of the mapped file
+        weights[name] = np.array(weight, np.float32)  # a copy, because it may be a view of the mapped file
     return weights
 
 
 def halves_apart(weight: NDArray[Any], heads: int) -> NDArray[Any]:
-    """Rows [H K] of neighbouring pairs in the order in which the halves of a pair lie K / 2 apart."""
+    """Reorders rows [H K]: elements of a pair that are adjacent become K / 2 apart within their head."""
     pairs = weight.reshape(heads, -1, 2, *weight.shape[1:])  # [H, K / 2, 2, D]
     return pairs.swapaxes(1, 2).reshape(weight.shape)
 
 
 def _renamed(name: str) -> str:
-    """llama.cpp's name of a tensor as our parameter's."""
+    """Converts llama.cpp's name of a tensor to our parameter name."""
     match name.split("."):
         case ["blk", number, part, "weight"] if part in BLOCK:
             return f"blocks.{number}.{BLOCK[part]}.weight"
@@ -141,9 +141,9 @@ def _renamed(name: str) -> str:
 
 
 def _tokenizer(fields: dict[str, Any]) -> Tokenizer:
-    """Byte-pair encoding after digits were parted one by one, and the rest as in GPT-2 (Radford et al. 2019).
+    """Returns a byte-pair encoding that splits off each digit, and the rest as GPT-2 (Radford et al. 2019).
 
-    The vocabulary may lack bytes that were not in what it was made from; such bytes leave no token.
+    The vocabulary may lack bytes that were not in its training data; such bytes produce no token.
     """
     kind = fields["tokenizer.ggml.model"], fields["tokenizer.ggml.pre"]
     if kind != ("gpt2", "smollm"):

@@ -1,7 +1,7 @@
-"""int8 in the convolutions of an image classifier: smaller, and often faster.
+"""int8 quantization of an image classifier: smaller, and often faster.
 
-Static quantisation in ONNX's QDQ form: weights are rounded to 8 bits channel by channel, and activations to
-the range that they had on training images.
+Static quantisation in ONNX's QDQ format: weights are rounded to 8 bits with a scale per channel, activations
+to 8 bits in the range that they had on training images.
 
 Source: Jacob et al. (2018), "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference", arXiv:1712.05877.
@@ -18,12 +18,12 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 CALIBRATION_IMAGES = 512
 CALIBRATION_BATCH = 32
-# Layers whose arithmetic is worth it, and those between them that need not go back to fractions.
+# Operators that gain from int8 arithmetic, and those between them that can stay in int8.
 QUANTISED = ["Conv", "Gemm", "MatMul", "Relu", "MaxPool", "Add", "GlobalAveragePool", "Flatten", "Reshape"]
 
 
 def quantise(path: Path, images: NDArray[np.uint8]) -> bytes:
-    """The int8 graph of an image classifier's, calibrated on some of the training images [N, H, W, C]."""
+    """Returns an image classifier's int8 graph, calibrated on a sample of training images [N, H, W, C]."""
     with tempfile.TemporaryDirectory() as folder:
         prepared, quantised = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
@@ -41,7 +41,7 @@ def quantise(path: Path, images: NDArray[np.uint8]) -> bytes:
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-    """Batches of images drawn from all over the training split."""
+    """Batches of images, sampled at random from the training split."""
 
     def __init__(self, images: NDArray[np.uint8]) -> None:
         count = min(CALIBRATION_IMAGES, len(images))

@@ -1,4 +1,4 @@
-"""What the recipes of all image classifiers have in common: data, augmentation, transfer, number format."""
+"""Common base of the recipes of image classifiers: data, augmentation, transfer, memory format."""
 
 from abc import ABC
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ from zoo.errors import NotFound, ZooError
 from zoo.tasks import Task
 from zoo.tasks.image_classification import ImageClassification
 
-VIEWS = 8  # of an image, in a figure
+VIEWS = 8  # augmented views of an image in a figure
 MEMORY_FORMATS = {
     "auto": torch.channels_last,
     "contiguous": torch.contiguous_format,
@@ -37,7 +37,7 @@ MEMORY_FORMATS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRecipe(Recipe, ABC):
-    """A recipe whose model maps images to classes."""
+    """Recipe of a model that maps images to classes."""
 
     optimizer: Optimizer = Optimizer()
     label_smoothing: float = 0.0
@@ -45,14 +45,14 @@ class ImageRecipe(Recipe, ABC):
     augmentation: Augmentation = Augmentation()
     transfer: Annotated[Transfer, tyro.conf.arg(name="")] = Transfer()
     mirrored: bool = False
-    """The exported graph averages its answers to an image and to its mirror image: more often right where
-    left and right do not matter, for twice the computation (the papers of AlexNet and VGG16 do so)."""
+    """The exported graph averages its answers to an image and to its mirror image: more accurate if left and
+    right do not matter, at twice the computation (the papers of AlexNet and VGG16 do so)."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "channels_last"
-    """Order of an image's numbers in memory; auto measures which is faster."""
+    """Memory layout of images; auto measures which is faster."""
     images_per_class: int | None = None
-    """Train on so many images of each class only."""
+    """Train on only this many images of each class."""
     image_size: int = 32
-    """Side in pixels to which the images of a folder (images:PATH) are brought."""
+    """Side in pixels to which the images of a folder (images:PATH) are resized."""
 
     kinds: ClassVar[tuple[str, ...]] = ("image_classification",)
 
@@ -107,7 +107,7 @@ class ImageRecipe(Recipe, ABC):
         return load(model, given)
 
     def imagenet_weights(self) -> Weights:
-        """Weights trained on ImageNet, by the model's names; `NotFound` where there are none."""
+        """Returns weights trained on ImageNet, by parameter name; raises `NotFound` if there are none."""
         raise NotFound(f"there are no ImageNet weights for {self.architecture}; vgg16 has some")
 
     def report(self, trained: Trained) -> Report:
@@ -118,12 +118,12 @@ class ImageRecipe(Recipe, ABC):
 
 
 def views(augmentation: Augmentation, images: NDArray[np.uint8]) -> Figure:
-    """One image of [N, H, W, C] under each change of an augmentation, several times."""
+    """Shows the first image of [N, H, W, C] under each change of an augmentation, several times."""
     torch.manual_seed(0)
     image, partners = torch.from_numpy(images[:1]), torch.from_numpy(images[1 : VIEWS + 1])
     rows = {"as it is": np.repeat(images[:1], VIEWS, axis=0)}
     for name, part in augmentation.parts().items():
-        # mixup takes two images; of each pair the first is shown.
+        # mixup needs two images; the first of each pair is shown.
         drawn = [part.views(torch.cat([image, partner[None]]))[0] for partner in partners]
         rows[name] = torch.stack(drawn).numpy()
     return figures.image_table(np.stack(list(rows.values())), "augmentation", list(rows))

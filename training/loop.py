@@ -1,8 +1,8 @@
 """The only training loop: epochs, shuffling, validation, early stopping, checkpoints.
 
-Splits stay as tensors on the device; a batch is an index into them. Nothing here waits for the device
-within an epoch, and every epoch is seeded by itself, so that a resumed run repeats an uninterrupted one
-bit for bit.
+Splits stay on the device as tensors; a batch is an index into them. The loop never waits for the device
+within an epoch. Every epoch has its own seed, so that a resumed run is bit-identical to an uninterrupted
+one.
 """
 
 import hashlib
@@ -24,16 +24,16 @@ from zoo.tasks import Arrays
 from zoo.tasks.base import rows_at_once
 
 CHECKPOINT_SECONDS = 10.0  # between checkpoints; writing one takes milliseconds
-POOL = 50  # batches whose examples are sorted by length: some padding is saved, and much chance is left
-DIVERGED = 1e4  # a loss this many times the first one does not come back
+POOL = 50  # batches whose examples are sorted by length together: saves padding, keeps the order random
+DIVERGED = 1e4  # a loss this many times the first one counts as diverged
 
 Points = dict[str, list[tuple[int, float]]]
-"""(step, value) by metric."""
+"""Lists of (step, value) by metric."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the loop needs of a recipe."""
+    """Settings of a recipe that the loop needs."""
 
     epochs: int
     batch_size: int
@@ -45,7 +45,7 @@ class Plan:
 
 @dataclass
 class Progress:
-    """Where a run stands; with the objective's state, all that a resumed run needs."""
+    """Progress of a run; with the objective's state, everything that a resumed run needs."""
 
     epoch: int = 0
     step: int = 0
@@ -57,7 +57,7 @@ class Progress:
 
 
 Observer = Callable[[Progress, Points], None]
-"""Told of each logged epoch and the points that it adds."""
+"""Called after each logged epoch, with the progress and the new points."""
 
 
 def fit(
@@ -70,12 +70,12 @@ def fit(
     checkpoint: Path | None = None,
     lengths: NDArray[np.int64] | None = None,
 ) -> Progress:
-    """Trains in place and returns how it went; continues from `checkpoint` where that file exists.
+    """Trains in place and returns the progress; resumes from `checkpoint` if that file exists.
 
-    Training examples [N] of which the `lengths` are given share a batch with those of like length.
+    If the `lengths` [N] of the training examples are given, batches contain examples of similar length.
 
-    The best weights are restored where `plan.patience` asks for early stopping; without it the last ones
-    stay. `TrainingDiverged` names the step at which the loss left all bounds.
+    With early stopping (`plan.patience`), the best weights are restored; otherwise the last ones stay. Raises
+    `TrainingDiverged`, with the step, if the loss diverges.
     """
     data = to_tensors(train, fabric)
     held_out = to_tensors(validation, fabric) if validation else None
@@ -118,7 +118,7 @@ def fit(
 
 @torch.no_grad()
 def validate(objective: Objective, split: Tensors) -> dict[str, float]:
-    """Means of the objective's validation metrics over a split."""
+    """Returns the means of the objective's validation metrics over a split."""
     objective.network.eval()
     rows = len(split["target"])
     sums: Tensors = {}
@@ -132,7 +132,7 @@ def validate(objective: Objective, split: Tensors) -> dict[str, float]:
 
 
 def to_tensors(split: Arrays, fabric: Fabric) -> Tensors:
-    """A split on the device; fractions in torch's default precision, integers as they are."""
+    """Copies a split to the device; floats in torch's default dtype, other types unchanged."""
     tensors = {name: torch.from_numpy(array) for name, array in split.items()}
     floating = torch.get_default_dtype()
     return {
@@ -142,14 +142,14 @@ def to_tensors(split: Arrays, fabric: Fabric) -> Tensors:
 
 
 def seed_of(*parts: int) -> int:
-    """A 63-bit seed that differs wherever one of the parts does."""
+    """Returns a 63-bit seed, which is different if any of the parts is different."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
 def _epoch(
     objective: Objective, data: Tensors, plan: Plan, fabric: Fabric, epoch: int, lengths: Tensor | None
 ) -> list[Tensors]:
-    """One pass over the training split; what each step returned, still on the device."""
+    """Trains for one epoch; returns the values of each step, still on the device."""
     rows = len(data["target"])
     torch.manual_seed(seed_of(plan.seed, epoch, fabric.global_rank))  # dropout
     if not 0 < plan.batch_size < rows and fabric.world_size == 1:
@@ -167,7 +167,7 @@ def _epoch(
 
 
 def by_length(order: Tensor, lengths: Tensor, size: int, generator: torch.Generator) -> list[Tensor]:
-    """Batches of `size`, in random order, of examples that were near in `order` and are of like length."""
+    """Returns batches of `size` in random order, whose examples are near in `order` and similar in length."""
     pools = torch.split(order, POOL * size)
     ranked = [pool[lengths[pool].argsort(stable=True)] for pool in pools]
     batches = [batch for pool in ranked for batch in torch.split(pool, size)]
@@ -175,14 +175,14 @@ def by_length(order: Tensor, lengths: Tensor, size: int, generator: torch.Genera
 
 
 def _points_of(steps: list[Tensors], progress: Progress, plan: Plan) -> Points:
-    """Means since the last logged epoch and every N-th batch loss; checks for divergence."""
+    """Returns means since the last logged epoch and every N-th batch loss; checks for divergence."""
     scalars = {name: torch.stack([step[name] for step in steps]).tolist() for name in steps[0]}
     values = scalars["loss"]
     if progress.first_loss is None:
         progress.first_loss = values[0]
     limit = DIVERGED * (1 + abs(progress.first_loss))
     for offset, value in enumerate(values, start=1):
-        if not abs(value) <= limit:  # also where it is not a number
+        if not abs(value) <= limit:  # also true if it is NaN
             raise TrainingDiverged(
                 f"the loss was {value:.3g} at step {progress.step + offset} (epoch {progress.epoch}), after "
                 f"{progress.first_loss:.3g} at the first step; try a smaller learning rate"

@@ -1,4 +1,4 @@
-"""The loss of linear regression with two weights: a bowl that can be drawn, and its exact minimum.
+"""Loss surface of a linear regression with two weights, and its exact minimum.
 
 With the parameters θ = (w₁, w₂, b), MSE(θ) = MSE* + ½ (θ - θ*)ᵀ H (θ - θ*), where H = 2/N XᵀX and X has a
 column of ones. Gradient descent converges for rates below 2 / λ, λ the largest eigenvalue of H.
@@ -20,33 +20,33 @@ from zoo.tasks.tabular_regression import TabularRegression
 
 Array = NDArray[np.float64]
 TWO_WEIGHTS = dataclasses.replace(DIABETES, dataset="sepal-length", bar=None, log_every=1)
-"""The regression whose loss is drawn."""
+"""Recipe of the regression whose loss is drawn."""
 
 
 @dataclass(frozen=True)
 class LossSurface:
-    """The mean squared error of a training split, in standardised units."""
+    """Mean squared error on a training split as a function of the parameters, in standardised units."""
 
     minimum: Array
-    """θ* [P], by least squares."""
+    """Parameters θ* [P] of the minimum, by least squares."""
     hessian: Array
-    """H [P, P]."""
+    """Hessian H [P, P] of the loss."""
     names: tuple[str, ...]
-    """Of the features."""
+    """Names of the features."""
 
     @cached_property
     def largest_rate(self) -> float:
-        """Learning rate at which plain descent stops converging."""
+        """Learning rate at and above which plain gradient descent does not converge."""
         return float(2 / np.linalg.eigvalsh(self.hessian).max())
 
     def excess(self, parameters: Array) -> Array:
-        """Loss above the minimum: [..., P] -> [...]."""
+        """Returns the loss above the minimum: [..., P] -> [...]."""
         offset = parameters - self.minimum
         excess: Array = 0.5 * np.einsum("...i,ij,...j->...", offset, self.hessian, offset)
         return excess
 
     def excess_after(self, start: Array, rates: Array, steps: int) -> Array:
-        """What theory says of plain descent: the excess loss [rates] after so many steps from θ [P]."""
+        """Returns the excess loss [rates] that theory predicts after `steps` of plain descent from θ [P]."""
         curvature, directions = np.linalg.eigh(self.hessian)
         along = directions.T @ (start - self.minimum)  # [P]
         shrink = (1 - rates[:, None] * curvature) ** (2 * steps)
@@ -54,7 +54,7 @@ class LossSurface:
         return excess
 
     def draw(self, axis: Any, left: float, right: float, bottom: float, top: float) -> None:
-        """Contours of the excess loss over the two weights, doubling from line to line, and the minimum."""
+        """Draws the minimum, and contours of the excess loss over the two weights at doubling levels."""
         w1, w2 = np.meshgrid(np.linspace(left, right, 161), np.linspace(bottom, top, 161))
         grid = np.stack([w1, w2, np.full_like(w1, self.minimum[2])], axis=-1)
         levels = 0.01 * 2.0 ** np.arange(12)
@@ -66,7 +66,7 @@ class LossSurface:
 
 
 def surface_of(prepared: Prepared) -> LossSurface:
-    """The surface that a prepared linear regression with two features descends."""
+    """Returns the loss surface of a prepared linear regression with two features."""
     task, train = prepared.task, prepared.data.train
     assert isinstance(task, TabularRegression)
     scaled = (train["features"] - np.array(task.feature_mean)) / np.array(task.feature_std)

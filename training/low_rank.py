@@ -1,9 +1,10 @@
-"""Low-rank adaptation: a trained network learns something else by a small addition to some of its matrices.
+"""Low-rank adaptation: fine-tunes a trained network by a small addition to some of its weight matrices.
 
-Source: Hu et al. (2021), "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685. To a
-weight W is added `up @ down`, scaled by alpha / rank, while W stays as it is. `up` begins with zeros, and so
-the network as it was; in the end the addition goes into W, so that the network that answers is no slower.
-Deviation: `down` begins as an affine layer's weight does, as in the authors' code, not normally distributed.
+Source: Hu et al. (2021), "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685. The product
+`up @ down`, scaled by alpha / rank, is added to a weight W, which is frozen. `up` is initialized with zeros,
+so that the network is unchanged at first; after training the addition is merged into W, so that inference is
+no slower. Deviation: `down` is initialized like an affine layer's weight, as in the authors' code, not from a
+normal distribution.
 
 Shape legend: D inputs, E outputs, R rank.
 """
@@ -20,23 +21,23 @@ from zoo.errors import ZooError
 
 @dataclass(frozen=True)
 class LowRank:
-    """What is added to which layers."""
+    """Settings of the addition, and the layers that get it."""
 
     rank: int = 8
     """Rank of the matrix that is added to a weight."""
     alpha: float = 16.0
-    """The matrix is scaled by alpha / rank, so that the learning rate may stay as the rank changes."""
+    """The matrix is scaled by alpha / rank, so that one learning rate suits different ranks."""
     dropout: float = 0.0
-    """Share of an adapted layer's inputs that the addition does not see, while training."""
+    """Dropout rate of the addition's inputs during training."""
     layers: str = "query, value"
-    """Names of the affine layers that it is added to, separated by commas."""
+    """Names of the affine layers to adapt, separated by commas."""
 
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ZooError(f"rank must be at least 1, not {self.rank}")
 
     def adapt(self, network: nn.Module) -> None:
-        """Freezes a network but for what is added to the chosen layers; `ZooError` names those there are."""
+        """Freezes a network and adapts the chosen layers; raises `ZooError` if a layer does not exist."""
         network.requires_grad_(False)
         found = {name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)}
         last = {name.rpartition(".")[2] for name in found}
@@ -54,7 +55,7 @@ class LowRank:
 
 
 class Adapted(nn.Module):
-    """An affine layer [..., D] -> [..., E] that stays as it is, and what is added to it."""
+    """A frozen affine layer [..., D] -> [..., E] with a trainable low-rank addition."""
 
     def __init__(self, layer: nn.Linear, settings: LowRank) -> None:
         super().__init__()
@@ -71,7 +72,7 @@ class Adapted(nn.Module):
         return added
 
     def merged(self) -> nn.Linear:
-        """The layer with the addition in its weight."""
+        """Returns the layer with the addition merged into its weight."""
         layer = copy.deepcopy(self.layer)
         with torch.no_grad():
             layer.weight += self.scale * self.up @ self.down
@@ -79,7 +80,7 @@ class Adapted(nn.Module):
 
 
 def merge(network: nn.Module) -> None:
-    """Makes affine layers of a network's adapted ones."""
+    """Replaces a network's adapted layers by merged affine layers."""
     for name, layer in list(network.named_modules()):
         if isinstance(layer, Adapted):
             parent, _, own = name.rpartition(".")
@@ -87,5 +88,5 @@ def merge(network: nn.Module) -> None:
 
 
 def additions(network: nn.Module) -> dict[str, Tensor]:
-    """The parameters that were added, by name."""
+    """Returns the trainable parameters, by name: those of the additions."""
     return {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}

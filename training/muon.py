@@ -1,13 +1,13 @@
-"""Muon, an update rule for weights that are matrices: momentum, brought near an orthogonal matrix.
+"""Muon, an optimizer for weight matrices: the momentum is replaced by a nearly orthogonal matrix.
 
-A gradient's few large singular values would take most of the step, and its many small ones be lost; Muon
-makes all of them about 1, so that every direction is learned at the same pace. Kernels count as matrices,
-one row an output channel. Vectors, and the weights next to input and output, are AdamW's.
+The few large singular values of a gradient would dominate the step, and the many small ones would be lost;
+Muon makes all of them about 1, so that every direction is learned at the same pace. Kernels are treated as
+matrices with one row per output channel. AdamW updates vectors, and the weights next to input and output.
 
-Sources: Jordan et al. (2024), "Muon: An optimizer for hidden layers in neural networks", and its iteration's
-coefficients; Bernstein & Newhouse (2024), "Old Optimizer, New Norm: An Anthology", arXiv:2409.20325 (why:
-steepest descent in the spectral norm); Loshchilov & Hutter (2017), arXiv:1711.05101 (AdamW, and the weight
-decay of both). torch.optim.Muon is the same rule in bfloat16, for matrices alone.
+Sources: Jordan et al. (2024), "Muon: An optimizer for hidden layers in neural networks", also for the
+coefficients of the iteration; Bernstein & Newhouse (2024), "Old Optimizer, New Norm: An Anthology",
+arXiv:2409.20325 (why: steepest descent in the spectral norm); Loshchilov & Hutter (2017), arXiv:1711.05101
+(AdamW, and the weight decay of both). torch.optim.Muon is the same rule in bfloat16, and only for matrices.
 
 Shape legend: M rows, N columns.
 """
@@ -18,16 +18,16 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
-ITERATION = 3.4445, -4.7750, 2.0315  # of x, x³ and x⁵: chosen to bring small values up fast, not to converge
-STEPS = 3  # of the iteration: enough for convolutions, as Jordan's own CIFAR-10 training found
+ITERATION = 3.4445, -4.7750, 2.0315  # of x, x³, x⁵: chosen to raise small values fast, not to converge
+STEPS = 3  # of the iteration: enough for convolutions, as in Jordan's CIFAR-10 training
 EPSILON = 1e-7
 
 
 def orthogonalise(matrix: Tensor, steps: int = STEPS) -> Tensor:
-    """[M, N] with the same singular vectors and all singular values near 1, by a Newton-Schulz iteration."""
+    """Brings singular values of a matrix [M, N] near 1 by Newton-Schulz iteration; keeps singular vectors."""
     first, third, fifth = ITERATION
     tall = matrix.shape[0] > matrix.shape[1]
-    wide: Tensor = matrix.T if tall else matrix  # of the two squares, the smaller one is then computed
+    wide: Tensor = matrix.T if tall else matrix  # so that the smaller of the two squares is computed
     wide = wide / (wide.norm() + EPSILON)
     for _ in range(steps):
         square = wide @ wide.T
@@ -37,9 +37,9 @@ def orthogonalise(matrix: Tensor, steps: int = STEPS) -> Tensor:
 
 
 def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
-    """The matrices and kernels of a network, but for embeddings and an affine layer that comes last.
+    """Returns the matrices and kernels of a network, except embeddings and an affine layer at the end.
 
-    A norm comes last where the embedding serves as output: the affine layers are all hidden then.
+    If the embedding is also the output layer, the last layer is a norm, and all affine layers are hidden.
     """
     layers = [layer for layer in module.modules() if list(layer.parameters(recurse=False))]
     outer = {layer.weight for layer in layers if isinstance(layer, nn.Embedding)}
@@ -48,7 +48,7 @@ def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for groups that are `orthogonal`, AdamW for the others."""
+    """Optimizer that applies Muon to parameter groups that are `orthogonal`, and AdamW to the others."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Muon(torch.optim.Optimizer):
         betas: tuple[float, float],
         weight_decay: float,
     ) -> None:
-        """`rate` is of the orthogonal groups, `other_rate` of the others, where they have no `lr`."""
+        """`rate` is the default `lr` of the orthogonal groups, `other_rate` that of the others."""
         for group in groups:
             group.setdefault("orthogonal", False)
             group.setdefault("lr", rate if group["orthogonal"] else other_rate)
@@ -72,7 +72,7 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update of every parameter that has a gradient."""
+        """Updates every parameter that has a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -86,7 +86,7 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _muon(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
-        """Nesterov's momentum, orthogonalised: entries as large for a tall matrix as for a square one."""
+        """Returns Nesterov's momentum, orthogonalised, and scaled up if the matrix is tall."""
         state, gradient = self.state[parameter], parameter.grad
         assert gradient is not None
         if not state:

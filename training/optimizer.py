@@ -1,4 +1,4 @@
-"""The update rules, as a part of a recipe."""
+"""Optimizers, as part of a recipe."""
 
 import math
 from dataclasses import dataclass
@@ -14,36 +14,36 @@ from zoo.errors import ZooError
 
 @dataclass(frozen=True)
 class Optimizer:
-    """A gradient-based update rule."""
+    """Settings of a gradient-based optimizer."""
 
     name: Literal["sgd", "adam", "adamw", "rmsprop", "muon"] = "adam"
     """Update rule; sgd with momentum 0 is plain gradient descent."""
     learning_rate: float = 1e-3
-    """Step size, at its peak where there is a schedule."""
+    """Step size; with a schedule, its peak."""
     momentum: float = 0.0
-    """Share of the last step that is kept (sgd, rmsprop and muon)."""
+    """Momentum: share of the previous step that is kept (sgd, rmsprop and muon)."""
     nesterov: bool = False
-    """Takes the gradient where the momentum leads to (sgd; Nesterov 1983)."""
+    """Nesterov momentum: gradient at the position that the momentum leads to (sgd; Nesterov 1983)."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Shares of the mean gradient and of its mean square that are kept (adam, adamw, and muon's adamw)."""
+    """Decay rates of the mean gradient and of its mean square (adam, adamw, and muon's adamw)."""
     weight_decay: float = 0.0
     """L2 penalty; in adamw and muon decoupled from the gradient (Loshchilov & Hutter 2017, arXiv:1711.05101),
-    and on matrices alone: biases and the scales of norms are few, and have no reason to be small."""
+    and only on matrices: biases and the scales of norms are few, and need not be small."""
     other_learning_rate: float = 3e-3
-    """Of what muon leaves to adamw: vectors, embeddings and the last affine layer."""
+    """Learning rate of what muon leaves to adamw: vectors, embeddings and the last affine layer."""
     schedule: Literal["constant", "cosine", "inverse-square-root"] = "constant"
-    """How the learning rate falls over the run: not at all, along half a cosine to 0 (Loshchilov & Hutter
-    2016, arXiv:1608.03983, without restarts), or as one over the square root of the step (Vaswani et al.
-    2017, arXiv:1706.03762, section 5.3)."""
+    """Decay of the learning rate over the run: none, half a cosine to 0 (Loshchilov & Hutter 2016,
+    arXiv:1608.03983, without restarts), or the inverse square root of the step (Vaswani et al. 2017,
+    arXiv:1706.03762, section 5.3)."""
     warmup: float = 0.0
     """Share of the run in which the learning rate rises to its peak (Goyal et al. 2017, arXiv:1706.02677)."""
 
     def build(
         self, module: nn.Module, steps: int, rates: tuple[tuple[nn.Module, float], ...] = ()
     ) -> tuple[torch.optim.Optimizer, LRScheduler]:
-        """The torch optimiser over the module's parameters, and its schedule for a run of `steps` steps.
+        """Returns the torch optimizer of the module's parameters, and its schedule for a run of `steps`.
 
-        `rates` gives parts of the module a peak learning rate of their own. `ZooError` where a setting
+        `rates` are parts of the module with their own peak learning rates. Raises `ZooError` if a setting
         would have no effect.
         """
         if self.momentum and self.name in ("adam", "adamw"):
@@ -79,7 +79,7 @@ class Optimizer:
 
     def _rule(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         rate, decay, betas = self.learning_rate, self.weight_decay, self.betas
-        # Fused: one call for all parameters, where a call for each would cost more than its arithmetic.
+        # Fused: one call for all parameters; a call for each would cost more than its arithmetic.
         match self.name:
             case "sgd":
                 return torch.optim.SGD(
@@ -101,7 +101,7 @@ class Optimizer:
 
 
 def _decayed_and_not(group: dict[str, Any]) -> list[dict[str, Any]]:
-    """A group's matrices, and its vectors, which are to keep their size."""
+    """Splits a group into matrices, and vectors, which have no weight decay."""
     matrices = [parameter for parameter in group["params"] if parameter.dim() > 1]
     vectors = [parameter for parameter in group["params"] if parameter.dim() <= 1]
     parts = [{**group, "params": matrices}, {**group, "params": vectors, "weight_decay": 0.0}]

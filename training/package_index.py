@@ -1,7 +1,7 @@
-"""Finds and fetches the file of a Python package, of which nothing is run.
+"""Download of a Python package's file without running any of its code.
 
 `pip download` would ask a source package for its metadata, which runs the package's code. So the file is
-looked up where pip is told to look, by the Simple Repository API (PEP 503).
+looked up by the Simple Repository API (PEP 503), in the indexes that pip is configured to use.
 """
 
 import ast
@@ -21,16 +21,16 @@ from urllib.request import Request, url2pathname, urlopen
 from zoo.errors import NotFound
 
 PYPI = "https://pypi.org/simple"
-SECONDS = 60  # without a byte
+SECONDS = 60  # timeout without any data
 MOST_PAGE_BYTES = 64 << 20
 MOST_FILE_BYTES = 2 << 30
 CHUNK_BYTES = 1 << 20
 
 
 def fetch_package(package: str, sha256: str, folder: Path) -> Path:
-    """Fetches the file with a digest of a package, pinned as `NAME==VERSION`, into a folder.
+    """Downloads a file of a package, pinned as `NAME==VERSION` and by its SHA-256, into a folder.
 
-    `NotFound` says why there is none.
+    Raises `NotFound`, with the reason, if there is no such file.
     """
     settings = _pip_settings()
     problems: list[str] = []
@@ -54,7 +54,7 @@ def fetch_package(package: str, sha256: str, folder: Path) -> Path:
 
 
 def _pip_settings() -> dict[str, str]:
-    """Settings of `pip download`, from the files and variables of pip."""
+    """Returns the settings of `pip download`, from pip's configuration files and environment variables."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     sections: dict[str, dict[str, str]] = {"global": {}, "download": {}, ":env:": {}}  # the last one wins
@@ -67,7 +67,7 @@ def _pip_settings() -> dict[str, str]:
 
 
 def _files(package: str, settings: dict[str, str], problems: list[str]) -> Iterator[str]:
-    """Addresses of the package's files, with the digests that the index gives them."""
+    """Yields URLs of the package's files; their fragments are the digests that the index states."""
     name, _, version = package.partition("==")
     wanted = f"{_normal(name)}-{_normal(version)}-"
     pages = settings.get("find-links", "").split()
@@ -100,7 +100,7 @@ class _Anchors(HTMLParser):
 
 
 def _links(page: str, settings: dict[str, str]) -> list[str]:
-    """The links of a page, or the files of a folder."""
+    """Returns the links of a page, or the files of a folder."""
     if urlsplit(page).scheme in ("", "file"):
         folder = Path(url2pathname(urlsplit(page).path)).expanduser().absolute()
         if folder.is_dir() and not (folder / "index.html").exists():
@@ -131,7 +131,7 @@ def _opened(url: str, settings: dict[str, str]) -> IO[bytes]:
 
 
 def _copy(file: IO[bytes], path: Path) -> str:
-    """The SHA-256 of what was copied."""
+    """Copies a file to a path; returns the SHA-256 of its content."""
     digest, copied = hashlib.sha256(), 0
     with path.open("wb") as target:
         while chunk := file.read(CHUNK_BYTES):

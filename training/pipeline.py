@@ -1,4 +1,4 @@
-"""From a recipe to a registered version: the whole story.
+"""Training pipeline, from a recipe to a registered version.
 
 data -> task -> model -> fit -> export -> evaluate through the graph -> bundle -> log -> register -> promote
 """
@@ -40,14 +40,14 @@ from zoo.version import VersionRecord
 
 logger = logging.getLogger(__name__)
 
-LATENCY_RUNS, LATENCY_SECONDS = 50, 5.0  # at most
+LATENCY_RUNS, LATENCY_SECONDS = 50, 5.0  # maximum runs and seconds of a latency measurement
 OTHER_TOKENS = "greedy decoding through the graph writes other tokens than through torch"
-EXHIBITIONS = 8  # of an objective's exhibits, in a run
+EXHIBITIONS = 8  # approximate number of times that a run logs its objective's exhibits
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a training ended."""
+    """Result of a training run."""
 
     run_id: str
     model: str
@@ -56,18 +56,18 @@ class RunResult:
     value: float
     metrics: dict[str, float]
     seconds: float
-    """Training time alone."""
+    """Time of training alone, without export and measurements."""
     champion: bool
     reason: str
-    """Why the version is champion, or why not."""
+    """Reason why the version is the champion, or why not."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A recipe made concrete."""
+    """A recipe with its data, task, model and objective, ready to train."""
 
     recipe: Recipe
-    """With nothing left to be measured."""
+    """Recipe in which measurements have replaced every `auto`."""
     data: Data
     task: Task
     model: nn.Module
@@ -76,20 +76,21 @@ class Prepared:
     plan: Plan
     parameters: int
     fresh: list[str]
-    """Parameters that the pretrained weights left as they were, where there are such weights."""
+    """Names of the parameters that the pretrained weights, if there are any, did not replace."""
     speeds: dict[str, float]
-    """Examples a second of each number format and memory layout that was tried."""
+    """Examples per second by number format and memory layout, for those that were measured."""
 
     @property
     def kind(self) -> str:
-        """The task's."""
+        """Kind of the task."""
         return str(type(self.task).model_fields["kind"].default)
 
 
 def train(recipe: Recipe, watch: Observer | None = None, resume: str | None = None) -> RunResult | None:
-    """Trains, exports, measures, logs, registers and promotes; `resume` goes on with a killed run.
+    """Trains, exports, measures, logs, registers and promotes; `resume` is the id of a killed run to resume.
 
-    Returns None on all devices' processes but the first. A failure marks the run as failed and is raised.
+    Returns None in all processes except that of the first device. An error marks the run as failed and is
+    raised.
     """
     for needed in recipe.prerequisites():
         if promotion.champion(needed.model_name) is None:
@@ -101,7 +102,7 @@ def train(recipe: Recipe, watch: Observer | None = None, resume: str | None = No
             return None
         started = tracking.resumed(resume) if resume else tracking.run(run_name(recipe), recipe.dataset_name)
         with started as log:
-            _open_log(log, prepared)  # again where a run goes on: it may have been killed in here
+            _open_log(log, prepared)  # repeated for a resumed run, which may have been killed in this call
 
             def observe(progress: Progress, points: Points) -> None:
                 log.points(points)
@@ -115,7 +116,7 @@ def train(recipe: Recipe, watch: Observer | None = None, resume: str | None = No
 
 
 def prepare(recipe: Recipe) -> Prepared:
-    """Loads the data, fits the task on the training split, and builds what is trained."""
+    """Loads the data, fits the task on the training split, and builds the model and its objective."""
     keep_freed_memory()
     if recipe.device == "cuda" and not torch.cuda.is_available():
         raise ProviderUnavailable("torch sees no CUDA device; train with --device cpu")
@@ -126,7 +127,7 @@ def prepare(recipe: Recipe) -> Prepared:
         train=task.examples(data.train),
         test=task.examples(data.test),
         validation=None if data.validation is None else task.examples(data.validation),
-        held_out_of=data.digest,  # of the raw data
+        held_out_of=data.digest,  # digest of the raw data
     )
     if recipe.patience is not None and data.validation is None:
         raise ZooError(
@@ -142,12 +143,12 @@ def prepare(recipe: Recipe) -> Prepared:
             model = recipe.build_model(task)
             fresh = recipe.pretrain(model)
             return model, fresh, recipe.build_objective(model, task, fabric, steps), fabric
-        except ValueError as error:  # a size or rate that the model or torch does not take
+        except ValueError as error:  # a size or rate that the model or torch rejects
             raise ZooError(f"{recipe.architecture} cannot be built: {error}") from error
 
     speeds: dict[str, float] = {}
     recipe, *others = recipe.candidates()
-    if others and int(os.environ.get("WORLD_SIZE", "1")) == 1:  # several would choose each for itself
+    if others and int(os.environ.get("WORLD_SIZE", "1")) == 1:  # several processes might choose differently
         recipe, speeds = fastest([recipe, *others], data.train, lambda candidate: build(candidate)[2:])
     model, fresh, objective, fabric = build(recipe)
     plan = Plan(
@@ -158,11 +159,11 @@ def prepare(recipe: Recipe) -> Prepared:
 
 
 def _fabric(recipe: Recipe) -> Fabric:
-    """Devices and number format."""
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it greets every number format
+    """Returns the recipe's devices and number format."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it logs every number format
     fabric = Fabric(
         accelerator="cuda" if recipe.device != "cpu" and torch.cuda.is_available() else "cpu",
-        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),  # torchrun's
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),  # set by torchrun
         num_nodes=int(os.environ.get("WORLD_SIZE", "1")) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         # Fabric's own 64-true rounds every output to 32 bits; `torch_settings` does not.
         precision="bf16-mixed" if recipe.precision == "bf16-mixed" else "32-true",
@@ -172,7 +173,7 @@ def _fabric(recipe: Recipe) -> Fabric:
 
 
 def train_prepared(prepared: Prepared, observe: Observer, checkpoint: Path | None = None) -> Progress:
-    """Runs the loop over what `prepare` made."""
+    """Runs the training loop on the result of `prepare`."""
     data = prepared.data
     try:
         return fit(
@@ -186,7 +187,7 @@ def train_prepared(prepared: Prepared, observe: Observer, checkpoint: Path | Non
             prepared.task.lengths(data.train),
         )
     except RuntimeError as error:
-        if "primitive descriptor" not in str(error):  # oneDNN's words for what a processor has not
+        if "primitive descriptor" not in str(error):  # oneDNN's message: not on this processor
             raise
         raise ZooError(
             f"this processor cannot train {prepared.recipe.architecture} in {prepared.recipe.precision}: "
@@ -196,7 +197,7 @@ def train_prepared(prepared: Prepared, observe: Observer, checkpoint: Path | Non
 
 @contextmanager
 def torch_settings(recipe: Recipe) -> Iterator[None]:
-    """Makes torch's number format (weights, scaling, data) and CPU threads the recipe's, for a while."""
+    """Sets torch's default dtype and number of CPU threads to the recipe's; restores them on exit."""
     dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
     torch.set_default_dtype(torch.float64 if recipe.precision == "64-true" else torch.float32)
     available = min(threads, cpu_cores())
@@ -209,7 +210,7 @@ def torch_settings(recipe: Recipe) -> Iterator[None]:
 
 
 def _exhibit(log: tracking.RunLog, prepared: Prepared, progress: Progress) -> None:
-    """Stores what an objective has to show, a few times on the way."""
+    """Stores an objective's exhibits, a few times per run."""
     every = max(1, prepared.recipe.epochs // EXHIBITIONS)
     if progress.epoch % every == 0:
         for name, shown in prepared.objective.exhibits().items():
@@ -221,7 +222,7 @@ def _exhibit(log: tracking.RunLog, prepared: Prepared, progress: Progress) -> No
 
 
 def warn(log: tracking.RunLog, prepared: Prepared, progress: Progress, points: Points) -> None:
-    """Says, and writes on the run, what an objective sees going wrong."""
+    """Logs signs of failure that the objective detects, as a warning and as a tag of the run."""
     means = {
         name.removeprefix("train_"): values[-1][1]
         for name, values in points.items()
@@ -235,7 +236,7 @@ def warn(log: tracking.RunLog, prepared: Prepared, progress: Progress, points: P
 
 
 def _rival(log: tracking.RunLog, prepared: Prepared, watch: Observer | None) -> float | None:
-    """The primary test metric of what the recipe is to be compared with, trained in a nested run."""
+    """Trains the recipe's rival, if it has one, in a nested run; returns its primary test metric."""
     rival = prepared.recipe.rival()
     if rival is None:
         return None
@@ -250,7 +251,7 @@ def _rival(log: tracking.RunLog, prepared: Prepared, watch: Observer | None) -> 
                 watch(progress, points)
 
         train_prepared(other, observe)
-        # Not through a graph of its own: nobody will ask it.
+        # Not exported to a graph, because it is never served.
         run = as_run(other.objective.export_module(), other.task)
         metrics = rival.evaluate(other.task, run, other.data)
         nested.points({f"test_{name}": [(0, value)] for name, value in metrics.items()})
@@ -258,11 +259,11 @@ def _rival(log: tracking.RunLog, prepared: Prepared, watch: Observer | None) -> 
 
 
 def _publish(log: tracking.RunLog, prepared: Prepared, progress: Progress, rival: float | None) -> RunResult:
-    """Exports, measures, bundles, logs, registers and promotes what was trained."""
+    """Exports, measures, bundles, logs, registers and promotes a trained model."""
     recipe, data, task = prepared.recipe, prepared.data, prepared.task
     module = prepared.objective.export_module()
     graphs = export(module, task)
-    # All that training had; only the latency below is of one thread, as the service gives a request.
+    # As many threads as training had. Only the latency below is measured with one thread, as in the service.
     run = open_graphs(list(graphs.values()), threads=torch.get_num_threads())
     agreement = parity(module, run, task, data.test)
     reasons = [] if same_tokens(module, run, task, data.test) else [OTHER_TOKENS]
@@ -342,7 +343,7 @@ def _publish(log: tracking.RunLog, prepared: Prepared, progress: Progress, rival
 
 
 def _gate(recipe: Recipe, task: Task, agreement: Parity, metrics: dict[str, float]) -> list[str]:
-    """Why a version may not be served; empty where it may."""
+    """Returns the reasons why a version may not be served; empty if it may be."""
     reasons = []
     if not agreement.holds:
         reasons.append(
@@ -355,7 +356,7 @@ def _gate(recipe: Recipe, task: Task, agreement: Parity, metrics: dict[str, floa
 
 
 def latency_ms(run: Run, task: Task) -> float:
-    """Median milliseconds of one row through a run, or of an answer that takes many runs."""
+    """Returns the median time, in ms, of one row through a run, or of one answer that takes many runs."""
     inputs = task.example_inputs(1)
     ask = partial(run, inputs)
     if task.generate is not None:
@@ -386,7 +387,7 @@ def _open_log(log: tracking.RunLog, prepared: Prepared) -> None:
 
 
 def _observe_nothing(progress: Progress, points: Points) -> None:
-    """Only the first device's process logs."""
+    """Does nothing: only the process of the first device logs."""
 
 
 def _shared_checkpoint(resume: str | None) -> Path | None:
@@ -394,7 +395,7 @@ def _shared_checkpoint(resume: str | None) -> Path | None:
 
 
 def run_name(recipe: Recipe) -> str:
-    """The architecture, and every setting in which the recipe differs from the data set's own."""
+    """Returns the architecture and all settings that differ from the recipe's defaults for the data set."""
     usual = flatten(recipe_for(recipe.architecture, recipe.dataset))
     changed = [
         f"{name.removesuffix('.name').split('.')[-1]}={value}"

@@ -1,7 +1,7 @@
-"""A short measurement at the start of a run: which number format and memory layout train fastest here.
+"""A short measurement at the start of a run, which finds the fastest number format and memory layout.
 
-Half-precision arithmetic pays for large convolutions on processors that have it, and costs small networks
-more in conversions than it saves; which it is depends on model, batch and machine, so it is measured.
+Half-precision arithmetic speeds up large convolutions on processors that have it, but costs small networks
+more in conversions than it saves. It depends on model, batch and machine, so it is measured.
 """
 
 import logging
@@ -18,23 +18,23 @@ from zoo.tasks import Arrays
 
 log = logging.getLogger(__name__)
 WARM_UP = 2
-STEPS = 4  # that are timed
-HOPELESS = 8  # times slower than the best so far: emulated arithmetic is, by far more
-SMALL = 16  # a sixteenth of a batch shows that soon
+STEPS = 4  # timed steps
+HOPELESS = 8  # times slower than the best so far; emulated arithmetic is much slower still
+SMALL = 16  # a sixteenth of a batch is enough to show that
 
 Build = Callable[[Recipe], tuple[Objective, Fabric]]
 
 
 def fastest(candidates: Sequence[Recipe], train: Arrays, build: Build) -> tuple[Recipe, dict[str, float]]:
-    """The recipe whose steps on training examples are the quickest, and examples a second of each.
+    """Returns the recipe with the fastest training steps, and examples per second of each recipe.
 
-    Of those that this processor cannot compute, 0; but the first has to work.
+    The rate is 0 for recipes that this processor cannot compute; the first recipe must work.
     """
     rates: list[float] = []
     for recipe in candidates:
         try:
             rates.append(_examples_a_second(recipe, train, *build(recipe), max(rates, default=0.0)))
-        except RuntimeError as error:  # oneDNN, say, has no LSTM in bf16 for processors with AVX2 alone
+        except RuntimeError as error:  # oneDNN has no LSTM in bf16 for processors with only AVX2
             if not rates:
                 raise
             log.info("%s: cannot be computed here: %s", _label(recipe), error)
@@ -46,7 +46,7 @@ def fastest(candidates: Sequence[Recipe], train: Arrays, build: Build) -> tuple[
 def _examples_a_second(
     recipe: Recipe, train: Arrays, objective: Objective, fabric: Fabric, best: float
 ) -> float:
-    """Of whole batches; of small ones where they show that these would not come near the best rate."""
+    """Returns examples per second of full batches, or of a small one if that is far slower than the best."""
     objective.network.train()
     size = recipe.batch_size or len(train["target"])
 

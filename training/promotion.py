@@ -1,8 +1,8 @@
 """Versions in MLflow's registry and their aliases: register, promote, roll back, challenge, compare.
 
-`zoo/version.py` says what the registry holds. Every change of an alias happens under one lock, so two
-trainings that promote at once leave one correct champion. The lock is a file in ZOO_HOME; a team whose homes
-share a tracking store promotes from one of them.
+`zoo/version.py` describes the contents of the registry. Every change of an alias holds one lock, so two
+trainings that promote at the same time leave one correct champion. The lock is a file in ZOO_HOME; a team
+whose homes share a tracking store should promote from only one of them.
 """
 
 import json
@@ -32,13 +32,13 @@ from zoo.version import (
 
 HISTORY = "champions"  # tag of a registered model: its champions in order of promotion, as JSON
 PAGE = 1000
-LOGGED_MODEL = "models:/"  # and its id: the source of every version of the zoo
-_GATE = "gate"  # of the tags that every version of the zoo carries
+LOGGED_MODEL = "models:/"  # followed by its id: the source of every version of the zoo
+_GATE = "gate"  # one of the tags that every version of the zoo has
 
 
 @dataclass(frozen=True)
 class Row:
-    """One registered version, as the leaderboard shows it."""
+    """A registered version as a row of the leaderboard."""
 
     model: str
     version: str
@@ -59,7 +59,7 @@ def register(name: str, model_id: str, run_id: str, record: VersionRecord) -> st
 
 
 def promote_if_better(name: str, version: str) -> str | None:
-    """Moves the champion to a version that passed its gate and beats it; otherwise returns why not."""
+    """Promotes a version that passed its gate and beats the champion; otherwise returns the reason."""
     client = connect()
     with locked("promotion"):
         record = _record(client, name, version)
@@ -79,7 +79,7 @@ def promote_if_better(name: str, version: str) -> str | None:
 
 
 def promote(name: str, version: str) -> None:
-    """Makes a version champion on a person's word; `PromotionRefused` where its gate failed."""
+    """Makes a version the champion, whatever its metric; raises `PromotionRefused` if its gate failed."""
     client = connect()
     with locked("promotion"):
         _passed(client, name, version)
@@ -88,7 +88,7 @@ def promote(name: str, version: str) -> None:
 
 
 def rollback(name: str) -> str:
-    """Goes one promotion back; returns the version that is champion again."""
+    """Reverts the last promotion; returns the version that is champion again."""
     client = connect()
     with locked("promotion"):
         history = _history(client, name)
@@ -105,9 +105,9 @@ def rollback(name: str) -> str:
 
 
 def challenge(name: str, version: str, mode: ChallengerMode) -> None:
-    """Has a version compete with the champion; `PromotionRefused` where it may not.
+    """Makes a version the challenger of the champion; ends an earlier challenge.
 
-    Ends the challenge that there was.
+    Raises `PromotionRefused` if the version may not challenge.
     """
     client = connect()
     with locked("promotion"):
@@ -123,13 +123,13 @@ def challenge(name: str, version: str, mode: ChallengerMode) -> None:
                 "shadow: give it a --share of the requests"
             )
         _end_challenge(client, name)
-        # The mode first: a service that reads in between finds no challenger rather than one without.
+        # The mode first: a service that reads in between finds no challenger, instead of one without a mode.
         client.set_model_version_tag(name, version, CHALLENGER_MODE, str(mode))
         client.set_registered_model_alias(name, CHALLENGER, version)
 
 
 def end_challenge(name: str) -> str:
-    """Takes a model's challenger out of the competition; returns its version, `NotFound` without one."""
+    """Ends a model's challenge; returns the challenger's version, or raises `NotFound` if there is none."""
     client = connect()
     with locked("promotion"):
         version = _alias_of(client, name, CHALLENGER)
@@ -140,7 +140,7 @@ def end_challenge(name: str) -> str:
 
 
 def leaderboard(dataset: str | None = None) -> list[Row]:
-    """Every registered version, by data set and kind, best first."""
+    """Returns every registered version, ordered by data set and kind, the best first."""
     client = connect()
     champions = {m.name: m.aliases.get(CHAMPION) for m in _all_models(client)}
     rows = [
@@ -160,18 +160,18 @@ def leaderboard(dataset: str | None = None) -> list[Row]:
 
 
 def download(name: str, version: str) -> Path:
-    """Local folder with a registered version's artifacts, its bundle among them."""
+    """Downloads a registered version's artifacts, including its bundle; returns the local folder."""
     connect()
     return Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}"))
 
 
 def record_of(name: str, version: str) -> VersionRecord:
-    """What a registered version's tags say; `NotFound` where there is no such version."""
+    """Returns the record of a registered version; raises `NotFound` if there is no such version."""
     return _record(connect(), name, version)
 
 
 def champion_of(client: MlflowClient, name: str) -> str | None:
-    """The champion's version; none where the model is not there or has no champion."""
+    """Returns the champion's version, or None if the model does not exist or has no champion."""
     return _alias_of(client, name, CHAMPION)
 
 
@@ -184,12 +184,12 @@ def _alias_of(client: MlflowClient, name: str, alias: str) -> str | None:
 
 
 def champion(name: str) -> str | None:
-    """The champion's version, or none; see `champion_of`."""
+    """Returns the champion's version, or None; see `champion_of`."""
     return champion_of(connect(), name)
 
 
 def variant_of(name: str, version: str, variant: str) -> str | None:
-    """The version that is that variant of another one, or none."""
+    """Returns the version that is the given variant of a version, or None."""
     for found in _all_versions(connect(), name):
         if (found.tags.get("variant"), found.tags.get("variant_of")) == (variant, version):
             return str(found.version)
@@ -197,14 +197,14 @@ def variant_of(name: str, version: str, variant: str) -> str | None:
 
 
 def run_of(name: str, version: str) -> str:
-    """The run that trained a version; `NotFound` where there is no such version of the zoo."""
+    """Returns the id of a version's run; raises `NotFound` if the zoo has no such version."""
     client = connect()
     _record(client, name, version)
     return str(client.get_model_version(name, version).run_id)
 
 
 def resolve(name: str, alias: str = CHAMPION) -> tuple[str, str]:
-    """Model and version that answer for a model's or a data set's name; `NotFound` where none does."""
+    """Returns the model and version behind a model's or data set's name; raises `NotFound` if none."""
     client = connect()
     version = _alias_of(client, name, alias)
     if version is None:
@@ -222,7 +222,7 @@ def _make_champion(client: MlflowClient, name: str, version: str) -> None:
 
 
 def _end_challenge(client: MlflowClient, name: str, version: str | None = None) -> None:
-    """Ends the challenge of a version, or whatever challenge there is."""
+    """Ends the challenge of a version, or any challenge if no version is given."""
     challenger = _alias_of(client, name, CHALLENGER)
     if challenger is not None and version in (None, challenger):
         client.delete_registered_model_alias(name, CHALLENGER)
@@ -230,7 +230,7 @@ def _end_challenge(client: MlflowClient, name: str, version: str | None = None) 
 
 
 def _history(client: MlflowClient, name: str) -> list[str]:
-    """Champions in order of promotion, the present one last even where someone else moved the alias."""
+    """Returns champions in order of promotion, the current one last even if others moved the alias."""
     try:
         model = client.get_registered_model(name)
     except MlflowException:
@@ -257,13 +257,13 @@ def _follow(client: MlflowClient, changed: VersionRecord) -> None:
         original = client.get_model_version(best.model, best.version)
         tags = original.tags | {COPY_OF_MODEL: best.model, COPY_OF_VERSION: best.version}
         source = str(original.source)
-        model_id = source.removeprefix(LOGGED_MODEL)  # which an MLflow server does not tell otherwise
+        model_id = source.removeprefix(LOGGED_MODEL)  # an MLflow server does not return it otherwise
         copy = client.create_model_version(dataset, source, original.run_id, tags=tags, model_id=model_id)
     client.set_registered_model_alias(dataset, CHAMPION, str(copy.version))
 
 
 def _passed(client: MlflowClient, name: str, version: str) -> VersionRecord:
-    """What a version's tags say; `PromotionRefused` where its gate failed."""
+    """Returns a version's record; raises `PromotionRefused` if its gate failed."""
     record = _record(client, name, version)
     if record.gate == "failed":
         raise PromotionRefused(f"{name} version {version} failed its gate: {record.gate_reason}")

@@ -1,4 +1,4 @@
-"""The training part of `zoo quickstart`, in a process of its own: `python -m training.quickstart`."""
+"""The training part of `zoo quickstart`, a separate process: `python -m training.quickstart`."""
 
 import sys
 
@@ -27,7 +27,7 @@ def train_quick_recipes() -> None:
 
 
 if __name__ == "__main__":
-    interrupt_on_signals()  # SIGTERM comes to the processes that train, too, and ends them
+    interrupt_on_signals()  # SIGTERM also reaches the training processes and ends them
     try:
         train_quick_recipes()
     except ZooError as error:

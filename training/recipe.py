@@ -1,6 +1,6 @@
-"""What a run is made of. A recipe is typed Python: its fields are the hyperparameters.
+"""Recipes of training runs. A recipe is a typed dataclass whose fields are the hyperparameters.
 
-Each architecture has a final subclass in `training/recipes/`; the command line is made from its fields.
+Each architecture has a final subclass in `training/recipes/`; its fields become command-line options.
 """
 
 from abc import ABC, abstractmethod
@@ -20,28 +20,28 @@ from zoo.tasks import TASKS, Run, Task
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(ABC):
-    """The hyperparameters that every run has."""
+    """Hyperparameters that every run has."""
 
     dataset: str
     """Data set to train on; see `zoo data`."""
     epochs: int
-    """Passes over the training split, at most."""
+    """Maximum number of passes over the training split."""
     batch_size: int
-    """Examples a step, over all devices together; 0 takes the whole training split."""
+    """Examples per step, over all devices together; 0 takes the whole training split."""
     seed: int = 0
     """Seed of the initial weights, the order of the examples, dropout and the validation split."""
     validation_share: float = 0.1
-    """Share of the training split held out for validation, where the data set has no such split."""
+    """Share of the training split held out for validation if the data set has no validation split."""
     patience: int | None = None
-    """Stop after so many epochs without a better validation loss, and restore the best weights."""
+    """Stop after this many epochs without a better validation loss, and restore the best weights."""
     log_every: int = 1
     """Epochs between validations and logged points."""
     log_steps: int = 50
     """Steps between logged batch losses."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train; auto takes a GPU where there is one."""
+    """Device to train on; auto uses a GPU if there is one."""
     threads: int | None = None
-    """CPU threads, where torch's own choice is not good: a small model gains nothing from a second one, and
+    """CPU threads, if torch's default is not suitable: a small model gains nothing from a second thread, and
     waits long for it on a busy machine."""
     precision: Literal["auto", "32-true", "64-true", "bf16-mixed"] = "32-true"
     """Number format of training; auto measures if bf16-mixed is faster. The exported graph is float32."""
@@ -53,11 +53,11 @@ class Recipe(ABC):
     paper: ClassVar[str]
     """Authors and year of the source."""
     parameters: ClassVar[int]
-    """Numbers that its first recipe learns: a listing does not build the model to count them."""
+    """Number of parameters in its first recipe, stated so that listings need not build the model."""
     kinds: ClassVar[tuple[str, ...]]
     """Kinds of task that the architecture can learn."""
     least_epochs: ClassVar[int] = 1
-    """0 where a model is worth something before it is trained."""
+    """Minimum number of epochs; 0 if the model is useful before it is trained."""
 
     def __post_init__(self) -> None:
         least = {
@@ -86,61 +86,61 @@ class Recipe(ABC):
         return self.dataset
 
     def load_data(self) -> Data:
-        """The data set's raw splits."""
+        """Loads the data set's raw splits."""
         return datasets.find(self.dataset).load()
 
     def fit_task(self, data: Data) -> Task:
-        """What the model is to do, fitted on the training split; `ZooError` where it cannot learn that."""
+        """Returns the task, fitted on the training split; raises `ZooError` if the model cannot learn it."""
         self.check_kind(data)
         return TASKS[data.kind].fit(data.train, data.schema)
 
     def check_kind(self, data: Data) -> None:
-        """`ZooError` where the architecture does not learn what the data set is for."""
+        """Raises `ZooError` if the architecture cannot learn the data set's kind of task."""
         if data.kind not in self.kinds:
             learns = " or ".join(self.kinds)
             raise ZooError(f"{self.architecture} learns {learns}; {data.name} is {data.kind}")
 
     def candidates(self) -> tuple["Recipe", ...]:
-        """The recipes that auto leaves to choose from, by what is fastest."""
+        """Returns the recipes that `auto` stands for; the fastest is chosen."""
         if self.precision != "auto":
             return (self,)
         return replace(self, precision="32-true"), replace(self, precision="bf16-mixed")
 
     def prerequisites(self) -> tuple["Recipe", ...]:
-        """What must have a champion before this is trained; it is trained first where it has none."""
+        """Returns the recipes that must have a champion; those without one are trained before this one."""
         return ()
 
     def rival(self) -> "Recipe | None":
-        """What the trained model is to be compared with at the same budget, if with anything."""
+        """Returns the recipe that the trained model is compared with at the same budget, or None."""
         return None
 
     def pretrain(self, model: nn.Module) -> list[str]:
-        """Loads weights to start from, if the recipe has any; returns the parameters they do not fit."""
+        """Loads pretrained weights if the recipe has any; returns the parameters that they do not fit."""
         return []
 
     def kept_weights(self, model: nn.Module) -> dict[str, Tensor]:
-        """What of a trained model a run stores, for others to start from."""
+        """Returns the weights of a trained model that a run stores for transfer learning."""
         return model.state_dict()
 
     def evaluate(self, task: Task, run: Run, data: Data) -> dict[str, float]:
-        """Test metrics of the exported graph."""
+        """Returns the test metrics of the exported graph."""
         return task.evaluate(run, data.test)
 
     @abstractmethod
     def build_model(self, task: Task) -> nn.Module:
-        """The architecture, sized for the task."""
+        """Builds the model, sized for the task."""
 
     @abstractmethod
     def build_objective(self, model: nn.Module, task: Task, fabric: Fabric, steps: int) -> Objective:
-        """Loss and optimiser for a run of `steps` steps."""
+        """Builds the loss and optimizer for a run of `steps` steps."""
 
     def report(self, trained: Trained) -> Report:
-        """Figures, further metrics and card sections of a trained model."""
+        """Returns figures, additional metrics and model card sections of a trained model."""
         return report(trained)
 
 
 def flatten(recipe: Any, prefix: str = "") -> dict[str, Any]:
-    """Every resolved field by dotted name, nested dataclasses included."""
+    """Returns every field by dotted name, including those of nested dataclasses."""
     flat: dict[str, Any] = {}
     for field in fields(recipe):
         value = getattr(recipe, field.name)

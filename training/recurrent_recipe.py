@@ -1,4 +1,4 @@
-"""What the recipes of the recurrent networks have in common: they forecast series, and write texts."""
+"""Common base of the recipes of recurrent networks, which forecast time series or write texts."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
@@ -25,47 +25,47 @@ from zoo.tasks.forecasting import Forecasting
 from zoo.tasks.language_modelling import LanguageModelling
 from zoo.tasks.memory import RecurrentState
 
-# After an epoch of Shakespeare an LSTM is surprised by 1.73 nats a character, and by 1.87 with adamw. Twice
-# the rate and more momentum give 1.66, but an LSTM of two layers diverges in its second epoch.
+# After an epoch of Shakespeare, an LSTM's loss is 1.73 nats per character, and 1.87 with adamw. Twice the
+# rate and more momentum give 1.66, but then an LSTM of two layers diverges in its second epoch.
 WRITING = Optimizer("muon", 0.05, momentum=0.9, weight_decay=1e-2, schedule="cosine", warmup=0.05)
 
 
 @dataclass(frozen=True)
 class TextSettings:
-    """How a language model reads; for texts."""
+    """Settings of a language model; only for texts."""
 
     vocabulary: int = 0
-    """Tokens of a byte-pair encoding; 0 makes each character a token."""
+    """Number of tokens in a byte-pair encoding; 0 makes each character a token."""
     context: int = 128
-    """Tokens that training reads at once."""
+    """Number of tokens in a training sequence."""
     embedding: int = 64
-    """Numbers in the vector of a token."""
+    """Width of a token's embedding vector."""
     dropout: float = 0.0
-    """Share of these, and of what the network gives, silenced while training."""
+    """Dropout rate of the embeddings and of the network's outputs during training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrentRecipe(Recipe, ABC):
-    """A recipe whose model reads a sequence."""
+    """Recipe of a model that reads a sequence."""
 
     validation_share: float = 0.15
-    """Share of the training split, its end, held out for validation and for the width of intervals, where
-    the data set has no such split."""
+    """Share at the end of the training split held out for validation and for the width of intervals, if the
+    data set has no validation split."""
     optimizer: Optimizer = Optimizer()
     window: int = 24
-    """Steps of history that a forecast is made from."""
+    """Number of past steps that a forecast is made from."""
     horizon: int = 1
-    """Steps ahead."""
+    """Number of steps to forecast."""
     segment: int = 1
-    """Steps that are read at once; the window is a multiple of it."""
+    """Number of steps that the network reads at once; the window must be a multiple of it."""
     relative: bool = True
-    """Reads and forecasts distances from the last value, so that a new level is no surprise."""
+    """Reads and forecasts distances from the last value, so that a change of level does no harm."""
     output_dropout: float = 0.0
-    """Share of what was read silenced while training."""
+    """Dropout rate of the network's output during training."""
     loss: Literal["mse", "mae"] = "mse"
-    """Squared error, or absolute error, which outliers pull less at."""
+    """Squared error, or absolute error, which is less sensitive to outliers."""
     clip: float = 1.0
-    """Largest norm of the gradient: longer ones are shortened, as through time they may grow without bound
+    """Maximum norm of the gradient; larger ones are scaled down, because gradients through time may explode
     (Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063)."""
     time: str | None = None
     """Column of times; for csv: data sets."""
@@ -104,7 +104,7 @@ class RecurrentRecipe(Recipe, ABC):
             data = text_file.hold_out_end(data, self.validation_share)
             return replace(data, schema=replace(data.schema, vocabulary=self.text.vocabulary))
         if data.kind not in self.kinds:
-            return data  # of which no task can be fitted
+            return data  # for which `fit_task` raises an error
         if data.validation is None and not self.validation_share:
             raise ZooError("intervals are measured on validation windows: raise --validation-share above 0")
         return windows(data, self.window, self.horizon, self.validation_share)
@@ -126,7 +126,7 @@ class RecurrentRecipe(Recipe, ABC):
 
     @abstractmethod
     def build_network(self, inputs: int) -> Recurrence:
-        """The recurrent network over sequences [B, T, inputs]."""
+        """Builds the recurrent network over sequences [B, T, inputs]."""
 
     def build_objective(self, model: nn.Module, task: Task, fabric: Fabric, steps: int) -> Objective:
         if isinstance(task, LanguageModelling):

@@ -1,4 +1,4 @@
-"""What is said of a trained model beyond its test metrics: figures and the model card."""
+"""Report on a trained model, in addition to its test metrics: figures and the model card."""
 
 import itertools
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 Latents = NDArray[np.float32]
 
-COLUMNS = 10  # images in a row of what a generator makes
-SHOWN_CLASSES = 12  # at most, a row each
+COLUMNS = 10  # images per row of a figure of generated images
+SHOWN_CLASSES = 12  # maximum number of classes in a figure, one row each
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,18 @@ class Trained:
 
 @dataclass
 class Report:
-    """What an architecture adds to a run."""
+    """Figures, metrics and card sections that are added to a run."""
 
     figures: dict[str, Figure] = field(default_factory=dict)
-    """By file stem."""
+    """Figures by file stem."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """Further metrics, by name."""
+    """Additional metrics, by name."""
     sections: list[str] = field(default_factory=list)
-    """Markdown for the model card."""
+    """Lines or blocks of Markdown for the model card."""
 
 
 def report(trained: Trained) -> Report:
-    """Learning curves and the figures of the task's kind."""
+    """Returns learning curves and the figures for the kind of task."""
     if isinstance(trained.task, ImageGeneration):
         return _generator_report(trained, trained.task)
     drawn = {"learning_curves": figures.learning_curves(trained.progress.history)}
@@ -93,7 +93,7 @@ def report(trained: Trained) -> Report:
 
 
 def card(trained: Trained, sections: list[str]) -> str:
-    """The model card in Markdown."""
+    """Returns the model card in Markdown."""
     recipe, data, task = trained.recipe, trained.data, trained.task
     rows = [f"| {name} | {value:.6g} |" for name, value in trained.metrics.items()]
     splits = {"training": data.train, "validation": data.validation, "test": data.test}
@@ -127,7 +127,7 @@ def card(trained: Trained, sections: list[str]) -> str:
 
 
 def _generator_report(trained: Trained, task: ImageGeneration) -> Report:
-    """What it makes of each class, and on the way from one latent vector to another."""
+    """Returns learning curves, samples of each class, and interpolations between latent vectors."""
     labels = task.labels[:SHOWN_CLASSES]
     latents = task.example_inputs(COLUMNS + len(labels) + 1)["latent"]
     steps = np.linspace(0, 1, COLUMNS)
@@ -146,7 +146,7 @@ def _generator_report(trained: Trained, task: ImageGeneration) -> Report:
 
 
 def _image_rows(trained: Trained, latents: Sequence[Latents], labels: tuple[str, ...], title: str) -> Figure:
-    """Images of the k-th class from the k-th rows of latents."""
+    """Shows images of the k-th class, generated from the k-th array of latents."""
     columns = len(latents[0])
     asked = np.repeat(np.arange(len(labels)), columns)
     made = pixels(trained.run({"latent": np.concatenate(latents), "class": asked}))
@@ -154,10 +154,10 @@ def _image_rows(trained: Trained, latents: Sequence[Latents], labels: tuple[str,
 
 
 def slerp(one: Latents, other: Latents, steps: NDArray[np.floating]) -> Latents:
-    """[steps, Z]: from one vector [Z] to another along the great circle, at shares of the way from 0 to 1.
+    """Interpolates along the great circle from one vector [Z] to another, at `steps` from 0 to 1: [steps, Z].
 
     White (2016), "Sampling Generative Networks", arXiv:1609.04468: a straight line would pass nearer to the
-    origin than normal vectors of many dimensions ever lie.
+    origin than high-dimensional normal vectors ever are.
     """
     angle = np.arccos(np.clip(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)), -1, 1))
     shares = np.sin([(1 - steps) * angle, steps * angle]) / np.sin(angle)  # [2, steps]
@@ -166,7 +166,7 @@ def slerp(one: Latents, other: Latents, steps: NDArray[np.floating]) -> Latents:
 
 
 def _first_weights(trained: Trained) -> Figure | None:
-    """The first layer's weights as images or bars; none where the first layer is neither."""
+    """Plots the first layer's weights as images or bars; returns None for other kinds of layers."""
     task = trained.task
     layer = next(
         (m for m in trained.module.modules() if isinstance(getattr(m, "weight", None), nn.Parameter)), None

@@ -1,8 +1,8 @@
-"""Several trainings at once, each in a process of its own with its share of the processor's cores.
+"""Concurrent trainings, each in a separate process with its share of the processor's cores.
 
-Many networks this small gain little from a second core. On two cores without AVX-512, the steps of two
-trainings at once came forward as fast as one after the other for LeNet-5, 1.2 to 1.4 times as fast for
-AlexNet, 1.5 for the GAN and 1.6 for VGG16.
+Many networks this small gain little from a second core. Measured on two cores without AVX-512, two concurrent
+trainings took as long as two in sequence for LeNet-5; they were 1.2 to 1.4 times as fast for AlexNet, 1.5
+times for the GAN and 1.6 times for VGG16.
 """
 
 import dataclasses
@@ -29,26 +29,27 @@ from zoo.errors import InvalidInput, ZooError
 from zoo.home import home
 
 WORKERS = 2
-POLL_SECONDS = 0.2  # between looks at how far the trainings are
+POLL_SECONDS = 0.2  # between checks of the trainings' progress
 
 Outcome = RunResult | ZooError
 News = tuple[str, int, str] | logging.LogRecord
-"""A model's name, its epoch and its losses; or a warning."""
+"""A model's name, epoch and losses, or a log record of a warning."""
 
 
 def train_side_by_side(recipes: Sequence[Recipe], workers: int = WORKERS) -> dict[str, Outcome]:
-    """Trains recipes of different models, or goes on where they were interrupted; how each ended, by model.
+    """Trains recipes of different models, or resumes interrupted runs; returns each outcome by model name.
 
-    What a recipe needs is trained before it. A bar on stderr shows each one that runs, a line how it ended.
+    A recipe's prerequisites are trained before it. On stderr, a progress bar shows each running training, and
+    a line its outcome.
     """
     if workers < 1:
         raise InvalidInput(f"workers must be at least 1, not {workers}")
-    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    context = multiprocessing.get_context("spawn")  # spawn, because torch's threads do not survive a fork
     news: multiprocessing.Queue[News] = context.Queue()
     threads = max(1, min(torch.get_num_threads(), cpu_cores()) // workers)
     waiting, outcomes = list(recipes), dict[str, Outcome]()
     running: dict[Future[RunResult | None], Recipe] = {}
-    shown: dict[str, TaskID] = {}  # bars, by model
+    shown: dict[str, TaskID] = {}  # progress bars by model name
     with progress_bars() as bars, ProcessPoolExecutor(workers, context, _begin, (news, threads)) as pool:
         while waiting or running:
             while len(running) < workers and (recipe := ready(waiting, running.values())) is not None:
@@ -73,7 +74,7 @@ def train_side_by_side(recipes: Sequence[Recipe], workers: int = WORKERS) -> dic
 
 
 def ready(waiting: Sequence[Recipe], running: Collection[Recipe]) -> Recipe | None:
-    """The first one that needs nothing which is still to be trained."""
+    """Returns the first recipe without untrained prerequisites among the given recipes, or None."""
     unfinished = {recipe.model_name for recipe in (*waiting, *running)}
     return next(
         (r for r in waiting if unfinished.isdisjoint(p.model_name for p in r.prerequisites())),
@@ -82,11 +83,11 @@ def ready(waiting: Sequence[Recipe], running: Collection[Recipe]) -> Recipe | No
 
 
 def interrupted(recipe: Recipe) -> str | None:
-    """The run in which this very recipe was begun and not ended, if there is one."""
-    wanted = json.loads(json.dumps(dataclasses.asdict(recipe)))  # tuples as lists
+    """Returns the id of an unfinished run of exactly this recipe, or None."""
+    wanted = json.loads(json.dumps(dataclasses.asdict(recipe)))  # turns tuples into lists
     for path in sorted((home() / "checkpoints").glob(f"*/{tracking.RECIPE}")):
         begun = json.loads(path.read_text(encoding="utf-8"))
-        # What the recipe leaves to a measurement, the run has measured.
+        # The run has replaced the recipe's `auto` by measured values.
         same = all(value in ("auto", begun["recipe"].get(name)) for name, value in wanted.items())
         if begun["architecture"] == recipe.architecture and same:
             return path.parent.name
@@ -102,7 +103,7 @@ def _outcome(future: "Future[RunResult | None]") -> Outcome:
         ) from error
     except ZooError as error:
         return error
-    assert result is not None  # only a second device's process has none
+    assert result is not None  # it is None only in the process of a second device
     return result
 
 
@@ -121,13 +122,13 @@ def _drain(news: "multiprocessing.Queue[News]") -> Iterable[News]:
             return
 
 
-# In a process that trains
+# Code of the training processes
 
 _news: "multiprocessing.Queue[News]"
 
 
 def _begin(news: "multiprocessing.Queue[News]", threads: int) -> None:
-    global _news  # noqa: PLW0603  # how a pool hands its processes a queue
+    global _news  # noqa: PLW0603  # the way to give a pool's processes a queue
     _news = news
     torch.set_num_threads(threads)
     logging.basicConfig(level=logging.WARNING, handlers=[QueueHandler(news)])

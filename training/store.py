@@ -1,6 +1,7 @@
-"""The MLflow store that runs and the registry live in; made on first use.
+"""The MLflow store that contains the runs and the registry; it is created on first use.
 
-With `tracking.py` (runs) and `promotion.py` (versions), all that training knows of MLflow.
+Training uses MLflow only here, in `tracking.py` (runs) and in `promotion.py` (versions); MLflow itself runs
+`text_model.py`.
 """
 
 import logging
@@ -21,21 +22,21 @@ from zoo.file_access import denial
 from zoo.home import home, make_directory, tracking_uri
 
 LOCK_SECONDS = 120.0
-"""For which to wait for a lock. Its longest use makes the tables of a new database, in 10 s or so."""
-OWNER_ONLY = 0o077  # the permissions that a umask takes away from all others
+"""Maximum wait for a lock. Its longest holder creates the tables of a new database, in about 10 s."""
+OWNER_ONLY = 0o077  # umask that removes all permissions of group and others
 
 
 def connect() -> MlflowClient:
-    """Returns a client of the tracking store, whose database is made on first use.
+    """Returns a client of the tracking store, whose database is created on first use.
 
-    Raises `ZooError` where no store answers.
+    Raises `ZooError` if the store does not answer.
     """
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     uri = without_credentials(tracking_uri())
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-    with locked("mlflow"), _files_for_their_owner():  # two first runs at once would both make the tables
+    with locked("mlflow"), _files_for_their_owner():  # two first runs at once would both create the tables
         if uri.startswith("sqlite:///"):
             with suppress(FileNotFoundError):  # MLflow would report a closed file in hundreds of lines
                 Path(uri.removeprefix("sqlite:///")).open("r+b").close()
@@ -49,7 +50,7 @@ def connect() -> MlflowClient:
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """Id of the experiment, made on first use; a local store keeps its artifacts under ZOO_HOME."""
+    """Returns an experiment's id; creates it on first use, in a local store with artifacts under ZOO_HOME."""
     with locked("mlflow"):
         if found := client.get_experiment_by_name(name):
             return str(found.experiment_id)
@@ -60,7 +61,7 @@ def experiment_id(client: MlflowClient, name: str) -> str:
 
 @contextmanager
 def locked(name: str) -> Iterator[None]:
-    """Holds a lock among the processes that share this home; raises `ZooError` where another one keeps it."""
+    """Holds a lock among the processes that share this home; raises `ZooError` if another one keeps it."""
     make_directory(home())
     path = home() / f"{name}.lock"
     lock = FileLock(path, LOCK_SECONDS, mode=0o600)
@@ -80,7 +81,7 @@ def locked(name: str) -> Iterator[None]:
 
 @contextmanager
 def _files_for_their_owner() -> Iterator[None]:
-    """Makes new files readable by their owner alone."""
+    """Makes new files accessible only to their owner."""
     before = os.umask(OWNER_ONLY)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a study is: an idea of the course as tracked runs that compare, and one figure for a slide.
+"""Studies: tracked runs that compare settings to show an idea of the course, with one figure for a slide.
 
 A file `learning_rate.py` in `training/studies/` is the study `learning-rate`: the first line of its
 docstring is the question, and its function `run` finds the answer.
@@ -26,34 +26,34 @@ if TYPE_CHECKING:  # listing the studies needs neither torch nor MLflow nor matp
 
 @dataclass(frozen=True)
 class Findings:
-    """What a study has found."""
+    """Results of a study."""
 
     figure: "Figure"
     conclusion: str
-    """The answer in words, made from the results."""
+    """Answer in words, generated from the results."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """The figures that the conclusion rests on, for the parent run."""
+    """Metrics that support the conclusion, logged in the parent run."""
     texts: dict[str, str] = field(default_factory=dict)
-    """Further text artifacts, by file name."""
+    """Additional text artifacts, by file name."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """An idea of the course."""
+    """A study of an idea of the course."""
 
     name: str
     question: str
-    """One line."""
+    """The question of the study, in one line."""
     run: Callable[["Laboratory"], Findings]
 
 
 def names() -> list[str]:
-    """All studies, by name."""
+    """Returns the names of all studies, sorted."""
     return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(studies.__path__))
 
 
 def find(name: str) -> Study:
-    """The study of that name; `NotFound` lists those there are."""
+    """Returns the study with a name; raises `NotFound`, which lists all studies, if there is none."""
     if name not in names():
         raise NotFound(f"there is no study {name!r}; choose one of {', '.join(names())}")
     module = importlib.import_module(f"{studies.__name__}.{_stem(name)}")
@@ -61,14 +61,14 @@ def find(name: str) -> Study:
 
 
 def listing() -> list[dict[str, Any]]:
-    """Each study with its question; imports none of them."""
+    """Returns each study with its question, without importing the studies."""
     return [{"study": name, "question": _question(name)} for name in names()]
 
 
 def conduct(name: str, effort: float = 1.0) -> dict[str, Any]:
-    """Runs a study as a parent run with nested ones; a row of plain values that says what came out.
+    """Runs a study as a parent run with nested runs; returns the results as a row of plain values.
 
-    `effort` scales epochs and repetitions: 1 for a figure to show, less for a quick look.
+    `effort` scales epochs and repetitions: 1 for a figure to present, less for a quick look.
     """
     study = find(name)
     from training import tracking
@@ -107,7 +107,7 @@ def _question(name: str) -> str:
 
 
 def _location(log: "RunLog", artifact: str) -> str:
-    """Path of an artifact where the store is local, its URI elsewhere."""
+    """Returns the path of an artifact if the store is local, otherwise its URI."""
     uri: str = log.client.get_run(log.run_id).info.artifact_uri
     parsed = urlparse(f"{uri}/{artifact}")
     return url2pathname(parsed.path) if parsed.scheme in ("", "file") else parsed.geturl()

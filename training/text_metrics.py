@@ -1,4 +1,4 @@
-"""How near written texts come to their references: BLEU and chrF by sacrebleu, ROUGE by rouge-score.
+"""Similarity of written texts to their references: BLEU and chrF by sacrebleu, ROUGE by rouge-score.
 
 Papineni et al. (2002), "BLEU", doi:10.3115/1073083.1073135; Popović (2015), "chrF", doi:10.18653/v1/W15-3049;
 Lin (2004), "ROUGE"; Post (2018), "A Call for Clarity in Reporting BLEU Scores", arXiv:1804.08771.
@@ -12,7 +12,7 @@ ROUGES = ("rouge1", "rouge2", "rougeL")
 
 
 def translation_metrics(written: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """Of 100 each: `bleu` and `chrf`, of a whole corpus."""
+    """Returns `bleu` and `chrf` of a whole corpus, each from 0 to 100."""
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 
@@ -23,19 +23,19 @@ def translation_metrics(written: Sequence[str], references: Sequence[str]) -> di
 
 
 def signatures(written: Sequence[str], references: Sequence[str]) -> list[str]:
-    """How sacrebleu counted, in its own words."""
+    """Returns sacrebleu's signatures, which describe how the metrics were computed."""
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 
     counted = []
     for name, metric in (("BLEU", BLEU()), ("chrF", CHRF())):
-        metric.corpus_score(written, [references])  # it knows the number of references only afterwards
+        metric.corpus_score(written, [references])  # sets the number of references in the signature
         counted.append(f"{name}: {metric.get_signature()}")
     return counted
 
 
 def summary_metrics(written: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """Mean F-measures from 0 to 1: `rouge_1`, `rouge_2` and `rouge_l`, of word stems."""
+    """Returns mean F-measures of word stems, from 0 to 1: `rouge_1`, `rouge_2` and `rouge_l`."""
     from rouge_score.rouge_scorer import RougeScorer
 
     scorer = RougeScorer(list(ROUGES), use_stemmer=True)
@@ -47,5 +47,5 @@ def summary_metrics(written: Sequence[str], references: Sequence[str]) -> dict[s
 
 
 def first_words(texts: Sequence[str], count: int) -> list[str]:
-    """The summary that copies: so many words of each text's beginning."""
+    """Returns the first `count` words of each text: the baseline summary by copying."""
     return [" ".join(text.split()[:count]) for text in texts]

@@ -1,7 +1,7 @@
-"""What MLflow runs for a bundle that turns texts into texts: `mlflow.pyfunc.load_model(...).predict(texts)`.
+"""MLflow model of a bundle that turns texts into texts: `mlflow.pyfunc.load_model(...).predict(texts)`.
 
-A bundle of several graphs is no model of MLflow's ONNX flavour. MLflow copies this file and the package `zoo`
-beside the bundle's own files, and runs it there; nothing is pickled.
+MLflow's ONNX flavour does not support a bundle of several graphs. So MLflow copies this file and the package
+`zoo` beside the bundle's own files, and runs it there; nothing is pickled.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from zoo import bundle
 
 
 class TextModel(PythonModel):
-    """Takes a table with the column `text`, and returns one with the same column."""
+    """Model that takes a table with the column `text` and returns a table with the same column."""
 
     def load_context(self, context: Any) -> None:
         self._bundle = bundle.load(Path(__file__).parent)

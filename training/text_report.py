@@ -1,4 +1,4 @@
-"""What is said of a model that turns texts into texts: examples, what copying is worth, where it looked."""
+"""Report on a text-to-text model: examples, the baseline of copying, and a figure of attention."""
 
 import numpy as np
 import torch
@@ -10,12 +10,12 @@ from training.text_metrics import first_words, signatures, summary_metrics
 from zoo.models.transformer import DecoderStep
 from zoo.tasks.sequence_to_sequence import BEGIN, END, PADDING, SequenceToSequence
 
-SHOWN = 6  # examples in the card
-MAPPED = 24  # tokens at most of a text whose attention is drawn
+SHOWN = 6  # examples in the model card
+MAPPED = 24  # maximum number of tokens in a text whose attention is drawn
 
 
 def add_texts(reported: Report, trained: Trained) -> None:
-    """Adds a figure of attention, examples for the card, and the baseline of summaries."""
+    """Adds a figure of attention, examples for the card, and the baseline of summaries or the signatures."""
     task, test = trained.task, trained.data.test
     assert isinstance(task, SequenceToSequence)
     places = np.linspace(0, len(test["source"]) - 1, SHOWN).astype(np.int64)
@@ -40,7 +40,7 @@ def add_texts(reported: Report, trained: Trained) -> None:
 
 
 def _attention(trained: Trained, task: SequenceToSequence) -> Figure:
-    """Where the last layer's heads look, on the average, while a test text is written."""
+    """Plots the last layer's attention to the source, averaged over heads, for one test text."""
     lengths = (trained.data.test["source"] != PADDING).sum(axis=1)
     place = int(np.argmax(np.where(lengths <= MAPPED, lengths, 0)))
     source = trained.data.test["source"][place, : lengths[place]]

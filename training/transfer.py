@@ -1,9 +1,9 @@
-"""Transfer learning: starting from weights that were learned on something else.
+"""Transfer learning: starts from weights that were trained on other data.
 
-Weights come from a registered version of the zoo, by name, or from ImageNet. The classifier is new where
-it does not fit: other classes, or other sizes of image. A first convolution that saw colour sees grey by
-adding its three kernels up, and the other way round by sharing its kernel out to three, so that a grey
-image excites it as before.
+Weights come from a registered version of the zoo, by name, or from ImageNet. The classifier is initialized
+anew if it does not fit, because of other classes or image sizes. A first convolution for colour images is
+adapted to grey ones by adding up its three kernels; one for grey images is adapted to colour by dividing its
+kernel among three channels, so that a grey image gives the same activations as before.
 
 Source: Yosinski, Clune, Bengio & Lipson (2014), "How transferable are features in deep neural networks?",
 arXiv:1411.1792.
@@ -21,7 +21,7 @@ from zoo.errors import InvalidInput, ZooError
 
 IMAGENET = "imagenet"
 HEAD = "classifier"
-"""The part of every image model that answers; the rest is what is transferred."""
+"""Name of the part of every image model that classifies; the other parts are transferred."""
 REFERENCE = re.compile(r"(?P<name>[^@/]+)(@(?P<alias>[^@/]+)|/(?P<version>\d+))?")
 
 Weights = dict[str, Tensor]
@@ -29,21 +29,21 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Transfer:
-    """Where the weights start, and which of them are trained."""
+    """Initial weights, and which of them are trained."""
 
     pretrained: str | None = None
     """Start from these weights: NAME (its champion), NAME@ALIAS or NAME/VERSION of the zoo, or imagenet."""
     freeze: str | None = None
     """Part of the model that is not trained, such as features."""
     unfreeze_at: int | None = None
-    """Epochs after which the frozen part is trained, too."""
+    """Number of epochs after which the frozen part is trained, too."""
     unfreeze_from: str | None = None
     """First layer or block of the frozen part to be trained then, such as features.blocks.8; those before it
-    stay as they are. Edges and textures are the same everywhere, and few images would spoil them."""
+    stay frozen. Features like edges and textures are general, and training on few images would spoil them."""
     head_learning_rate: float | None = None
-    """Learning rate of the classifier; the rest has the optimizer's."""
+    """Learning rate of the classifier; the other parts use the optimizer's."""
     compare: bool = True
-    """Train once more from scratch, as long, and log how much the pretrained weights gained."""
+    """Also train from scratch, for as long, and log how much the pretrained weights gained."""
 
     def __post_init__(self) -> None:
         if self.unfreeze_at is not None and (self.freeze is None or self.unfreeze_at < 1):
@@ -52,13 +52,13 @@ class Transfer:
             raise ZooError("unfreeze_from is where training begins at unfreeze_at: give both, or neither")
 
     def rates(self, model: nn.Module) -> tuple[tuple[nn.Module, float], ...]:
-        """Parts of the model with a learning rate of their own."""
+        """Returns parts of the model with their own learning rates."""
         if self.head_learning_rate is None:
             return ()
         return ((part(model, HEAD), self.head_learning_rate),)
 
     def frozen(self, model: nn.Module, steps_an_epoch: int) -> "Frozen | None":
-        """The frozen part; `InvalidInput` lists the parts where there is no such one."""
+        """Returns the frozen part or None; raises `InvalidInput`, which lists parts, if it does not exist."""
         if self.freeze is None:
             return None
         frozen = part(model, self.freeze)
@@ -72,17 +72,17 @@ class Transfer:
 
 
 class Frozen:
-    """A part of a network whose weights and running statistics stay, for some steps or for good."""
+    """A part of a network whose weights and running statistics are frozen, for some steps or permanently."""
 
     def __init__(self, module: nn.Module, until: int | None, first: nn.Module | None = None) -> None:
-        """`until` is the step at which it thaws, without the layers before `first`."""
+        """`until` is the step at which it is unfrozen, except for the layers before `first`."""
         self.module = module
         self.until = until
         before = () if first is None else takewhile(lambda layer: layer is not first, module.modules())
         self.kept = [layer for layer in before if first not in set(layer.modules())]
 
     def update(self, step: int) -> None:
-        """To be called before each step."""
+        """Freezes or unfreezes the part; must be called before each step."""
         frozen = self.until is None or step < self.until
         self.module.requires_grad_(not frozen)
         self.module.train(not frozen)
@@ -92,7 +92,7 @@ class Frozen:
 
 
 def part(model: nn.Module, name: str) -> nn.Module:
-    """A part of a model by its dotted name; `InvalidInput` lists the parts where there is no such one."""
+    """Returns a part of a model by its dotted name; raises `InvalidInput`, which lists parts, if missing."""
     try:
         return model.get_submodule(name)
     except AttributeError:
@@ -101,7 +101,7 @@ def part(model: nn.Module, name: str) -> nn.Module:
 
 
 def registered_weights(reference: str) -> Weights:
-    """The weights of a registered version; `NotFound` where there is none, or it has left none."""
+    """Returns the weights of a registered version; raises `NotFound` if version or weights are missing."""
     matched = REFERENCE.fullmatch(reference)
     if matched is None:
         raise InvalidInput(f"{reference!r} is none of NAME, NAME@ALIAS, NAME/VERSION and {IMAGENET}")
@@ -112,9 +112,9 @@ def registered_weights(reference: str) -> Weights:
 
 
 def load(model: nn.Module, given: Weights) -> list[str]:
-    """Loads weights by name, and returns the names of the parameters that start anew.
+    """Loads weights by name; returns the names of the parameters that keep their initial values.
 
-    Only the classifier may differ, and the channels of the first convolution; `InvalidInput` otherwise.
+    Raises `InvalidInput` if other parts differ than the classifier and the channels of the first convolution.
     """
     own = model.state_dict()
     fitted = {name: _fit(given[name], tensor) for name, tensor in own.items() if name in given}
@@ -136,7 +136,7 @@ def load(model: nn.Module, given: Weights) -> list[str]:
 
 
 def _fit(given: Tensor, own: Tensor) -> Tensor | None:
-    """The given tensor in the shape of one's own; none where it does not fit."""
+    """Returns the given tensor in the shape of the model's own, or None if it does not fit."""
     if given.shape == own.shape:
         return given
     is_kernel = given.dim() == own.dim() == 4 and given[:, 0].shape == own[:, 0].shape

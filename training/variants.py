@@ -1,7 +1,7 @@
-"""Variants: a registered network in fewer bits, smaller and often faster.
+"""Variants: quantized copies of a registered version, smaller and often faster.
 
-A variant is a version like any other, of the same registered model, measured through its own graph; it passes
-its gate, and so may be served, only if it is nearly as good as the version that it was made of.
+A variant is itself a version of the same registered model, measured through its own graph. It passes its
+gate, and may be served, only if it is nearly as good as the version from which it was made.
 """
 
 import tempfile
@@ -25,16 +25,16 @@ from zoo.tasks.memory import KeyValueCache
 from zoo.version import FP32, INT4, INT8, Variant, VersionRecord
 
 ACCURACY_LOST = 0.005
-"""What an image classifier may lose."""
+"""Maximum loss of accuracy of an image classifier."""
 PERPLEXITY_GAINED = 1.05
-"""What a language model's perplexity may be multiplied by."""
+"""Maximum factor by which a language model's perplexity may rise."""
 
 
 def make(name: str, version: str, variant: Variant) -> str:
-    """The variant of a version, made where there is none yet; its version.
+    """Returns the version of a variant of a version; makes it if it does not exist yet.
 
-    `InvalidInput` where the version has no such variant or is itself one; `ZooError` where its training data
-    are not what they were.
+    Raises `InvalidInput` if the version cannot have this variant or is itself a variant, and `ZooError` if
+    its training data have changed.
     """
     record = promotion.record_of(name, version)
     original = bundle.load(promotion.download(name, version))
@@ -59,7 +59,7 @@ def make(name: str, version: str, variant: Variant) -> str:
 
 
 def variants_of(task: Task) -> tuple[Variant, ...]:
-    """Those that a model of this task can have, next to itself."""
+    """Returns the variants that a model of this task can have, besides fp32."""
     if isinstance(task, ImageClassification):
         return (INT8,)
     cached = isinstance(task, LanguageModelling) and isinstance(task.memory, KeyValueCache)
@@ -112,10 +112,10 @@ def _publish(
 
 
 def _judged(task: Task, metrics: dict[str, float], record: VersionRecord) -> tuple[bool, str]:
-    """Whether a variant is nearly as good as the version that it was made of, and a sentence on it."""
+    """Returns True if a variant is nearly as good as its original version, and a sentence on it."""
     if isinstance(task, ImageClassification):
         lost = record.value - metrics[record.metric]
-        passed = round(lost, 6) <= ACCURACY_LOST  # 0.822 - 0.817 is a little more than 0.005
+        passed = round(lost, 6) <= ACCURACY_LOST  # as floats, 0.822 - 0.817 exceeds 0.005
         reason = f"{record.metric} {metrics[record.metric]:.4f}, {FP32} has {record.value:.4f}: "
         return passed, reason + ("within half a point" if passed else "more than half a point")
     before, after = record.metrics["perplexity"], metrics["perplexity"]

@@ -1,1 +1,1 @@
-"""The pages that a browser shows."""
+"""HTML pages for a browser."""

@@ -1,6 +1,6 @@
-"""The pages for a browser: what is served, at `/`, and Swagger UI for the OpenAPI document, at `/docs`.
+"""Pages for a browser: the list of served models at `/`, and Swagger UI for the OpenAPI document at `/docs`.
 
-Everything that they load comes from this service: their Content-Security-Policy has the browser see to it.
+All files that the pages load come from this service; a Content-Security-Policy has the browser enforce this.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ SVG = b"image/svg+xml"
 INDEX, DOCS = "/", "/docs"
 
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
-# Swagger UI's style sheet holds its icons as data URLs, and it shows pictures that were answered as blobs.
+# Swagger UI's style sheet contains icons as data URLs, and Swagger UI shows pictures in answers as blobs.
 DOCS_POLICY = f"{POLICY}; img-src 'self' data: blob:"
 AS_DECLARED = {"X-Content-Type-Options": "nosniff"}
-UNFRAMED = {"X-Frame-Options": "DENY"}  # for browsers that do not know the policy's frame-ancestors
+UNFRAMED = {"X-Frame-Options": "DENY"}  # for browsers that do not support frame-ancestors in the policy
 FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 """Headers of a file whose path changes with its content."""
 REVALIDATED = {"Cache-Control": "no-cache"}
@@ -41,10 +41,10 @@ class File:
 
 
 class Pages:
-    """Answers each exchange at a path of `paths`."""
+    """Handler of the exchanges at each path in `paths`."""
 
     def __init__(self, catalogue: Callable[[], Catalogue | None], settings: Settings) -> None:
-        """`catalogue` gives the snapshot of the moment."""
+        """`catalogue` returns the current snapshot."""
         self._catalogue = catalogue
         self._mlflow_url = None if settings.mlflow_url is None else str(settings.mlflow_url)
         self._locked = settings.api_keys is not None
@@ -58,21 +58,21 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.globals["static"] = f"static/{digest}"  # relative: a proxy may put the service deeper
+        environment.globals["static"] = f"static/{digest}"  # relative: a proxy may add a path prefix
         environment.filters["metric"] = _metric
         self._index = environment.get_template("index.html")
         self._docs = environment.get_template("docs.html").render().encode()
         self.paths = frozenset({INDEX, DOCS, *self._files})
 
     def handler(self, _path: str, method: str) -> Handler:
-        """`Problem` 405 where the method is another than those that pages take."""
+        """Returns the handler of a page; raises `Problem` 405 unless the method is GET or HEAD."""
         if method not in ("GET", "HEAD"):
             message = "this path does not take this method"
             raise Problem(405, "method_not_allowed", message, {"Allow": "GET, HEAD"})
         return self._send
 
     async def __call__(self, exchange: Exchange) -> None:
-        """Answers, errors included."""
+        """Answers an exchange; errors become error responses."""
         try:
             await self.handler(exchange.path, exchange.method)(exchange)
         except Problem as problem:
@@ -106,7 +106,7 @@ async def _show(exchange: Exchange, page: bytes, policy: str) -> None:
 
 
 def _files() -> dict[str, File]:
-    """Every file that the pages load, by its name."""
+    """Returns every file that the pages load, by its name."""
     swagger_ui = swagger_ui_folder()
     found = {
         "pages.css": (HERE, CSS),
@@ -119,7 +119,7 @@ def _files() -> dict[str, File]:
 
 
 def _metric(entry: ModelEntry) -> str:
-    """The main metric of an entry with its name: `accuracy 0.992`."""
+    """Returns the name and value of an entry's main metric, such as `accuracy 0.992`."""
     value = entry.metrics.get(entry.primary_metric)
     name = entry.primary_metric.replace("_", " ")
     if value is None:

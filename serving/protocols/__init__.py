@@ -1,1 +1,1 @@
-"""One file per HTTP dialect, all over the same engine."""
+"""HTTP dialects of the service, all on top of the same engine."""

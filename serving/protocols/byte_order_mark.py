@@ -1,4 +1,4 @@
-"""The byte order mark that some programs write in front of JSON (RFC 8259, section 8.1)."""
+"""Removal of the byte order mark that some programs write before JSON (RFC 8259, section 8.1)."""
 
 from codecs import BOM_UTF8
 from typing import TypeVar
@@ -7,5 +7,5 @@ T = TypeVar("T", bound=bytes | bytearray | memoryview)
 
 
 def without_mark(text: T) -> T:
-    """The text without its byte order mark, where it has one."""
+    """Returns the text without its byte order mark, if it has one."""
     return text[len(BOM_UTF8) :] if text[: len(BOM_UTF8)] == BOM_UTF8 else text  # type: ignore[return-value]

@@ -1,7 +1,8 @@
-"""Multipart forms (RFC 7578) as starlette reads them, but strictly: whole, and each part with one meaning.
+"""Strict parser of multipart forms (RFC 7578), on top of starlette's.
 
-starlette takes a form that is cut short for a whole one, and a part for a file only where it has a plain
-`filename`. Programs that are no browsers also send `filename*` (RFC 5987) or a Content-Type alone.
+starlette accepts a form that is cut short, and takes a part for a file only if the part has a plain
+`filename`. Programs other than browsers also send `filename*` (RFC 5987), or only a Content-Type. This parser
+rejects truncated and ambiguous forms, and recognizes such files.
 """
 
 import re
@@ -16,7 +17,7 @@ from serving.header_lines import MAX_ITEMS
 from serving.memory import Body
 from serving.problem import Problem
 
-# A string without its end goes on to the end: to look for a beginning at every quote in it would take 0.1 s.
+# An unterminated string matches to the end of the input: retrying at every quote in it would take 0.1 s.
 QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)')
 PARAMETER = re.compile(rb";\s*([^=;\s]+)\s*=")
 CHARSETS = (b"utf-8", b"utf8", b"us-ascii")
@@ -24,10 +25,10 @@ TYPES_OF_TEXT = (b"text/", b"application/json")  # a JSON string may hold a file
 
 
 class MultipartForm(MultiPartParser):
-    """Parser of one form that is completely in memory."""
+    """Parser of one form whose bytes are all in memory."""
 
     spool_max_size = MAX_BODY
-    """Parts stay in memory: starlette writes larger ones to a temporary file, in yet another thread."""
+    """Parts stay in memory: starlette writes larger ones to a temporary file, in another thread."""
 
     def __init__(
         self,
@@ -37,7 +38,7 @@ class MultipartForm(MultiPartParser):
         max_files: int,
         max_fields: int,
     ) -> None:
-        """`files` are the names of the parts that may be files."""
+        """`files` are the names of the fields that may be files."""
 
         async def stream() -> AsyncIterator[Body]:
             yield body
@@ -55,14 +56,15 @@ class MultipartForm(MultiPartParser):
         self._closed = False
 
     def fields(self) -> FormData:
-        """The parts in order; `Problem` 400 where the form is malformed or cut short, 415 if it is not UTF-8.
+        """Returns the parts in order.
 
-        This copies the form, so a large one should be read in a thread.
+        Raises `Problem` 400 if the form is malformed or cut short, and 415 if its charset is not UTF-8.
+        This copies the form, so call it in a thread if the form is large.
         """
         if self.headers["Content-Type"].count(";") > MAX_ITEMS:
             raise Problem(400, "malformed_form", "Content-Type: too many parameters")
         charset = parse_options_header(self.headers["Content-Type"])[1].get(b"charset", b"utf-8")
-        if charset.lower() not in CHARSETS:  # starlette takes any codec of Python's
+        if charset.lower() not in CHARSETS:  # starlette accepts any of Python's codecs
             raise Problem(415, "unsupported_media_type", "forms are read as UTF-8; leave out the charset")
         try:
             self.parse().send(None)  # never suspends: all data is in memory
@@ -94,7 +96,7 @@ class MultipartForm(MultiPartParser):
         self._closed = True
 
     def _is_typed_as_file(self) -> bool:
-        """Returns True if the part has a Content-Type that only files have: neither text nor JSON."""
+        """Returns True if the part is a pickle, or belongs to a file field and is neither text nor JSON."""
         part = self._current_part
         media_type = dict(part.item_headers).get(b"content-type", b"text/plain").strip().lower()
         if b"pickle" in media_type:

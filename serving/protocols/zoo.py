@@ -1,4 +1,4 @@
-"""The zoo's own dialect: typed endpoints, one an operation, over flat JSON objects or forms."""
+"""The zoo's own dialect: one typed endpoint per operation, with flat JSON objects or forms as requests."""
 
 import asyncio
 import math
@@ -38,18 +38,18 @@ from zoo.tasks import OPERATIONS, Arrays, Operation, Task
 from zoo.tasks.base import Generation, Request
 from zoo.tasks.operation import PNG
 
-FORM_COPIES = 2  # of a form's parts, while it is read
-SMALL = 8192  # numbers in and out of a graph that the event loop makes an answer of, in about a millisecond
+FORM_COPIES = 2  # copies of a form's parts in memory while it is parsed
+SMALL = 8192  # numbers in and out of a graph whose answer is rendered in about 1 ms
 
-ONE_MODEL = "/models/"  # and the model's name
+ONE_MODEL = "/models/"  # followed by the model's name
 
 Read = Callable[[Ask], tuple[Request, Arrays]]
-"""Reads one body: returns the request and its graph's inputs; `read_request` says more."""
+"""Reads one body; returns the request and its graph's inputs (see `read_request`)."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A valid request with what answers it: the graph's inputs, or an answer that takes many runs."""
+    """A valid request, the version that answers it, and the graph's inputs or a generation of many runs."""
 
     request: Request
     served: Served
@@ -57,7 +57,7 @@ class Prepared:
 
 
 class ZooProtocol:
-    """Answers each exchange at a path of the zoo's own, and 404 at any other."""
+    """Answers each exchange at a path of the zoo's own API, and 404 at any other path."""
 
     def __init__(
         self,
@@ -70,9 +70,10 @@ class ZooProtocol:
         document: Callable[[Catalogue | None], bytes],
         deadline: float,
     ) -> None:
-        """`catalogue` gives the snapshot of the moment, `metrics` a page; `deadline` is the longest, in s.
+        """`catalogue` returns the current snapshot, `metrics` the page of `/metrics`.
 
-        `document` renders the OpenAPI document of a snapshot.
+        `document` renders the OpenAPI document of a snapshot. `deadline` is the maximum duration of a
+        request, in seconds.
         """
         self._inference = inference
         self._turns = turns
@@ -95,14 +96,14 @@ class ZooProtocol:
         self._routes = Routes(paths, ONE_MODEL, self._describe_model)
 
     def handler(self, path: str, method: str) -> Handler:
-        """Returns what answers at a path by a method; `Problem` 404 or 405 if nothing does."""
+        """Returns the handler of a path and method; raises `Problem` 404 or 405 if there is none."""
         return self._routes.handler(path, method)
 
     async def __call__(self, exchange: Exchange) -> None:
-        """Answers, errors included."""
+        """Answers an exchange; errors become error responses."""
         try:
             await self.handler(exchange.path, exchange.method)(exchange)
-        except ClientLeft as error:  # there is nobody to tell
+        except ClientLeft as error:  # nobody is left to answer
             let_go(error)
         except Exception as error:
             await exchange.refuse(problem_of(error))
@@ -125,7 +126,7 @@ class ZooProtocol:
             context.reserve(FORM_COPIES * len(body))
             read = partial(read_request, partial(parse_form, exchange.scope["headers"], body), operation)
 
-        # To make tokens of a text takes far longer than to read it: sixteen kilobytes are 25 ms.
+        # Tokenizing a text takes far longer than parsing it: 25 ms for 16 KB.
         size = len(body) / SMALL_BODY if operation.generate is None else math.inf
         work = self._turns.timed
         prepared = await work("decode", size, context, self._prepare, read, operation, catalogue, context)
@@ -152,14 +153,14 @@ class ZooProtocol:
         def ask(what: str, name: str) -> Task | None:
             nonlocal served
             served = catalogue.find(name)
-            # A request that is refused counts for the model that it names.
+            # A refused request is counted for the model that it names.
             context.timing.model, context.timing.version = served.manifest.model, served.version
             if what == "assign":
                 if type(served.task) is not operation.task_type:
                     raise wrong_endpoint(name, served.task)
                 served = self._inference.assign(context, served)
                 if operation.generate is not None:
-                    return None  # large, and not needed to read the request
+                    return None  # the task is large, and not needed to read the request
             return served.task
 
         with Reserving(context.reserve_decoded):
@@ -185,7 +186,7 @@ class ZooProtocol:
     async def _write(
         self, operation: Operation, prepared: Prepared, generation: Generation, exchange: Exchange
     ) -> None:
-        """Answers with what a generation writes, in events or as a whole; ends it where the client leaves."""
+        """Sends the text of a generation, as events or as a whole; stops it if the client leaves."""
         context, served, streamed = exchange.context, prepared.served, prepared.request.streamed
         events = EventStream(exchange, served.lineage_headers)
         try:
@@ -195,7 +196,7 @@ class ZooProtocol:
                         await events.send(orjson.dumps({"text": piece}))
             decode = partial(operation.decode, served.task, prepared.request)
             answer = context.timing.measured("encode", partial(decode, generation.outputs))
-            if streamed:  # the text is sent, but for how it ended
+            if streamed:  # the text was sent already; the other fields follow
                 await events.send(orjson.dumps({**answer, "text": ""}))
                 await events.send(DONE, more=False)
             else:
@@ -204,7 +205,7 @@ class ZooProtocol:
             if not events.begun or isinstance(error, ClientLeft):
                 raise
             problem = problem_of(error)
-            exchange.status = problem.status  # which the client learns from the event alone
+            exchange.status = problem.status  # the client sees it only in the event
             refusal = {"text": "", "error": problem.message, "code": problem.code}
             await events.send(orjson.dumps(refusal), more=False)
 
@@ -213,7 +214,7 @@ class ZooProtocol:
 
     async def _describe_model(self, exchange: Exchange) -> None:
         name = exchange.path.removeprefix(ONE_MODEL)
-        # A thread, for the drift of many rows takes milliseconds.
+        # In a thread, because computing the drift of many rows takes milliseconds.
         await exchange.answer(200, await asyncio.to_thread(self._snapshot().details_json, name))
 
     async def _live(self, exchange: Exchange) -> None:
@@ -224,12 +225,12 @@ class ZooProtocol:
         await exchange.answer(200, b'{"status":"ready"}')
 
     async def _scrape(self, exchange: Exchange) -> None:
-        # Milliseconds; not the engine's thread, whose queue may be full just when it matters.
+        # Takes milliseconds. Not in the engine's thread, whose queue may be full just when metrics matter.
         page = await asyncio.to_thread(self._metrics)
         await exchange.answer(200, page, MEDIA_TYPE)
 
     async def _openapi(self, exchange: Exchange) -> None:
-        # A thread, for it takes 0.1 s the first time.
+        # In a thread, because the first call takes 0.1 s.
         document = await asyncio.to_thread(self._document, self._catalogue())
         await exchange.answer(200, document)
 

@@ -1,4 +1,4 @@
-"""Bodies of the zoo's own endpoints: JSON objects and multipart forms to valid requests."""
+"""Parsing and validation of the request bodies of the zoo's own endpoints: JSON objects and forms."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -21,17 +21,17 @@ from zoo.tasks import OPERATIONS, Arrays, Operation, Task
 from zoo.tasks.base import MAX_BATCH, Request
 
 MULTIPART = b"multipart/form-data"
-MAX_FIELDS = 32  # of a request; of a form those that are not files
-UNION_MEMBERS = ("str", "bytes", "int", "float", "constrained-str")  # as pydantic calls them in a place
-REPORTED = 5  # wrong fields that a message names
-COUNTLESS = 1000  # wrong fields whose report alone would take long
-STEP = re.compile(r"[.\[]")  # where a place in a request goes one level deeper
+MAX_FIELDS = 32  # in a request; in a form, files are not counted
+UNION_MEMBERS = ("str", "bytes", "int", "float", "constrained-str")  # pydantic's names of them in a location
+REPORTED = 5  # maximum number of wrong fields that a message names
+COUNTLESS = 1000  # number of errors above which they are only counted: a report would take long
+STEP = re.compile(r"[.\[]")  # separators in a location, where it goes one level deeper
 QUICKLY_PARSED = 4 << 20
-"""Bytes of a JSON text that a thread may parse a second time, to find words for what is wrong with it."""
-BEYOND_NUMBER = "number out of range"  # an integer of thousands of digits: valid JSON all the same
+"""Maximum bytes of a malformed JSON text that is parsed a second time, for a better error message."""
+BEYOND_NUMBER = "number out of range"  # message for an integer of thousands of digits, which is valid JSON
 
 Find = Callable[[str], Task]
-"""Returns the task of the model that a name stands for; `NotFound` where there is none."""
+"""Returns the task of the model with a name; raises `NotFound` if there is none."""
 Parse = Callable[[Operation, Find], Request]
 
 
@@ -44,9 +44,10 @@ def require_holdable(size: JsonSize, operation: Operation) -> None:
 
 
 def read_request(parse: Parse, operation: Operation, ask: Ask) -> tuple[Request, Arrays]:
-    """Returns the valid request and its graph's inputs; no inputs where the answer takes many runs.
+    """Returns the valid request and its graph's inputs; no inputs if the answer takes many runs.
 
-    `ask` answers "find" as of `Find`, and "assign" with the task that is to answer, another kind's refused.
+    `ask("find", name)` works like `Find`; `ask("assign", name)` returns the task that will answer, and
+    refuses a model of another kind.
     """
     request = parse(operation, partial(ask, "find"))
     task = ask("assign", request.model)
@@ -54,16 +55,17 @@ def read_request(parse: Parse, operation: Operation, ask: Ask) -> tuple[Request,
 
 
 def read_large_json(body: Body, endpoint: str, ask: Ask) -> tuple[Request, Arrays]:
-    """Does what `read_request` does, in a child process: numbers return in the arrays alone."""
+    """Does the same as `read_request`, in a child process; numbers are returned only in the arrays."""
     operation = next(operation for operation in OPERATIONS if operation.endpoint == endpoint)
     request, inputs = read_request(partial(parse_json, body, longest=len(body)), operation, ask)
     return request.without_inputs() if inputs else request, inputs
 
 
 def parse_json(body: Body, operation: Operation, find: Find, longest: int = QUICKLY_PARSED) -> Request:
-    """The request of a JSON body; of one over `longest` bytes, less is said of what is malformed.
+    """Parses a JSON body; above `longest` bytes, the error for malformed JSON has less detail.
 
-    Problems: 400 malformed, 404 where it names no model, 422 against the schema, another kind's among them.
+    Raises `Problem` 400 if malformed and 422 if the request violates the schema or names a model of another
+    kind; `NotFound` if there is no such model.
     """
     body = without_mark(body)
     try:
@@ -71,21 +73,22 @@ def parse_json(body: Body, operation: Operation, find: Find, longest: int = QUIC
     except ValueError as error:
         if len(body) > longest:
             raise Problem(400, "malformed_json", f"Invalid JSON: {error}") from None
-        given = _loads(body)  # slower, but it has words for what is wrong, and reads longer numbers
+        given = _loads(body)  # slower, with better error messages, and reads longer numbers
     return _validated(given, operation, find)
 
 
 def parse_form(headers: list[tuple[bytes, bytes]], body: Body, operation: Operation, find: Find) -> Request:
-    """The request of a multipart form; files are bytes in it.
+    """Parses a multipart form into a request, in which files are bytes.
 
-    Problems: 400 malformed, 415 where a part is a pickle, 422 where a field is given twice; others as JSON.
+    Raises `Problem` 400 if malformed, 415 if a part is a pickle, 422 if a field is given twice; otherwise
+    the same errors as `parse_json`.
     """
     return _validated(form_fields(headers, body, operation.request_type.files), operation, find)
 
 
 def form_fields(headers: list[tuple[bytes, bytes]], body: Body, files: tuple[str, ...]) -> dict[str, Any]:
-    """The fields of a multipart form, as the JSON body would have them, but for files, which are bytes."""
-    # Images may come as text, too.
+    """Returns the fields of a multipart form as a JSON body would have them, except that files are bytes."""
+    # Images may also be sent as text, so the number of fields includes them.
     form = MultipartForm(headers, body, files, MAX_BATCH, MAX_FIELDS + MAX_BATCH).fields()
     fields: dict[str, Any] = {}
     try:
@@ -107,7 +110,7 @@ def form_fields(headers: list[tuple[bytes, bytes]], body: Body, files: tuple[str
 
 def _value(name: str, part: UploadFile | str, is_file: bool) -> Any:
     if isinstance(part, str):
-        # BentoML's client sends every field as JSON, curl and browsers send plain text.
+        # BentoML's client sends every field as JSON; curl and browsers send plain text.
         as_text = (is_file or name == "model") and not part.startswith('"')
         try:
             return part if as_text else from_json(part)
@@ -121,7 +124,7 @@ def _value(name: str, part: UploadFile | str, is_file: bool) -> Any:
 
 
 def _loads(body: Body) -> Any:
-    """The value of a JSON text; `Problem` 400 where it is malformed, 422 for a number of too many digits."""
+    """Parses a JSON text; raises `Problem` 400 if it is malformed, 422 if a number has too many digits."""
     try:
         return from_json(body)
     except ValueError as error:
@@ -134,7 +137,7 @@ def _loads(body: Body) -> Any:
 def _validated(given: Any, operation: Operation, find: Find) -> Request:
     kind = operation.request_type
     fields = given if isinstance(given, dict) else {}
-    if len(fields) > MAX_FIELDS:  # pydantic would report each one
+    if len(fields) > MAX_FIELDS:  # pydantic would report each unknown field
         _require_kind(fields, operation, find)
         known = {field.alias or name for name, field in kind.model_fields.items()}
         unknown = [_short(name) for name in islice((name for name in fields if name not in known), REPORTED)]
@@ -147,7 +150,7 @@ def _validated(given: Any, operation: Operation, find: Find) -> Request:
 
 
 def _require_kind(fields: Mapping[str, Any], operation: Operation, find: Find) -> None:
-    """Refuses a model that is not there, or is of another kind, whatever else is wrong with the request."""
+    """Refuses a model that is missing or of another kind, before other errors of the request are reported."""
     name = fields.get("model")
     if isinstance(name, str) and name:
         task = find(name)
@@ -156,7 +159,7 @@ def _require_kind(fields: Mapping[str, Any], operation: Operation, find: Find) -
 
 
 def _invalid(error: ValidationError, given: Mapping[str, Any], operation: Operation, find: Find) -> Problem:
-    """What to tell the sender of a request that does not fit the endpoint's schema."""
+    """Returns the problem of a request that violates the endpoint's schema."""
     _require_kind(given, operation, find)
     if error.error_count() > COUNTLESS:
         return Problem(422, "invalid_request", f"{error.error_count()} fields do not fit the schema")
@@ -168,24 +171,24 @@ def _invalid(error: ValidationError, given: Mapping[str, Any], operation: Operat
 
 
 def reported(error: ValidationError) -> dict[str, str]:
-    """What is wrong, by the place in the request."""
+    """Returns error messages by their location in the request."""
     reports: dict[str, str] = {}
     details = error.errors(include_url=False, include_context=False, include_input=False)
-    # Of a union's members one has the type that came, and says what is wrong with it.
+    # Of a union's members, the one with the type of the value has the most useful error, so it comes first.
     for detail in sorted(details, key=lambda detail: detail["type"].endswith("_type")):
         reports.setdefault(_place(detail["loc"]), detail["msg"].removeprefix("Value error, "))
-    # Of a union each member reports: what is wrong inside one says more than that it is not another.
+    # Each member of a union reports: an error inside one member says more than that another does not match.
     outer = {place[: step.start()] for place in reports for step in STEP.finditer(place)}
     return {place: text for place, text in reports.items() if place not in outer}
 
 
 def wrong_endpoint(name: str, task: Task) -> Problem:
-    """A model of another kind was asked for."""
+    """Returns the problem of a request for a model of another kind."""
     return Problem(422, "wrong_endpoint", f"{name!r} is a model of another kind: POST to {task.endpoint}")
 
 
 def _place(location: tuple[str | int, ...]) -> str:
-    """`rows[0].age` of pydantic's location, without the names of a union's members."""
+    """Formats pydantic's location as `rows[0].age`, without the names of a union's members."""
     place = ""
     for step in location:
         if isinstance(step, int):

@@ -1,1 +1,1 @@
-"""OpenAI's API, one file a part."""
+"""OpenAI-compatible API."""

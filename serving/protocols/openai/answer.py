@@ -1,4 +1,4 @@
-"""Answers as OpenAI's API has them, as a whole and in parts."""
+"""Responses in the format of OpenAI's API, as one body or as stream events."""
 
 import secrets
 import time
@@ -18,16 +18,17 @@ Json = dict[str, Any]
 
 
 class Answer(ABC):
-    """One answer; its choices' parts are told in any order, each choice's in the text's."""
+    """One answer. The parts of one choice are sent in text order, those of different choices in any order."""
 
     prefix: ClassVar[str]
-    """Of its id."""
+    """Prefix of the answer's id."""
     whole: ClassVar[str]
+    """OpenAI's object name of a whole answer."""
     part: ClassVar[str]
-    """What OpenAI calls the objects."""
+    """OpenAI's object name of a stream event."""
 
     def __init__(self, model: str, served: Served, words: Words | None) -> None:
-        """`model` is the name that was asked for; without `words` of the tokens nothing is said of them."""
+        """`model` is the requested name; `words` are the bytes of each token, or None for no logprobs."""
         self._served = served
         self._words = words
         self._head = {
@@ -38,42 +39,42 @@ class Answer(ABC):
         }
 
     def entire(self, told: Sequence[tuple[Choice, str, list[Noted]]], usage: Json) -> bytes:
-        """The whole answer, of each choice's text and what was noted of its tokens."""
+        """Returns the whole answer as JSON, from each choice's text and token logprobs."""
         choices = [self._choice(choice, text, self._noted(choice, noted)) for choice, text, noted in told]
         lineage = self._served.lineage_json
         answer = {**self._head, "object": self.whole, "choices": choices, "usage": usage, "lineage": lineage}
         return orjson.dumps(answer)
 
     def event(self, choices: list[Json], **usage: Json | None) -> bytes:
-        """A part of the answer."""
+        """Returns one stream event as JSON, with the given parts of choices."""
         return orjson.dumps({**self._head, "object": self.part, "choices": choices, **usage})
 
     def begun(self, choice: Choice) -> Json | None:
-        """What is told of a choice before its text."""
+        """Returns the part to send before a choice's text, or None."""
         return self.piece(choice, choice.echo, []) if choice.echo else None
 
     @abstractmethod
     def piece(self, choice: Choice, text: str, noted: list[Noted]) -> Json:
-        """What is told of a choice with a piece of its text."""
+        """Returns the part with a piece of a choice's text and the logprobs of its tokens."""
 
     @abstractmethod
     def ended(self, choice: Choice) -> Json:
-        """What is told of a choice behind its text."""
+        """Returns the part to send after a choice's text, with its finish reason."""
 
     @abstractmethod
     def _choice(self, choice: Choice, text: str, noted: Json | None) -> Json:
-        """A choice of the whole answer."""
+        """Returns a choice of the whole answer."""
 
     @abstractmethod
     def _form(self, choice: Choice, noted: list[Noted], words: Words) -> Json:
-        """What was noted of tokens."""
+        """Returns token logprobs in the format of the path."""
 
     def _noted(self, choice: Choice, noted: list[Noted]) -> Json | None:
         return None if self._words is None else self._form(choice, noted, self._words)
 
 
 class CompletionAnswer(Answer):
-    """Of `/v1/completions`."""
+    """Answer of `/v1/completions`."""
 
     prefix: ClassVar[str] = "cmpl-"
     whole: ClassVar[str] = "text_completion"
@@ -96,7 +97,7 @@ class CompletionAnswer(Answer):
 
 
 class ChatAnswer(Answer):
-    """Of `/v1/chat/completions`."""
+    """Answer of `/v1/chat/completions`."""
 
     prefix: ClassVar[str] = "chatcmpl-"
     whole: ClassVar[str] = "chat.completion"

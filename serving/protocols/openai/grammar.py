@@ -1,4 +1,4 @@
-"""`response_format`: texts that are JSON, by a mask of what may come next (the library llguidance)."""
+"""`response_format`: constrains texts to JSON by a mask of allowed next tokens (the library llguidance)."""
 
 import json
 from functools import lru_cache
@@ -17,19 +17,19 @@ from zoo.errors import InvalidInput
 from zoo.tasks.language_modelling import LanguageModelling
 
 NEEDED = frozenset('{}[]":,\\/.+-0123456789abcdefABCDEFlnrstu')
-"""Letters without which JSON might be begun and could not be ended."""
+"""Characters that a model's tokens must include: without one, a JSON text might be begun and never ended."""
 BETWEEN = r"\n? {0,16}"
-"""White space, bounded: a small model may like nothing better."""
-MAX_SCHEMA = 65_536  # letters
+"""Pattern of white space between JSON tokens; bounded, because a small model may write nothing else."""
+MAX_SCHEMA = 65_536  # characters
 SCHEMA_PLACE = "response_format.json_schema.schema"
-"""The field that a problem with a schema is about."""
+"""Request field that errors about a schema name."""
 
 
 class Json:
-    """One text, which is JSON of a form."""
+    """Constraint that makes one text JSON of the wanted form."""
 
     def __init__(self, matcher: LLMatcher, ends: frozenset[int], tokens: "_Tokens") -> None:
-        """The model's own `ends` may be none."""
+        """`ends` are the model's end tokens; there may be none."""
         self._matcher = matcher
         self._ends = sorted(ends)
         self._tokens = tokens
@@ -39,7 +39,7 @@ class Json:
         mask = np.unpackbits(bits, bitorder="little").astype(np.bool_)
         end = self._tokens.eos_token_id
         allowed = mask[:end]
-        allowed[self._tokens.special] = False  # of letters that there are not, a tokenizer makes one of them
+        allowed[self._tokens.special] = False  # a tokenizer writes one of them for an unknown character
         allowed[self._ends] = mask[end]
         if self._matcher.is_error() or not allowed.any():
             raise InvalidInput("response_format: the text cannot go on by this schema in the model's tokens")
@@ -47,15 +47,15 @@ class Json:
 
     def accept(self, token: int) -> bool:
         self._matcher.consume_token(token)
-        # A text that no token ends is over as soon as it may be, even a number of which there could be more.
+        # Without an end token, a text ends as soon as it is valid, even within a number that could go on.
         return bool(self._matcher.is_stopped() if self._ends else self._matcher.is_accepting())
 
 
 class JsonGrammar:
-    """A form of JSON in the tokens of a model."""
+    """A JSON schema, compiled for the tokens of a model."""
 
     def __init__(self, task: LanguageModelling, wanted: ResponseFormat) -> None:
-        """`Problem` where the model has not the letters, or the schema is none."""
+        """Raises `Problem` if the model lacks a character of JSON, or if the schema is invalid."""
         place = place_of(wanted)
         if missing := sorted(letter for letter in NEEDED if letter.encode() not in task.token_bytes):
             raise refusal(f"{place}: this model writes no JSON: it has no {missing[0]!r}", place)
@@ -65,17 +65,17 @@ class JsonGrammar:
             raise refusal(f"{place}: {reason_of(self._matcher)}", place)
 
     def begin(self) -> Json:
-        """The constraint of one text."""
+        """Returns a new constraint, for one text."""
         return Json(self._matcher.deep_copy(), self._ends, self._tokens)
 
 
 def place_of(wanted: ResponseFormat) -> str:
-    """The field that a problem with the form of JSON is about."""
+    """Returns the request field that errors about the wanted form name."""
     return "response_format" if wanted.json_schema is None else SCHEMA_PLACE
 
 
 def schema_of(wanted: ResponseFormat) -> str:
-    """The schema as one line of JSON; `Problem` if it is beyond the bounds."""
+    """Returns the schema as one line of JSON; raises `Problem` if it exceeds the bounds."""
     if wanted.json_schema is None:
         schema: dict[str, Any] = {"type": "object"}
     else:
@@ -90,13 +90,13 @@ def schema_of(wanted: ResponseFormat) -> str:
 
 
 class _Tokens:
-    """A task's tokens as llguidance wants them, with one more, with which a text ends."""
+    """A task's tokens in llguidance's format, and one more token that ends a text."""
 
     bos_token_id = None
 
     def __init__(self, task: LanguageModelling) -> None:
         self._codec = Tokenizer.from_str(task.tokenizer)
-        self._codec.encode_special_tokens = True  # a text that looks like one is none
+        self._codec.encode_special_tokens = True  # text that looks like a special token is not one
         added = self._codec.get_added_tokens_decoder()
         special = task.ends | {number for number, token in added.items() if token.special}
         words = (b"" if number in special else word for number, word in enumerate(task.token_bytes))

@@ -1,4 +1,4 @@
-"""Completions: texts written side by side, and told as a whole or in events."""
+"""Completions: the texts of a request are generated concurrently, and sent as one body or as events."""
 
 import asyncio
 import math
@@ -28,7 +28,7 @@ from serving.turns import ClientLeft, DeadlineExceeded, Turns
 from zoo.tasks.writing import Noted
 
 Tell = Callable[[Choice, str, bool], Awaitable[None]]
-"""Of a piece of a choice's text, and whether it is the last."""
+"""Receives a choice, a piece of its text, and True if the text has ended."""
 
 
 class OpenAIInference:
@@ -43,9 +43,9 @@ class OpenAIInference:
         deadline: float,
         generations: int,
     ) -> None:
-        """`children` parse large bodies; `deadline` is the longest in seconds.
+        """`children` parse large bodies; `deadline` is the maximum duration of a request, in seconds.
 
-        So many `generations` are written at a time.
+        `generations` is the maximum number of texts that one request may ask for.
         """
         self._inference = inference
         self._turns = turns
@@ -56,15 +56,15 @@ class OpenAIInference:
         self._trials = SchemaTrials()
 
     def close(self) -> None:
-        """Ends the process that compiles schemas."""
+        """Stops the process that compiles schemas."""
         self._trials.close()
 
     async def complete(self, exchange: Exchange) -> None:
-        """Texts to what comes after them."""
+        """Answers `/v1/completions`: continues prompts."""
         await self._answer(exchange, CompletionRequest, CompletionAnswer)
 
     async def chat(self, exchange: Exchange) -> None:
-        """A conversation to its next message."""
+        """Answers `/v1/chat/completions`: writes the next message of a conversation."""
         await self._answer(exchange, ChatRequest, ChatAnswer)
 
     async def _answer(
@@ -83,7 +83,7 @@ class OpenAIInference:
         while prepared is None:
             try:
                 prepared = await self._prepared(read, catalogue, context)
-            except Untried as untried:  # again where thousands of other schemas came meanwhile
+            except Untried as untried:  # repeats if thousands of other schemas evicted this one meanwhile
                 with blaming(SCHEMA_PLACE):
                     await self._trials.try_out(untried.schema, context)
         answer = form(prepared.request.model, prepared.served, prepared.words)
@@ -99,7 +99,7 @@ class OpenAIInference:
         context: RequestContext,
     ) -> Prepared:
         work = partial(prepare, read, catalogue, self._inference, context, self._generations, self._trials)
-        # To make tokens of a text takes far longer than to read it: sixteen kilobytes are 25 ms.
+        # Tokenizing a text takes far longer than parsing it: 25 ms for 16 KB.
         return await self._turns.timed("decode", math.inf, context, work)
 
     def _parse(
@@ -124,7 +124,7 @@ class OpenAIInference:
         told = list(zip(prepared.choices, texts, noted, strict=True))
         entries = sum(map(count_entries, noted))
         exchange.context.reserve(entries * ENTRY_BYTES)
-        # A text that the deadline ended is told as it is, so the deadline does not end its rendering.
+        # A text that the deadline ended is still sent, so rendering must not be subject to the deadline.
         context = replace(exchange.context, deadline=math.inf)
         size = entries / ENTRIES_PER_MILLISECOND
         rendered = await self._turns.timed("encode", size, context, answer.entire, told, _usage(prepared))
@@ -139,7 +139,7 @@ class OpenAIInference:
 
         async def send(part: Json) -> None:
             event = answer.event([part], usage=None) if counted else answer.event([part])
-            async with one_at_a_time:  # the head is sent with the first
+            async with one_at_a_time:  # the first event also sends the response head
                 await events.send(event)
 
         async def tell(choice: Choice, piece: str, ended: bool) -> None:
@@ -162,11 +162,11 @@ class OpenAIInference:
             if not events.begun or isinstance(error, ClientLeft):
                 raise
             problem = openai_problem_of(error)
-            exchange.status = problem.status  # which the client learns from the event alone
+            exchange.status = problem.status  # the client sees it only in the event
             await events.send(problem_json("openai", problem, exchange.request_id), more=False)
 
     async def _write(self, exchange: Exchange, prepared: Prepared, tell: Tell) -> None:
-        """Writes the texts to their ends, side by side; where one cannot be written, none is any more."""
+        """Generates the texts to their ends concurrently; if one fails, stops all and raises its error."""
         failed: Exception | None = None
         try:
             async with asyncio.TaskGroup() as group:
@@ -179,7 +179,7 @@ class OpenAIInference:
         finally:
             for choice in prepared.choices:
                 exchange.timing.include(choice.context.timing)
-        if failed is not None:  # raised outside its group, which would refer to it and be referred to
+        if failed is not None:  # raised outside its group: inside, they would form a reference cycle
             raise failed
 
     async def _write_one(self, choice: Choice, prepared: Prepared, tell: Tell) -> None:
@@ -188,7 +188,7 @@ class OpenAIInference:
                 async for piece in pieces:
                     await tell(choice, piece, False)
         except DeadlineExceeded:
-            # Texts that have begun end there as they are, and so does one beside them that has not.
+            # If any of the texts has a token, all texts end here as they are, even empty ones.
             if not any(other.writing.progress.tokens for other in prepared.choices):
                 raise
         await tell(choice, "", True)

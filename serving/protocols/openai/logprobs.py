@@ -1,28 +1,28 @@
-"""How likely tokens were, in the form of each of the two paths."""
+"""Log probabilities of tokens, in the formats of the two paths."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from zoo.tasks.writing import Noted
 
-LEAST = -9999.0  # for minus infinity, as OpenAI has it: JSON has no infinity
+LEAST = -9999.0  # stands for minus infinity, which JSON lacks; the same value as OpenAI's
 
 ENTRIES_PER_MILLISECOND = 300
-"""Tokens, those beside others included, that are rendered in a millisecond; 300 to 2,000 were measured."""
+"""Entries, alternatives included, that are rendered per millisecond; 300 to 2,000 were measured."""
 ENTRY_BYTES = 700
-"""Memory of one of them while it is rendered, its JSON included; 70 to 680 were measured."""
+"""Memory of one entry while it is rendered, its JSON included; 70 to 680 were measured."""
 
 Words = Sequence[bytes]
-"""What each token writes, by its number."""
+"""Bytes of each token, by token id."""
 
 
 def count_entries(noted: Sequence[Noted]) -> int:
-    """Returns how many tokens are told of one text; each that was written has the same number beside it."""
+    """Returns the number of entries of one text; each of its tokens has the same number of alternatives."""
     return len(noted) * (1 + len(noted[0].top)) if noted else 0
 
 
 def of_chat(noted: Sequence[Noted], words: Words) -> dict[str, Any]:
-    """A list of tokens, each with the likeliest beside it."""
+    """Returns a list of tokens, each with its likeliest alternatives."""
     content = [
         {
             **_entry(one.token, one.logprob, words),
@@ -34,11 +34,11 @@ def of_chat(noted: Sequence[Noted], words: Words) -> dict[str, Any]:
 
 
 def of_completion(noted: Sequence[Noted], words: Words, before: int) -> dict[str, Any]:
-    """Four lists; `before` letters stand before the text that was written."""
+    """Returns four lists; `before` is the number of characters before the generated text."""
     return {
         "tokens": [_shown(words[one.token]) for one in noted],
         "token_logprobs": [max(one.logprob, LEAST) for one in noted],
-        # The one that was written is always there, so that there may be one more than asked for.
+        # The written token is always included, so there may be one more entry than asked for.
         "top_logprobs": [
             {
                 _shown(words[token]): max(logprob, LEAST)
@@ -56,4 +56,4 @@ def _entry(token: int, logprob: float, words: Words) -> dict[str, Any]:
 
 
 def _shown(word: bytes) -> str:
-    return word.decode(errors="backslashreplace")  # a part of a letter is shown by its bytes
+    return word.decode(errors="backslashreplace")  # an incomplete character is shown by its bytes

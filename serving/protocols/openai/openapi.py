@@ -1,4 +1,4 @@
-"""The paths of OpenAI's API in OpenAPI's terms."""
+"""OpenAPI description of the paths of OpenAI's API."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,14 +12,14 @@ from zoo.tasks.language_modelling import LanguageModelling, Usage
 
 Json = dict[str, Any]
 Responses = Callable[[Json, tuple[int, ...]], Json]
-"""The responses of an operation: of the content of an answer, and the statuses of its errors."""
+"""Makes the responses of an operation from the content of its answer and the statuses of its errors."""
 
 JSON, EVENTS = "application/json", "text/event-stream"
 REFERENCES = "#/components/schemas/"
 TEXT: Json = {"type": "string"}
 NUMBER: Json = {"type": "integer"}
 REQUESTS: tuple[type[BaseModel], ...] = (CompletionRequest, ChatRequest)
-"""Models that the document's components have to hold."""
+"""Pydantic models that the document's components must include."""
 GREETING = [{"role": "user", "content": "Hello!"}]
 COMPUTING = (404, 413, 415, 504)
 
@@ -67,7 +67,7 @@ def _answer(name: str, **choice: Json) -> Json:
 
 
 def openai_paths(responses: Responses, served: Iterable[tuple[ModelEntry, Task]]) -> Json:
-    """Every path under `/v1`, its errors in the dialect's shape, with an example for each model."""
+    """Returns every path under `/v1`, with errors in this dialect's format and an example for each model."""
 
     def read(operation_id: str, summary: str, answer: Json, errors: tuple[int, ...] = ()) -> Json:
         operation = {

@@ -1,4 +1,4 @@
-"""What a request asks of a model: the texts that it begins."""
+"""Preparation of a request: finds the model, tokenizes the prompts and begins the texts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,15 +27,15 @@ UNKNOWN_MODEL = "model_not_found"
 
 @dataclass(frozen=True)
 class Prepared:
-    """A valid request, what answers it, and its texts at their beginning."""
+    """A valid request, the version that answers it, and its texts, not yet generated."""
 
     request: WritingRequest
     served: Served
     choices: list[Choice]
     words: Words | None
-    """Of the tokens, where something is to be said of them."""
+    """Bytes of each token; None if the request does not ask for logprobs."""
     read: int
-    """Tokens of the prompts, each counted once."""
+    """Number of tokens in all prompts, each prompt counted once."""
 
 
 def prepare(
@@ -46,9 +46,9 @@ def prepare(
     most: int,
     trials: SchemaTrials,
 ) -> Prepared:
-    """Begins the texts, `most` of them at most; each is admitted when it is written.
+    """Begins the texts, at most `most` of them; each is admitted when its generation starts.
 
-    `Untried` where the texts have to be of a schema that must be tried out first.
+    Raises `Untried` if the request has a schema that must be tried out first.
     """
     request = parse()
     task, champion = language_model(catalogue, request.model)
@@ -56,7 +56,7 @@ def prepare(
     task = served.task if isinstance(served.task, LanguageModelling) else task
     timing = context.timing
     texts = request.prompt_count * request.n
-    if texts > most:  # before any prompt is made tokens, which takes a tenth of a second each
+    if texts > most:  # before prompts are tokenized, which takes 0.1 s each
         field = "n" if request.n > 1 else request.text_field
         raise refusal(f"{texts} texts asked for; at most {most} are written at a time", field)
     grammar = _grammar(request, task, context, trials)
@@ -82,7 +82,7 @@ def prepare(
 
 
 def language_model(catalogue: Catalogue, name: str) -> tuple[LanguageModelling, Served]:
-    """What answers to a name; 404 where none does, or a model of another kind, which is not listed either."""
+    """Returns the language model with a name; 404 if there is none, or if it is a model of another kind."""
     try:
         served = catalogue.find(name)
     except NotFound as error:
@@ -94,7 +94,7 @@ def language_model(catalogue: Catalogue, name: str) -> tuple[LanguageModelling, 
 
 
 def seed_of(seed: int | None, number: int) -> int | None:
-    """The seed of one of the texts that go on with a prompt; the first has the request's own."""
+    """Returns the seed of one of a prompt's texts; the first uses the request's, unless it is negative."""
     if seed is None or (seed >= 0 and number == 0):
         return seed
     drawn = np.random.SeedSequence(seed % 2**64, spawn_key=(number,)).generate_state(1, np.uint64)
@@ -119,22 +119,22 @@ def _prompts(request: WritingRequest, task: LanguageModelling) -> list[Tokens]:
 
 def _tokens(task: LanguageModelling, prompt: str | list[int]) -> Tokens:
     if isinstance(prompt, str):
-        return task.prompt_tokens(prompt or "\n")  # a line break, after which a text begins
-    task.require_short(len(prompt))  # before each number is looked at
+        return task.prompt_tokens(prompt or "\n")  # an empty prompt becomes a line break
+    task.require_short(len(prompt))  # before each token id is checked
     for number in prompt:
         _require_token(task, number, "prompt")
     return np.array(prompt, np.int64)
 
 
 def _room(task: LanguageModelling, prompt: Tokens) -> int:
-    """Tokens that may be written if nothing is said; one where there is no room, which is then refused."""
+    """Returns the default number of tokens to write; 1 if there is no room, which is refused later."""
     if task.places is None:
         return MAX_NEW_TOKENS
     return max(1, min(MAX_NEW_TOKENS, task.places - len(prompt)))
 
 
 def _instructions(request: WritingRequest, task: LanguageModelling) -> Instructions:
-    """What all of the texts have in common."""
+    """Returns the instructions that all texts of a request share."""
     bias = {int(token): value for token, value in request.logit_bias.items()}
     for token in bias:
         _require_token(task, token, "logit_bias")

@@ -1,4 +1,4 @@
-"""Problems as OpenAI's API has them: 400 for whatever does not fit, with the name of the field."""
+"""Errors in the format of OpenAI's API: status 400 for an invalid request, with the name of the field."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from zoo.errors import InvalidInput, TextTooLong
 
 
 def openai_problem_of(error: Exception) -> Problem:
-    """The problem that an exception means."""
+    """Returns the problem for an exception, with status 400 in place of 422."""
     problem = problem_of(error)
     if problem.status == 422:
         problem.status = 400
@@ -16,13 +16,13 @@ def openai_problem_of(error: Exception) -> Problem:
 
 
 def refusal(message: str, field: str | None, code: str = "invalid_value") -> Problem:
-    """A request with a field that is wrong."""
+    """Returns the problem of a request with an invalid field."""
     return Problem(400, code, message, field=field)
 
 
 @contextmanager
 def blaming(field: str) -> Iterator[None]:
-    """Says of what a task refuses which of the request's fields it is about."""
+    """Turns `InvalidInput` from a task into a problem that names the given request field."""
     try:
         yield
     except TextTooLong as error:

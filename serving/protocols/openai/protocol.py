@@ -1,4 +1,4 @@
-"""OpenAI's API, as the `openai` client and chat front ends speak it: the zoo's language models.
+"""OpenAI-compatible API for the zoo's language models, for the `openai` client and chat front ends.
 
 https://platform.openai.com/docs/api-reference
 """
@@ -21,7 +21,7 @@ from serving.routes import Handler, Routes
 from serving.turns import ClientLeft, Turns
 from zoo.tasks.language_modelling import LanguageModelling
 
-ONE_MODEL = "/v1/models/"  # and the model's name
+ONE_MODEL = "/v1/models/"  # followed by the model's name
 OWNER = "model-zoo"
 KIND = LanguageModelling.model_fields["kind"].default
 
@@ -38,7 +38,7 @@ class OpenAIProtocol:
         deadline: float,
         generations: int,
     ) -> None:
-        """See `OpenAIInference`; `catalogue` gives the snapshot of the moment."""
+        """`catalogue` returns the current snapshot; for the others, see `OpenAIInference`."""
         self._catalogue = catalogue
         self._begun = int(time.time())
         self._inference = openai = OpenAIInference(
@@ -52,18 +52,18 @@ class OpenAIProtocol:
         self._routes = Routes(paths, ONE_MODEL, self._show_model)
 
     def handler(self, path: str, method: str) -> Handler:
-        """Returns what answers at a path by a method; `Problem` 404 or 405 if nothing does."""
+        """Returns the handler of a path and method; raises `Problem` 404 or 405 if there is none."""
         return self._routes.handler(path, method)
 
     def close(self) -> None:
-        """Ends the child process, if there is one."""
+        """Stops the process that compiles schemas, if there is one."""
         self._inference.close()
 
     async def __call__(self, exchange: Exchange) -> None:
-        """Answers, errors included."""
+        """Answers an exchange; errors become error responses."""
         try:
             await self.handler(exchange.path, exchange.method)(exchange)
-        except ClientLeft as error:  # there is nobody to tell
+        except ClientLeft as error:  # nobody is left to answer
             let_go(error)
         except Exception as error:
             await exchange.refuse(openai_problem_of(error))
@@ -82,7 +82,7 @@ class OpenAIProtocol:
         return {
             "id": name,
             "object": "model",
-            "created": self._begun,  # when it was made is not known here; when it could first be asked is
+            "created": self._begun,  # start of this service: the time of training is not known here
             "owned_by": OWNER,
             "chat": task.chat is not None,
             "lineage": served.lineage_json,

@@ -1,4 +1,4 @@
-"""Bodies of `/v1/completions` and `/v1/chat/completions`: JSON to valid requests.
+"""Parsing and validation of the request bodies of `/v1/completions` and `/v1/chat/completions`.
 
 https://platform.openai.com/docs/api-reference
 """
@@ -25,15 +25,15 @@ from zoo.tasks.nulls import without_nulls
 
 T = TypeVar("T", bound="WritingRequest")
 
-MAX_CHOICES = 128  # OpenAI's bound; how many texts are written at a time is a setting
+MAX_CHOICES = 128  # OpenAI's limit; how many texts are generated at a time is a setting
 MAX_MESSAGES = 4096
-MAX_TEXTS = 2048  # prompts, OpenAI's bound
-MAX_TOKEN_NUMBERS = 1 << 17  # far more than any model here has places for
-MAX_FIELDS = 256  # of the body itself; OpenAI's API has fifty
-MAX_NODES = 1 << 18  # values; 16 prompts of 8,192 tokens have half as many
-MAX_LISTS = 1 << 20  # brackets and braces in texts among them
-MAX_BIASED = 1024  # tokens: each takes time at every step
-LONGEST_NAME = 64  # letters of a field that a message shows
+MAX_TEXTS = 2048  # prompts; OpenAI's limit
+MAX_TOKEN_NUMBERS = 1 << 17  # far more than any model here has positions for
+MAX_FIELDS = 256  # of the top-level object; OpenAI's API has fifty
+MAX_NODES = 1 << 18  # values in the body; 16 prompts of 8,192 tokens have half as many
+MAX_LISTS = 1 << 20  # lists and objects, counted with the brackets and braces inside strings
+MAX_BIASED = 1024  # tokens; each costs time at every step
+LONGEST_NAME = 64  # characters of a field name that a message shows
 
 TokenNumbers = Annotated[list[int], Field(min_length=1, max_length=MAX_TOKEN_NUMBERS, fail_fast=True)]
 
@@ -49,7 +49,7 @@ IGNORED = {
     "store",
     "user",
 }
-"""Fields of OpenAI's API that do not change what is written."""
+"""Fields of OpenAI's API that do not affect the generated text; they are ignored."""
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "function_call": ("none", "auto"),
@@ -64,20 +64,20 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "verbosity": ("medium",),
     "web_search_options": (),
 }
-"""Fields that would, and the values with which they do not."""
+"""Unsupported fields that would affect the text, and the values with which they do not."""
 CHOICES = {"tools": "tool_choice", "functions": "function_call"}
-"""Fields that offer something, and those that choose from it: of a choice of "none", nothing is asked."""
+"""Fields that offer tools, and the fields that choose from them: with the choice "none", no tool is used."""
 
 
 def _few_biases(given: Any) -> Any:
-    """Refuses too many biases before pydantic looks at each."""
+    """Refuses too many biases before pydantic validates each one."""
     if isinstance(given, dict) and len(given) > MAX_BIASED:
         raise ValueError(f"at most {MAX_BIASED} tokens may have a bias, not {len(given)}")
     return given
 
 
 class OpenRequest(BaseModel):
-    """A part of a request; `require_supported` looks at the fields that it does not name."""
+    """Part of a request; `require_supported` checks the fields that the model does not declare."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -85,7 +85,7 @@ class OpenRequest(BaseModel):
 
 
 class StreamOptions(OpenRequest):
-    """How an answer is streamed."""
+    """Options of a streamed answer."""
 
     include_usage: Annotated[
         bool, Field(description="Counts the tokens in an event behind the last text.")
@@ -93,21 +93,21 @@ class StreamOptions(OpenRequest):
 
 
 class JsonSchema(OpenRequest):
-    """A JSON Schema by which to write."""
+    """JSON Schema that the text must match."""
 
     name: Annotated[str, Field(max_length=64)]
     json_schema: Annotated[dict[str, Any], Field(alias="schema")] = {}
 
 
 class ResponseFormat(OpenRequest):
-    """What the text has to be."""
+    """Format of the text."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
 
 class WritingRequest(OpenRequest):
-    """What both paths take."""
+    """Fields that both paths accept."""
 
     model: Annotated[str, Field(min_length=1)]
     max_tokens: Annotated[
@@ -141,30 +141,30 @@ class WritingRequest(OpenRequest):
     stream_options: StreamOptions | None = None
 
     text_field: ClassVar[str]
-    """What holds the text that is read."""
+    """Name of the field with the prompt or messages."""
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """The stop strings."""
+        """Stop strings, as a tuple."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     @property
     def prompt_count(self) -> int:
-        """Number of texts that the request gives to go on with."""
+        """Number of prompts in the request."""
         return 1
 
     @property
     def noted(self) -> int | None:
-        """How many tokens are noted beside each that is written; None notes nothing."""
+        """Number of alternatives in the logprobs of each token; None for no logprobs."""
         raise NotImplementedError
 
     @property
     def most(self) -> int | None:
-        """Tokens to be written at most; None for as many as there is room for."""
+        """Maximum number of tokens to generate; None for as many as there is room for."""
         raise NotImplementedError
 
     def check(self) -> None:
-        """What pydantic cannot say with the field's name; `Problem` where something is wrong."""
+        """Checks rules that involve several fields; raises `Problem` with the name of the field."""
         if self.stream_options is not None and self.stream_options.include_usage and not self.stream:
             raise refusal("stream_options is for stream: true", "stream_options")
         wanted = self.response_format
@@ -174,7 +174,7 @@ class WritingRequest(OpenRequest):
 
 
 class CompletionRequest(WritingRequest):
-    """Texts to go on with."""
+    """Prompts to continue."""
 
     prompt: Annotated[
         str
@@ -214,13 +214,13 @@ class CompletionRequest(WritingRequest):
 
     @property
     def prompts(self) -> list[str | list[int]]:
-        """Each a text or its tokens."""
+        """The prompts, each a text or a list of token ids."""
         prompts: list[Any] = [self.prompt] if isinstance(self.prompt, str) else list(self.prompt)
         return [prompts] if isinstance(prompts[0], int) else prompts
 
 
 class TextPart(OpenRequest):
-    """A part of a message."""
+    """Text part of a message."""
 
     type: Literal["text"]
     text: str
@@ -231,7 +231,7 @@ def _joined(content: str | list[TextPart]) -> str:
 
 
 class ChatMessage(OpenRequest):
-    """One turn of a conversation; `developer` is another word for `system`."""
+    """One message of a conversation; `developer` means the same as `system`."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[
@@ -240,12 +240,12 @@ class ChatMessage(OpenRequest):
 
     @property
     def plain(self) -> dict[str, str]:
-        """As chat templates have it."""
+        """The message in the form that chat templates expect."""
         return {"role": "system" if self.role == "developer" else self.role, "content": str(self.content)}
 
 
 class ChatRequest(WritingRequest):
-    """A conversation to answer in."""
+    """Conversation to continue."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
     max_completion_tokens: Annotated[
@@ -283,7 +283,7 @@ def require_holdable(size: JsonSize) -> None:
 
 
 def parse(body: Body, kind: type[T]) -> T:
-    """The request of a JSON body; problems are 400 and name the field."""
+    """Parses a JSON body into a valid request; raises `Problem` 400 with the name of the field."""
     try:
         fields = json_object(body)
         if len(fields) > MAX_FIELDS:
@@ -300,7 +300,7 @@ def parse(body: Body, kind: type[T]) -> T:
 
 
 def require_supported(part: OpenRequest, place: str = "", *, closed: bool = True) -> None:
-    """Refuses fields that would change the answer if they were read, and of a `closed` part unknown ones."""
+    """Refuses unsupported fields that would change the answer; if `closed`, also refuses unknown fields."""
     given = {name: value for name, value in (part.model_extra or {}).items() if value is not None}
     for name, value in given.items():
         shown = place + name[:LONGEST_NAME]

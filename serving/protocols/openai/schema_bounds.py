@@ -1,4 +1,4 @@
-"""Bounds of a JSON Schema, checked before it is compiled."""
+"""Limits on the size of a JSON Schema, checked before it is compiled."""
 
 from collections.abc import Iterator
 from decimal import Decimal
@@ -6,10 +6,10 @@ from typing import Any
 
 from zoo.errors import InvalidInput
 
-MAX_DEPTH = 64  # lists and objects in one another
+MAX_DEPTH = 64  # levels of nested lists and objects
 MAX_MULTIPLES = 10_000
-"""Sum of a schema's `multipleOf`: each becomes as many states, which take 10 microseconds and 0.5 KB each."""
-MAX_PATTERN_PROPERTIES = 32  # patterns, each of which is compared with all others and with all names
+"""Maximum sum of a schema's `multipleOf`: each adds as many states, at 10 microseconds and 0.5 KB each."""
+MAX_PATTERN_PROPERTIES = 32  # each is compared with all others and with all property names
 COMBINING = {"allOf", "anyOf", "oneOf", "$ref"}
 DESCRIBING = {
     "$comment",
@@ -27,13 +27,13 @@ DESCRIBING = {
     "type",
     "writeOnly",
 }
-"""Keywords that add no pattern to those of a combining one beside them."""
+"""Keywords that, beside a combining keyword, add no constraint to be merged with it."""
 
 Objects = list[dict[str, Any]]
 
 
 def require_bounded(schema: dict[str, Any]) -> None:
-    """Raises `InvalidInput`, which names the keyword, if a schema is deeper or larger than the bounds."""
+    """Raises `InvalidInput` with the name of the keyword if a schema is deeper or larger than the limits."""
     objects = list(_objects(schema))
     multiples = sum(_digits(value) for value in _values(objects, "multipleOf", int | float))
     if multiples > MAX_MULTIPLES:
@@ -42,7 +42,7 @@ def require_bounded(schema: dict[str, Any]) -> None:
         )
     if sum(map(len, _values(objects, "patternProperties", dict))) > MAX_PATTERN_PROPERTIES:
         raise InvalidInput(f"patternProperties: a schema may have {MAX_PATTERN_PROPERTIES} of them")
-    # Texts that match two patterns at once are found by going through the product of both automata.
+    # A text that must match two patterns needs the product of both automata, which can be large.
     if any(map(_merges, objects)) and len(set(_values(objects, "pattern", str))) > 1:
         raise InvalidInput(
             "pattern: a schema may have one, unless it has neither allOf nor other keywords beside anyOf, "
@@ -51,7 +51,7 @@ def require_bounded(schema: dict[str, Any]) -> None:
 
 
 def _objects(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """All objects in a schema, itself among them."""
+    """Yields all objects in a schema, including the schema itself."""
     waiting: list[tuple[Any, int]] = [(schema, 1)]
     while waiting:
         value, depth = waiting.pop()
@@ -64,19 +64,19 @@ def _objects(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _values(objects: Objects, keyword: str, kind: Any) -> list[Any]:
-    """The keyword's values; a property may have its name, with a schema for a value."""
+    """Returns a keyword's values of the given type; a property of the same name has a schema as its value."""
     found = (each.get(keyword) for each in objects)
     return [value for value in found if isinstance(value, kind) and not isinstance(value, bool)]
 
 
 def _digits(multiple: float) -> int:
-    """The number without its decimal point and the zeros at its end: states of the automaton."""
+    """Returns the number without decimal point and trailing zeros: its number of automaton states."""
     digits = Decimal(str(multiple)).normalize().as_tuple().digits
     return int("".join(map(str, digits[:20])))
 
 
 def _merges(schema: dict[str, Any]) -> bool:
-    """Returns True if an object's rules for a text are combined with other objects' rules for it."""
+    """Returns True if several objects constrain the same text, so that their rules are merged."""
     combining = schema.keys() & COMBINING
     several = len(combining) > 1 or bool(schema.keys() - COMBINING - DESCRIBING)
     parts = schema.get("allOf")

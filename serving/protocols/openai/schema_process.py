@@ -1,7 +1,7 @@
-"""Process that compiles JSON Schemas of which nobody knows how much time and memory they take.
+"""Child process that compiles untrusted JSON Schemas under limits of time and memory.
 
-Reads a schema a line, and writes a line of JSON: what is wrong with it, or null, and the seconds that it
-took. A schema that takes too much ends the process. It also ends with the process that writes to it.
+Reads one schema per line, and writes one line of JSON: the error or null, and the seconds that compiling
+took. The process dies if a schema exceeds the limits, and exits when its input is closed.
 """
 
 import json
@@ -13,12 +13,12 @@ from llguidance import LLTokenizer, TokenizerWrapper
 
 from serving.protocols.openai.schema_matcher import matcher_of, reason_of
 
-MAX_SECONDS = 0.2  # of the processor; schemas in use take 0.02
-MAX_MEMORY = 48 << 20  # bytes more than before
+MAX_SECONDS = 0.2  # of processor time; common schemas take 0.02
+MAX_MEMORY = 48 << 20  # bytes, in addition to those in use before
 
 
 class Bytes:
-    """A token for each byte: how long a schema takes to compile does not depend on the tokens."""
+    """Tokenizer with one token per byte; compile time does not depend on the tokens."""
 
     bos_token_id = None
 
@@ -32,12 +32,12 @@ class Bytes:
 
 
 def main() -> None:
-    """Answers until there is nothing more to read."""
+    """Compiles schemas until the input ends."""
     tokens = LLTokenizer(TokenizerWrapper(Bytes()))
-    print(flush=True)  # noqa: T201  # that it is ready
+    print(flush=True)  # noqa: T201  # signals that the process is ready
     for line in sys.stdin:
         _bound(MAX_SECONDS)
-        begun = time.perf_counter()  # finer than the processor's time, of which it took no more
+        begun = time.perf_counter()  # finer than processor time, and never less than it
         matcher = matcher_of(line, tokens)
         if not matcher.is_error():
             matcher.compute_bitmask()
@@ -47,14 +47,14 @@ def main() -> None:
 
 
 def _bound(seconds: float) -> None:
-    """Has this process end where it takes more time or memory from now on; 0 seconds are any time."""
+    """Limits the processor time and memory of this process from now on; 0 seconds removes the time limit."""
     if sys.platform == "win32":
-        return  # the process that waits for it ends it after a while
+        return  # the parent process ends this one after a timeout
     import resource
     import signal
 
-    signal.setitimer(signal.ITIMER_PROF, seconds)  # its signal ends the process
-    if sys.platform == "linux":  # elsewhere the time bounds the memory
+    signal.setitimer(signal.ITIMER_PROF, seconds)  # the signal SIGPROF ends the process
+    if sys.platform == "linux":  # elsewhere only the time limit bounds the memory
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         most = pages * resource.getpagesize() + MAX_MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))

@@ -1,4 +1,4 @@
-"""JSON Schemas that are compiled in another process first, which is ended where one takes too much."""
+"""Trial compilation of JSON Schemas in a child process, which is ended if a schema takes too much."""
 
 import asyncio
 import json
@@ -13,14 +13,14 @@ from serving.line_process import LineProcess
 from serving.turns import awaited, too_late
 from zoo.errors import InvalidInput
 
-MAX_WAIT = 3.0  # seconds for one schema, on a busy machine
+MAX_WAIT = 3.0  # seconds for one schema, enough on a busy machine
 MAX_PASSED = 4096
 BYTES_A_SECOND = 100 << 20
-"""Memory that a compiled schema takes for each second of its compilation, at most."""
+"""Maximum memory of a compiled schema, in bytes per second that it took to compile."""
 
 
 class Untried(Exception):
-    """A schema that is not known to be harmless."""
+    """Raised for a schema that has not passed a trial."""
 
     def __init__(self, schema: str) -> None:
         super().__init__()
@@ -28,17 +28,17 @@ class Untried(Exception):
 
 
 class SchemaTrials:
-    """The schemas that are known to take little to compile, and the process that finds out."""
+    """Schemas that have passed a trial, and the child process that compiles others."""
 
     def __init__(self) -> None:
-        """The process is started with the first schema."""
+        """Does not start the process; the first schema does."""
         self._thread = ThreadPoolExecutor(1, "schemas")
         self._process: LineProcess | None = None
         self._passed: OrderedDict[bytes, int] = OrderedDict()
         self._lock = threading.Lock()
 
     def size(self, schema: str) -> int:
-        """Bytes that a schema takes once it is compiled, at most; `Untried` if that is not known."""
+        """Returns the maximum size of a compiled schema in bytes; raises `Untried` if it is not known."""
         digest = _digest(schema)
         with self._lock:
             if digest not in self._passed:
@@ -47,9 +47,9 @@ class SchemaTrials:
             return self._passed[digest]
 
     async def try_out(self, schema: str, context: RequestContext) -> None:
-        """Compiles a schema in the other process; `InvalidInput` if it is none or takes too much.
+        """Compiles a schema in the child process; raises `InvalidInput` if it is invalid or takes too much.
 
-        Errors of waiting as of `serving.turns.awaited`.
+        Also raises `DeadlineExceeded` and `ClientLeft`, like `serving.turns.awaited`.
         """
         waiting = asyncio.wrap_future(self._thread.submit(self._compile, schema, context.deadline))
         size = await awaited(waiting, context)
@@ -59,7 +59,7 @@ class SchemaTrials:
                 self._passed.popitem(last=False)
 
     def close(self) -> None:
-        """Ends the process and the thread; does not wait for a schema that is being compiled."""
+        """Stops the process and the thread, without waiting for a schema that is being compiled."""
         self._thread.shutdown(wait=False, cancel_futures=True)
         self._end()
 

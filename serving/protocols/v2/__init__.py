@@ -1,1 +1,1 @@
-"""The Open Inference Protocol, version 2, one file a part."""
+"""Open Inference Protocol, version 2."""

@@ -1,6 +1,6 @@
-"""Answers to inference requests: arrays to JSON, with tensors in it or in bytes behind it.
+"""Responses to inference requests: JSON with the tensors inside, or as raw bytes after the JSON.
 
-Formats as of `serving.protocols.v2.request`.
+For the formats, see `serving.protocols.v2.request`.
 """
 
 from typing import Any
@@ -19,13 +19,13 @@ JSON_LENGTH = "Inference-Header-Content-Length"
 DATATYPES = {dtype: name for name, dtype in DTYPES.items()}
 
 Answer = tuple[bytes, bytes, dict[str, str]]
-"""Body, media type and further headers."""
+"""Body, media type and additional headers."""
 
 
 def answer(
     name: str, served: Served, interface: Interface, request: InferenceRequest, arrays: Arrays
 ) -> Answer:
-    """The answer under the name that was asked for, with the outputs that were asked for."""
+    """Returns the response, with the requested model name and the requested outputs."""
     outputs: list[dict[str, Any]] = []
     chunks: list[bytes] = []
     for wanted in request.outputs:
@@ -53,12 +53,12 @@ def answer(
 
 
 def head(name: str, served: Served) -> dict[str, Any]:
-    """How every answer of a model begins."""
+    """Returns the fields at the beginning of every response of a model."""
     return {"model_name": name, "model_version": served.version}
 
 
 def classes(scores: NDArray[Any], labels: tuple[str, ...], count: int) -> NDArray[Any]:
-    """[N, count] strings `score:index:label` of [N, K] scores, largest first; of fewer than `count` all."""
+    """Returns strings `score:index:label`, [N, min(count, K)], of scores [N, K], the largest first."""
     best = np.argsort(-scores, axis=1, kind="stable")[:, :count]
     rows = zip(scores, best, strict=True)
     return np.array([[f"{row[k]}:{k}:{labels[k]}" for k in places] for row, places in rows], object)

@@ -1,4 +1,4 @@
-"""Inference by the Open Inference Protocol: a graph's own tensors, or texts of the kinds that write them."""
+"""Inference by the Open Inference Protocol, with a graph's own tensors or with texts."""
 
 import math
 from collections.abc import Awaitable, Callable
@@ -31,8 +31,8 @@ from zoo.tasks.base import Generation, Request, Run
 
 Tell = Callable[[str], Awaitable[None]]
 
-SMALL = 8192  # numbers that the event loop writes as JSON in about a millisecond
-SMALL_BINARY = 1 << 20  # bytes of tensors that need no more than a look, as long as that
+SMALL = 8192  # numbers that are written as JSON in about 1 ms, short enough for the event loop
+SMALL_BINARY = 1 << 20  # bytes of binary tensors that are checked in about as long
 
 
 class V2Inference:
@@ -46,7 +46,7 @@ class V2Inference:
         versions: Versions,
         deadline: float,
     ) -> None:
-        """`children` parse large bodies; `deadline` is the longest in seconds."""
+        """`children` parse large bodies; `deadline` is the maximum duration of a request, in seconds."""
         self._inference = inference
         self._turns = turns
         self._children = children
@@ -54,7 +54,7 @@ class V2Inference:
         self._deadline = deadline
 
     async def infer(self, exchange: Exchange, name: str, version: str) -> None:
-        """Tensors to tensors."""
+        """Answers `infer`: computes output tensors from input tensors."""
         require_media_type(exchange, JSON, TENSORS)
         served, body = await self._found(exchange, name, version)
         interface, context = self._versions.interface(served), exchange.context
@@ -73,7 +73,7 @@ class V2Inference:
         await exchange.answer(200, *told)
 
     async def generate(self, exchange: Exchange, name: str, version: str) -> None:
-        """A text to a text."""
+        """Answers `generate`: writes a text for a text, sent as a whole."""
         served, request = await self._asked(exchange, name, version, streamed=False)
         generation = await self._begun(exchange.context, served, request)
         await self._write(exchange.context, served, generation, _tell_nobody)
@@ -82,7 +82,7 @@ class V2Inference:
         await exchange.answer(200, orjson.dumps(fields))
 
     async def generate_stream(self, exchange: Exchange, name: str, version: str) -> None:
-        """A text to the pieces of another, each an event as soon as it is written."""
+        """Answers `generate_stream`: sends each piece of the written text as an event."""
         served, request = await self._asked(exchange, name, version, streamed=True)
         generation = await self._begun(exchange.context, served, request)
         events = EventStream(exchange, served.lineage_headers)
@@ -105,10 +105,10 @@ class V2Inference:
             await events.send(orjson.dumps({"error": v2_problem_of(error).message}), more=False)
 
     async def _found(self, exchange: Exchange, name: str, version: str) -> tuple[Served, Body]:
-        """The version that answers, and the body; a model's name may be answered by its challenger."""
+        """Returns the version that answers and the body; without a version, the challenger may be chosen."""
         context = exchange.limit(self._deadline)
         served = await self._versions.find(name, version, context.deadline)
-        # Before the body is read: what comes of that is counted with the version.
+        # Set before the body is read, so that errors of reading are counted for this version.
         context.timing.model, context.timing.version = served.manifest.model, served.version
         body = await exchange.body(self._turns)
         require_object(exchange, body)
@@ -126,7 +126,7 @@ class V2Inference:
         return self._children.call(context.deadline, parse, body, length, interface)
 
     async def _written(self, context: RequestContext, served: Served, request: InferenceRequest) -> Arrays:
-        """What is written for each text."""
+        """Returns the text that is written for each input text."""
         texts: list[str] = []
         asked = requests_for(served.task, request.inputs[TEXT_INPUT].tolist(), request.parameters)
         try:
@@ -137,13 +137,13 @@ class V2Inference:
         except DeadlineExceeded:
             if not texts:
                 raise
-            texts += [""] * (len(asked) - len(texts))  # those written before stay
+            texts += [""] * (len(asked) - len(texts))  # the texts that are complete are kept
         return {TEXT_OUTPUT: np.array(texts, object)}
 
     async def _asked(
         self, exchange: Exchange, name: str, version: str, streamed: bool
     ) -> tuple[Served, Request]:
-        """The version that is to write, and what it is asked."""
+        """Returns the version that answers and the request."""
         require_media_type(exchange, JSON)
         served, body = await self._found(exchange, name, version)
         _writing(served)
@@ -154,20 +154,20 @@ class V2Inference:
         return served, request
 
     async def _begun(self, context: RequestContext, served: Served, request: Request) -> Generation:
-        """The answer at its beginning; to make tokens of a text takes longer than the event loop has."""
+        """Begins a generation, in a thread: tokenizing would block the event loop for too long."""
         run = context.timing.counted(served.loaded.graph)
         return await self._turns.timed("decode", math.inf, context, _writing(served), run, request)
 
     async def _write(
         self, context: RequestContext, served: Served, generation: Generation, tell: Tell
     ) -> None:
-        """Writes to the end, and tells of each piece; ended at once where the client leaves."""
+        """Runs a generation, passing each piece to `tell`; stops at once if the client leaves."""
         async with aclosing(self._inference.generate(context, served, generation)) as pieces:
             async for piece in pieces:
                 await tell(piece)
 
     def _shorten(self, exchange: Exchange, parameters: dict[str, Any]) -> None:
-        """Brings the deadline forward where `timeout` asks for less, in microseconds; 0 asks for nothing."""
+        """Shortens the deadline to the parameter `timeout`, in microseconds; 0 leaves it as it is."""
         microseconds = member(parameters, "timeout", int, 0)
         if microseconds < 0:
             raise InvalidInput("timeout: expected microseconds")
@@ -175,7 +175,7 @@ class V2Inference:
 
 
 def _writing(served: Served) -> Callable[[Run, Request], Generation]:
-    """What begins the answers of a model that writes; `InvalidInput` of one that does not."""
+    """Returns the function that begins generations; raises `InvalidInput` if the model writes no texts."""
     generate: Callable[[Run, Request], Generation] | None = served.task.generate
     if generate is None:
         raise InvalidInput("this model writes no texts: POST its tensors to infer")
@@ -183,4 +183,4 @@ def _writing(served: Served) -> Callable[[Run, Request], Generation]:
 
 
 async def _tell_nobody(piece: str) -> None:
-    """The answer is sent as a whole."""
+    """Ignores a piece, because the answer is sent as a whole."""

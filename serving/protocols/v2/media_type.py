@@ -1,7 +1,8 @@
-"""The media type of a V2 request. The protocol's examples leave it out, and `curl -d` then declares a form.
+"""Check of the media type of a V2 request.
 
-A web page may send a form, or bytes of no type, to any service without asking it first. Its browser then adds
-an `Origin`, which programs do not send.
+The protocol's examples set no media type, and `curl -d` then declares a form, so both are accepted. But a web
+page may send a form, or bytes without a type, to any service without a CORS preflight. Its browser then adds
+an `Origin` header, which programs do not send.
 """
 
 import re
@@ -16,7 +17,7 @@ OBJECT = re.compile(rb"(?:%b)?[ \t\r\n]*\{" % BOM_UTF8)
 
 
 def require_media_type(exchange: Exchange, *taken: bytes) -> None:
-    """`Problem` 415 where the request declares none of these types, or none at all and has an `Origin`."""
+    """Raises `Problem` 415 if a request declares another type, or no type (or a form) and has an `Origin`."""
     if b"content-type" in exchange.headers and exchange.media_type not in (FORM, b""):
         if exchange.media_type not in taken:
             raise _not_taken(taken)
@@ -25,7 +26,7 @@ def require_media_type(exchange: Exchange, *taken: bytes) -> None:
 
 
 def require_object(exchange: Exchange, body: Body) -> None:
-    """`Problem` 415 where the body is declared to be a form and is no JSON object either."""
+    """Raises `Problem` 415 if the body is declared as a form and does not begin like a JSON object."""
     if exchange.media_type == FORM and not OBJECT.match(body):
         raise _not_taken((JSON,))
 

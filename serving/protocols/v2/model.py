@@ -1,4 +1,4 @@
-"""A version as the Open Inference Protocol describes it: its tensors, its limits, its configuration.
+"""Description of a version in the Open Inference Protocol: its tensors, limits and configuration.
 
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md,
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_model_configuration.md
@@ -13,37 +13,37 @@ from zoo.tasks.base import Axis
 TEXT_INPUT, TEXT_OUTPUT = "text_input", "text_output"
 SCORES = "probabilities"  # the output that `classification` ranks
 PLATFORM, BACKEND = "onnxruntime_onnx", "onnxruntime"
-LONGEST_AXIS = 65_536  # of axes of any length, but for the batch's
+LONGEST_AXIS = 65_536  # maximum length of a varying axis other than the batch axis
 KINDS = {"CPUExecutionProvider": "KIND_CPU", "CUDAExecutionProvider": "KIND_GPU"}
 TYPES = {"BYTES": "TYPE_STRING"}  # every other data type is called TYPE_<datatype>
 
 
 @dataclass(frozen=True)
 class Input:
-    """An input and what its values have to keep to."""
+    """An input tensor and the constraints on its values."""
 
     tensor: Tensor
     axis: Axis | None
-    """The axis of any length, other than the batch's, where there is one."""
+    """Varying axis other than the batch axis, or None."""
     choices: int | None
-    """Where values are indices: how many there are to choose from."""
+    """Number of valid indices if the values are indices, otherwise None."""
 
 
 @dataclass(frozen=True)
 class Interface:
-    """What a client sees of a version."""
+    """Inputs, outputs and limits of a version, as a client sees them."""
 
     inputs: dict[str, Input]
     outputs: dict[str, Tensor]
     max_batch: int
     labels: tuple[str, ...]
-    """Of the classes that SCORES has a column for each; empty where there is no such output."""
+    """Labels of the columns of the output `SCORES`; empty if there is no such output."""
     writes: bool
-    """Whether it takes texts and writes others, in many runs."""
+    """True if the version takes texts and generates texts, in many runs."""
 
     @classmethod
     def of(cls, served: Served) -> "Interface":
-        """The interface of a loaded version."""
+        """Returns the interface of a loaded version."""
         task = served.task
         if task.generate is not None:
             text_input, text_output = (
@@ -59,7 +59,7 @@ class Interface:
         return cls(inputs, outputs, task.max_batch, labels, False)
 
     def metadata(self, name: str, versions: list[str]) -> dict[str, Any]:
-        """The model's metadata, under the name that was asked for."""
+        """Returns the model's metadata, with the requested name."""
         return {
             "name": name,
             "versions": versions,
@@ -69,7 +69,7 @@ class Interface:
         }
 
     def config(self, name: str, served: Served) -> dict[str, Any]:
-        """The model's configuration in Triton's form; `dims` have no batch axis."""
+        """Returns the model's configuration in Triton's format; `dims` have no batch axis."""
         kind = KINDS[served.loaded.graph.provider]
         return {
             "name": name,

@@ -1,4 +1,4 @@
-"""The paths of the Open Inference Protocol in OpenAPI's terms."""
+"""OpenAPI description of the paths of the Open Inference Protocol."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,13 +7,13 @@ from serving.exchange import TENSORS
 
 Json = dict[str, Any]
 Responses = Callable[[Json, tuple[int, ...]], Json]
-"""The responses of an operation: of the content of an answer, and the statuses of its errors."""
+"""Makes the responses of an operation from the content of its answer and the statuses of its errors."""
 
 JSON, BYTES, EVENTS = "application/json", TENSORS.decode(), "text/event-stream"
 TEXT: Json = {"type": "string"}
 FLAG: Json = {"type": "boolean"}
 PARAMETERS: Json = {"type": "object"}
-READING = (404, 504)  # a version that is not loaded takes time, and has a deadline
+READING = (404, 504)  # 504: loading a version on demand may exceed the deadline
 COMPUTING = (404, 413, 415, 504)
 FORBIDDEN = (403, 404)
 
@@ -66,7 +66,7 @@ BINARY_DATA = {
 
 
 def v2_paths(responses: Responses) -> Json:
-    """Every path under `/v2`, its errors in the dialect's shape."""
+    """Returns every path under `/v2`, with errors in this dialect's format."""
 
     def read(operation_id: str, summary: str, answer: Json, errors: tuple[int, ...] = ()) -> Json:
         operation = _operation(operation_id, summary, responses({JSON: {"schema": answer}}, errors))
@@ -84,7 +84,7 @@ def v2_paths(responses: Responses) -> Json:
         return operation
 
     def of_model(place: str, suffix: str = "") -> Json:
-        """The paths of a model, or of one of its versions, whose ids end in `suffix`."""
+        """Returns the paths of a model or of one of its versions; operation ids end in `suffix`."""
         ready, generated = _record({"name": TEXT, "ready": FLAG}), {JSON: {"schema": GENERATE_ANSWER}}
         tensors = (_tensors(INFER_ANSWER), _required(INFER_REQUEST))
         prompt = _required(GENERATE_REQUEST, False)

@@ -1,10 +1,10 @@
-"""Problems as the Open Inference Protocol has them."""
+"""Errors in the format of the Open Inference Protocol."""
 
 from serving.problem import Problem, problem_of
 
 
 def v2_problem_of(error: Exception) -> Problem:
-    """The problem that an exception means: 400 for whatever does not fit the model."""
+    """Returns the problem for an exception, with status 400 in place of 422."""
     problem = problem_of(error)
     if problem.status != 422:
         return problem

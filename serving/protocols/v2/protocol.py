@@ -1,11 +1,11 @@
-"""The Open Inference Protocol, version 2, with Triton's extensions, as `tritonclient.http` speaks it.
+"""Open Inference Protocol, version 2, with Triton's extensions, compatible with `tritonclient.http`.
 
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md,
 https://github.com/triton-inference-server/server/tree/main/docs/protocol
 
-Kinds whose answer is one run take and give the graph's own tensors; kinds that write take and give texts.
-A version in a path is a number or an alias. Only what a model computes is sent compressed: Triton's client
-that awaits asks for compression whatever it wants to know, and does not understand it elsewhere.
+Models that answer in one run take and return the graph's own tensors; models that generate texts take and
+return texts. A version in a path is a number or an alias. Only inference responses are compressed: Triton's
+asyncio client asks for compression in every request, but cannot decompress other responses.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ from serving.turns import ClientLeft, Turns
 
 Handler = Callable[[Exchange], Awaitable[None]]
 Handlers = dict[str, Handler]
-"""By method."""
+"""Handlers by HTTP method."""
 ModelHandler = Callable[[Exchange, str, str], Awaitable[None]]
-"""Of the model's name and the version asked for; an empty version is the champion."""
+"""Receives an exchange, a model's name and the requested version; an empty version is the champion."""
 
 ROOT = "/v2"
 SERVER = {
@@ -87,9 +87,9 @@ class V2Protocol:
         statistics: Callable[..., list[Statistics]],
         deadline: float,
     ) -> None:
-        """`catalogue` gives the snapshot of the moment, `statistics` those of registered models' versions.
+        """`catalogue` returns the current snapshot, `statistics` the counts of registered models' versions.
 
-        `deadline` is the longest, in seconds.
+        `deadline` is the maximum duration of a request, in seconds.
         """
         self._turns = turns
         self._deadline = deadline
@@ -117,7 +117,7 @@ class V2Protocol:
         }
 
     def handler(self, path: str, method: str) -> Handler:
-        """`Problem` 404 where nothing answers at the path, 405 where not by this method."""
+        """Returns the handler of a path and method; raises `Problem` 404 for the path, 405 for the method."""
         handlers = self._handlers(path.removeprefix(ROOT).removeprefix("/"))
         method = "GET" if method == "HEAD" else method
         if method not in handlers:
@@ -127,18 +127,19 @@ class V2Protocol:
         return handlers[method]
 
     async def __call__(self, exchange: Exchange) -> None:
-        """Answers, errors included."""
+        """Answers an exchange; errors become error responses."""
         try:
             await self.handler(exchange.path, exchange.method)(exchange)
-        except ClientLeft as error:  # there is nobody to tell
+        except ClientLeft as error:  # nobody is left to answer
             let_go(error)
         except Exception as error:
             await exchange.refuse(v2_problem_of(error))
 
     def _handlers(self, path: str) -> Handlers:
-        """Returns a path's handlers; 404 where the path has none.
+        """Returns a path's handlers by method; raises `Problem` 404 if the path has none.
 
-        Handlers look models up, not this method: a preflight needs no key and must not tell models' names.
+        Models are looked up by the handlers, not here: a CORS preflight needs no API key, and must not
+        reveal which models exist.
         """
         if path in self._routes:
             return self._routes[path]
@@ -161,7 +162,7 @@ class V2Protocol:
         return {method: lambda exchange: handler(exchange, name, version)}
 
     async def _of_model(self, name: str, handler: Handler, exchange: Exchange) -> None:
-        """Answers for a model that there is; 404 for another."""
+        """Calls a handler if the model exists; otherwise raises `NotFound`."""
         self._versions.catalogue().answering(name)
         await handler(exchange)
 
@@ -214,7 +215,7 @@ class V2Protocol:
     async def _show_statistics(
         self, exchange: Exchange, versions: list[tuple[str, str]], name: str | None = None
     ) -> None:
-        """Shows the counts of registered models' versions, under the name that was asked for, if one was."""
+        """Sends the counts of registered models' versions, under the requested name if there is one."""
         counted = await asyncio.to_thread(self._statistics, *versions)
         shown = [
             rendered(name or model, number, counts)
@@ -224,7 +225,7 @@ class V2Protocol:
 
 
 def _only_ready(body: Body) -> bool:
-    """Returns True if a request for the index asks for loaded models alone."""
+    """Returns True if a request for the index asks only for loaded models."""
     if not body:
         return False
     require_few_values(body)

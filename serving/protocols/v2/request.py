@@ -1,8 +1,8 @@
-"""Bodies of inference requests: JSON, with tensors in it or in bytes behind it, to arrays.
+"""Parsing of inference requests: JSON with the tensors inside, or as raw bytes after the JSON, to arrays.
 
-Everything is checked before a graph sees it; whatever does not fit is an `InvalidInput` that names it.
-Bytes: https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md,
-classes: .../extension_classification.md.
+Everything is checked before a graph runs; an invalid part raises `InvalidInput`, which names the part.
+Raw bytes: https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md,
+classification: .../extension_classification.md.
 """
 
 import math
@@ -40,32 +40,32 @@ DTYPES = {
     "BYTES": np.dtype("O"),
 }
 JSON_TYPES: dict[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}, "O": {str}}
-"""What data in JSON may consist of, by numpy's kind of data type."""
+"""Python types that JSON data may contain, by the kind of NumPy data type."""
 WORDS = {dict: "an object", list: "a list", str: "a string", int: "an integer", bool: "true or false"}
 FEW_LISTS = 4096
-"""Lists and objects that a request may hold besides those of numbers."""
+"""Maximum number of lists and objects in a request, not counting those for numbers."""
 LISTS_PER_DIGIT = 4
-"""Lists for each digit: a number may be alone in its list, which may be alone in another, and so on."""
+"""Lists allowed per digit: a number may be alone in its list, which may be alone in another, and so on."""
 MAX_LISTS = 1 << 20
-"""Lists and objects of a request of texts, brackets and braces in the texts among them."""
-LENGTH = 4  # bytes of a string's length, little-endian
-MOST_DIGITS = 18  # of a header's number
-SHOWN = 64  # characters of a client's text that a message repeats
+"""Maximum number of lists and objects in a request of texts; counts brackets and braces in the texts too."""
+LENGTH = 4  # bytes of the little-endian length before each string
+MOST_DIGITS = 18  # in the number of a header
+SHOWN = 64  # maximum characters of a client's text in an error message
 
 
 @dataclass(frozen=True)
 class Output:
-    """An output that is asked for."""
+    """A requested output."""
 
     name: str
     binary: bool
     classes: int
-    """How many of the likeliest classes instead of all scores; 0 for the tensor as it is."""
+    """Number of likeliest classes to return instead of all scores; 0 returns the tensor itself."""
 
 
 @dataclass(frozen=True)
 class InferenceRequest:
-    """A valid request."""
+    """A valid inference request."""
 
     inputs: Arrays
     outputs: list[Output]
@@ -74,14 +74,14 @@ class InferenceRequest:
 
 
 class Binary:
-    """The bytes behind the JSON, which are taken from front to back."""
+    """Reader of the raw bytes after the JSON, from front to back."""
 
     def __init__(self, data: memoryview) -> None:
         self._data = data
         self._place = 0
 
     def take(self, name: str, size: int) -> memoryview:
-        """The next `size` bytes."""
+        """Returns the next `size` bytes; raises `InvalidInput` if fewer are left."""
         end = self._place + size
         if end > len(self._data):
             raise InvalidInput(
@@ -92,13 +92,13 @@ class Binary:
         return taken
 
     def finish(self) -> None:
-        """All bytes belong to an input."""
+        """Raises `InvalidInput` if any bytes were not taken."""
         if surplus := len(self._data) - self._place:
             raise InvalidInput(f"{surplus} bytes behind the JSON belong to no input")
 
 
 def json_length(body: Body, header: bytes | None) -> int:
-    """Bytes of a body that are JSON, by its `Inference-Header-Content-Length`; all of them without one."""
+    """Returns the number of JSON bytes in a body: `Inference-Header-Content-Length`, or all without one."""
     if header is None:
         return len(body)
     if not (header.isdigit() and len(header) <= MOST_DIGITS and int(header) <= len(body)):
@@ -108,7 +108,7 @@ def json_length(body: Body, header: bytes | None) -> int:
 
 
 def parse(body: Body, length: int, interface: Interface) -> InferenceRequest:
-    """The request of a body whose first `length` bytes are JSON; malformed JSON is a `Problem` 400."""
+    """Parses a body whose first `length` bytes are JSON; raises `Problem` 400 if the JSON is malformed."""
     data = memoryview(body)
     fields = json_object(data[:length])
     parameters = member(fields, "parameters", dict, {})
@@ -130,13 +130,13 @@ def require_holdable(size: JsonSize, interface: Interface) -> None:
 
 
 def require_few_values(body: Body) -> None:
-    """Refuses a body, before it is parsed, with more values than a text's letters could make."""
+    """Refuses a body with more than `MAX_VALUES` values, before it is parsed."""
     if (values := json_size(body).values) > MAX_VALUES:
         raise InvalidInput(f"the body has {values:,} values; at most {MAX_VALUES:,} are read here")
 
 
 def json_object(text: Body | memoryview) -> dict[str, Any]:
-    """The object of a JSON text; NaN, Infinity and numbers beyond float64 are no JSON."""
+    """Parses a JSON object; NaN, Infinity and numbers beyond float64 are malformed."""
     try:
         value = orjson.loads(without_mark(text))
     except orjson.JSONDecodeError as error:
@@ -147,13 +147,13 @@ def json_object(text: Body | memoryview) -> dict[str, Any]:
 
 
 def member(fields: dict[str, Any], name: str, kind: type[T], default: T | None = None) -> T:
-    """A field of one of JSON's types; `null` stands for the default, without which the field is required."""
+    """Returns a field of the given type; `null` means the default, and without a default it is required."""
     value = fields.get(name)
     if value is None:
         if default is None:
             raise InvalidInput(f"{name}: required")
         return default
-    if type(value) is not kind:  # a bool is an int, too
+    if type(value) is not kind:  # not isinstance: a bool is also an int
         raise InvalidInput(f"{name}: expected {WORDS[kind]}")
     return value
 
@@ -237,12 +237,12 @@ def _from_json(data: Any, shape: list[int], name: str, dtype: np.dtype[Any]) -> 
         limits = np.iinfo(dtype)
         if min(flat) < limits.min or max(flat) > limits.max:
             raise InvalidInput(f"input {name!r}: data: expected integers from {limits.min} to {limits.max}")
-    with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
+    with np.errstate(over="ignore"):  # overflow becomes infinity, which is refused later
         return np.array(flat, dtype)
 
 
 def _flat(data: list[Any], shape: list[int], name: str) -> list[Any]:
-    """The values of a list that is flat, or nested as the shape says."""
+    """Returns the flat values of a list that is flat or nested to the given shape."""
     for depth in range(1, len(shape)):
         if list not in set(map(type, data)):
             break
@@ -271,7 +271,7 @@ def _from_bytes(data: memoryview, count: int, name: str, dtype: np.dtype[Any]) -
 
 
 def _strings(data: memoryview, count: int, name: str) -> NDArray[Any]:
-    """[count] strings, each behind its length."""
+    """Decodes [count] strings, each of which follows its length."""
     strings: list[str] = []
     place = 0
     while place < len(data) and len(strings) <= count:
@@ -290,7 +290,7 @@ def _strings(data: memoryview, count: int, name: str) -> NDArray[Any]:
 
 
 def _outputs(given: list[Any], interface: Interface, binary: bool) -> list[Output]:
-    """Those asked for, or else all."""
+    """Returns the requested outputs, or all if none are requested."""
     if not given:
         return [Output(name, binary, 0) for name in interface.outputs]
     outputs: dict[str, Output] = {}

@@ -1,4 +1,4 @@
-"""What was counted of a version, as the Open Inference Protocol's statistics extension shows it.
+"""Counts of a version in the format of the Open Inference Protocol's statistics extension.
 
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_statistics.md
 """
@@ -12,9 +12,9 @@ INFERENCE = ("success", "fail", "queue", "compute_input", "compute_infer", "comp
 
 
 def rendered(model: str, version: str, counts: Statistics) -> dict[str, Any]:
-    """An entry of `model_stats`.
+    """Returns an entry of `model_stats`.
 
-    Nothing is cached, so no answer was found in a cache or missed there; times by batch size are not kept.
+    Responses are not cached, so cache hits and misses are zero; times by batch size are not recorded.
     """
     counted = asdict(counts)
     inference = {name: counted.pop(name) for name in INFERENCE}

@@ -1,4 +1,4 @@
-"""Texts of the Open Inference Protocol as requests of the typed endpoints, whose answers are texts again."""
+"""Conversion of the Open Inference Protocol's texts to and from requests and answers of typed endpoints."""
 
 from typing import Any
 
@@ -22,12 +22,15 @@ OF_THE_PROTOCOL = {
     "sequence_start",
     "sequence_end",
 }
-"""Parameters that are none of the task's."""
-REPORTED = 5  # wrong parameters that a message names
+"""Parameters of the protocol, which are not passed to the task."""
+REPORTED = 5  # maximum number of wrong parameters that a message names
 
 
 def requests_for(task: Task, texts: list[str], parameters: dict[str, Any]) -> list[Request]:
-    """One request a text, or one for all where the kind takes several; `InvalidInput` names what is wrong."""
+    """Returns one request per text, or one for all if the kind takes several texts.
+
+    Raises `InvalidInput`, which names the invalid parameters.
+    """
     one_each = isinstance(task, LanguageModelling)
     allowed = SAMPLING if one_each else BEAMS
     given = {name: value for name, value in parameters.items() if name not in OF_THE_PROTOCOL}
@@ -43,15 +46,15 @@ def requests_for(task: Task, texts: list[str], parameters: dict[str, Any]) -> li
 
 
 def texts_of(answer: dict[str, Any]) -> list[str]:
-    """What was written, of an answer of the typed endpoint."""
+    """Returns the written texts of an answer of a typed endpoint."""
     texts: list[str] = answer["texts"] if "texts" in answer else [answer["text"]]
     return texts
 
 
 def parse_generate(body: Body, streamed: bool) -> tuple[str, dict[str, Any]]:
-    """Text and parameters of a body whose parameters lie beside the text, or under `parameters`.
+    """Returns the text and the parameters of a body; parameters are beside the text or under `parameters`.
 
-    Triton's clients say there once more whether the answer is to be streamed.
+    Triton's clients repeat there, as `stream`, whether the answer is streamed.
     """
     require_few_values(body)
     fields = json_object(body)

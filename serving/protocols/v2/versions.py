@@ -1,4 +1,4 @@
-"""The versions that the Open Inference Protocol's paths name."""
+"""Lookup of the versions that the Open Inference Protocol's paths name."""
 
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
@@ -10,7 +10,7 @@ from serving.protocols.v2.model import Interface
 
 
 class Versions:
-    """Champions, which are loaded, and others, which are when they are asked for."""
+    """Champions, which are always loaded, and other versions, which are loaded on demand."""
 
     def __init__(self, catalogue: Callable[[], Catalogue | None], on_demand: OnDemand) -> None:
         self._catalogue = catalogue
@@ -18,16 +18,16 @@ class Versions:
         self._interfaces: WeakKeyDictionary[Served, Interface] = WeakKeyDictionary()
 
     def catalogue(self) -> Catalogue:
-        """The snapshot of the moment; 503 before the first."""
+        """Returns the current snapshot; raises `Problem` 503 before the first."""
         catalogue = self._catalogue()
         if catalogue is None:
             raise not_ready()
         return catalogue
 
     async def find(self, name: str, version: str, deadline: float) -> Served:
-        """The version of a number or an alias, or the champion where there is none of both.
+        """Returns the version with a number or an alias, or the champion if `version` is empty.
 
-        `NotFound` and `DeadlineExceeded` as of the catalogue and `OnDemand`.
+        Raises `NotFound` and `DeadlineExceeded` like the catalogue and `OnDemand`.
         """
         catalogue = self.catalogue()
         if not version:
@@ -36,7 +36,7 @@ class Versions:
         return found if isinstance(found, Served) else await self._on_demand.get(found, deadline)
 
     def interface(self, served: Served) -> Interface:
-        """The version's interface, made once."""
+        """Returns the version's interface, which is made once."""
         interface = self._interfaces.get(served)
         if interface is None:
             interface = self._interfaces[served] = Interface.of(served)

@@ -77,9 +77,7 @@ class Execution(BaseModel):
 
     mode: Annotated[
         Literal["inline", "batched", "sliced"],
-        Field(
-            description="On the event loop; in a thread, in batches; a text in time slices, in turn with others."
-        ),
+        Field(description="On the event loop; in a thread, in batches; or in time slices, for texts."),
     ]
     row_seconds: Annotated[
         float | None, Field(description="Seconds for a batch of one row; null for models that write texts.")

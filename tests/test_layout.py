@@ -1,6 +1,7 @@
 """Who may import whom, and what a file may be called: read from the sources, and from real processes."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -161,3 +162,16 @@ def test_no_two_files_of_tests_have_one_name() -> None:
     """pytest would refuse the second, in folders without `__init__.py`."""
     names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_docstrings_begin_with_what_they_describe() -> None:
+    """A verb phrase or a noun phrase; never a bare relative clause or genitive."""
+    begins_badly = re.compile(r"(Of|What|Whether|Nothing|Those|As|How|Where|Who|Which|That|When|Why)\b")
+    found = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+            for statement in getattr(node, "body", None) or ():
+                match statement:
+                    case ast.Expr(value=ast.Constant(value=str(text))) if begins_badly.match(text):
+                        found.append(f"{path}:{statement.lineno}: {text[:60]}")
+    assert found == []

@@ -2,7 +2,7 @@
 
 Source: Fisher (1936), "The use of multiple measurements in taxonomic problems",
 doi:10.1111/j.1469-1809.1936.tb02137.x, in scikit-learn's copy. The two features are correlated (r = 0.96),
-which makes the loss of linear regression a long, narrow valley, which studies of optimisers use.
+so that the loss of linear regression is a long, narrow valley: studies of optimisers use it.
 """
 
 from training.datasets.base import Data, DataSet, split_examples

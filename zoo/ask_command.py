@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from zoo.tasks import Task
 
 STANDARD_INPUT = "-"
-INDENT = "  "  # of passages
+INDENT = "  "  # before each line of a passage
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Ask:
     """Ask a question about a text: a language model answers from the passages that fit it best."""
 
     file: Annotated[str, tyro.conf.Positional]
-    """The text; - reads the standard input."""
+    """Text file; - reads the standard input."""
     question: Annotated[str, tyro.conf.Positional]
-    """What you want to know."""
+    """Question to ask about the text."""
     model: str | None = None
     """Registered model, or a data set's name; without it, the best champion that holds conversations."""
     max_tokens: int = 128

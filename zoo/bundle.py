@@ -34,8 +34,8 @@ from zoo.errors import BundleError
 from zoo.graph import Graph, GraphSet, open_graphs
 from zoo.tasks import TASKS, Arrays, Operation, Run, Task, any_task
 
-FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}\.[a-z]{1,16}$")]  # nothing outside the directory
-# Names become headers of answers and labels of metrics.
+FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}\.[a-z]{1,16}$")]  # no path outside the directory
+# Names are used in response headers and metric labels.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,199}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -70,14 +70,14 @@ class Identity(BaseModel):
 
 
 class Manifest(Identity):
-    """The identity with the SHA-256 of each file."""
+    """Identity of a bundle, with the SHA-256 of each of its files."""
 
     format: Literal[1] = 1
     files: Annotated[dict[FileName, Sha256], Field(max_length=MOST_FILES)]
 
 
 class Golden(BaseModel):
-    """A request and the answer to it."""
+    """Recorded request, and the answer that the bundle must reproduce."""
 
     request: dict[str, Any]
     answer: dict[str, Any]

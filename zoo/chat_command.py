@@ -22,7 +22,7 @@ Message = dict[str, str]
 
 @dataclass(frozen=True)
 class Chat:
-    """Talk to a model of the running service: Ctrl-C ends its answer, Ctrl-D the conversation."""
+    """Chat with a model of the running service; Ctrl-C ends its answer, Ctrl-D the conversation."""
 
     name: Annotated[str | None, tyro.conf.Positional] = None
     """Registered model; without it, the best one that holds conversations."""
@@ -31,7 +31,7 @@ class Chat:
     max_tokens: int = 512
     """Maximum number of tokens in an answer."""
     temperature: float = 0.7
-    """0 always takes the likeliest token; above 1 is bolder."""
+    """Sampling temperature: 0 always takes the likeliest token; above 1 is more random."""
     url: str = SERVICE_URL
     """URL of the service."""
 

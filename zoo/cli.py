@@ -276,7 +276,7 @@ class Predict:
 
 @dataclass(frozen=True)
 class Generate:
-    """Have a generator make images, and write them as one PNG grid."""
+    """Generate images, and write them as one PNG grid."""
 
     name: Name
     """Registered model."""
@@ -316,16 +316,16 @@ class Generate:
 
 @dataclass(frozen=True)
 class Write:
-    """Have a language model continue a text, and print the tokens as they are generated."""
+    """Continue a text with a language model, and print the tokens as they are generated."""
 
     name: Name
     """Registered model, or a data set's name."""
     prompt: Annotated[str, tyro.conf.Positional] = ""
-    """The text so far."""
+    """Text to continue."""
     max_tokens: int = 256
     """Maximum number of tokens to write."""
     temperature: float = 0.8
-    """0 always takes the likeliest token; above 1 is bolder."""
+    """Sampling temperature: 0 always takes the likeliest token; above 1 is more random."""
     top_k: int = 0
     """Choose among this many of the likeliest tokens; 0 for all."""
     top_p: float = 1.0

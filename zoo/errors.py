@@ -1,4 +1,4 @@
-"""The domain's errors. Each message says what was expected, what came, and what to do next."""
+"""Errors of the zoo. Each message says what was expected, what was received, and what to do next."""
 
 
 class ZooError(Exception):

@@ -40,7 +40,7 @@ class Graph:
                 "install onnxruntime-gpu in place of onnxruntime, or choose the device cpu"
             )
         if device == "cuda":
-            ort.preload_dlls()  # CUDA's libraries, where they are installed as Python packages
+            ort.preload_dlls()  # CUDA's libraries, if installed as Python packages
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # fatal only: errors are raised, and may be due to requests

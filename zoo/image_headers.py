@@ -65,7 +65,7 @@ class Header:
     """Size and format of an image file."""
 
     kind: str
-    """`PNG` or `JPEG`."""
+    """File format, `PNG` or `JPEG`."""
     width: int
     height: int
     mode: str

@@ -79,6 +79,6 @@ def limit_computation(seconds: float) -> None:
 
 
 def return_freed_memory() -> None:
-    """Gives freed memory back to the system; does nothing where the C library is not glibc."""
+    """Returns freed memory to the system; does nothing if the C library is not glibc."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)

@@ -84,7 +84,7 @@ def hold_out_conversations(data: Data, share: float) -> Data:
 
 
 def as_line(conversation: Conversation) -> str:
-    """Returns a conversation as a line of a file."""
+    """Formats a conversation as one line of JSON."""
     return json.dumps({"messages": [message.model_dump() for message in conversation]})
 
 

@@ -33,7 +33,7 @@ DRAWN = dict(zip(POOLINGS, (COLOURS[0], COLOURS[1]), strict=True))
 SHIFTS = (0, 1, 2, 3, 4)  # pixels to the right and down
 SEEDS = 4
 EPOCHS = 10
-RECIPE = dataclasses.replace(RECIPES[0], epochs=EPOCHS, bar=None)  # MNIST-5k's own
+RECIPE = dataclasses.replace(RECIPES[0], epochs=EPOCHS, bar=None)  # the recipe for MNIST-5k
 
 
 @dataclass(frozen=True)

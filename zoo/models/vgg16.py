@@ -31,7 +31,7 @@ class VGG16Config:
     """Configuration of VGG16; the defaults are the paper's."""
 
     configuration: Literal["A", "D", "E"] = "D"
-    """The paper's letter: 11, 16 or 19 layers with weights."""
+    """Configuration by the paper's letter: 11, 16 or 19 layers with weights."""
     batch_norm: bool = False
     """Add batch normalisation after each convolution."""
     width: int = 64

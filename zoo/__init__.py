@@ -3,7 +3,7 @@
 import os
 
 # Libraries read these variables when they are imported or first used, so this package sets them before it
-# imports any of them. Child processes inherit them. A value that the user has set stays.
+# imports any of them. Child processes inherit them. Values set by the user are kept.
 for _variable, _value in {
     # BentoML, MLflow and ONNX Runtime send usage statistics to their vendors.
     "BENTOML_DO_NOT_TRACK": "true",

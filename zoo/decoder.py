@@ -105,7 +105,7 @@ class Decoder:
         for row in stepping.values():
             self._held[row] += 1
             self._last[row] = run.tokens[row]
-        logits = run.logits[:, 0].copy()  # the next step overwrites its own
+        logits = run.logits[:, 0].copy()  # a copy, because the next step overwrites the run's output
         return {slot: logits[row] for slot, row in stepping.items()}
 
     def prefix(self, slot: int, tokens: int) -> Floats:

@@ -28,7 +28,7 @@ GREY = ("1", "L", "LA", "I", "I;16")
 TILE = 1 << 18  # pixels that are flattened at one time
 TILE_COPIES = 5  # copies of an RGBA tile: cut out, converted, white, composed, converted back
 DECODER_BYTES = 1 << 20  # tables of a decoder
-PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # in Pillow's memory; 4 in other modes
+PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # bytes per pixel in Pillow's memory; 4 in other modes
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom."""
 

@@ -12,7 +12,7 @@ MOST_BYTES = 1 << 16
 """Maximum number of bytes of a block that are read: the capacity of a JPEG segment."""
 TAG = 0x0112
 SIDEWAYS = (5, 6, 7, 8)  # orientations in which the file's rows are columns
-FORMS = {3: "H", 4: "I"}  # by the type of a tag; 3 is the standard's
+FORMS = {3: "H", 4: "I"}  # struct formats by the type of a tag; the standard's is 3
 XMP = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 
 

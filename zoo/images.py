@@ -41,7 +41,7 @@ UNCOUNTED = 1 << 16  # pixels of a request up to which no memory is reserved: th
 LARGE = 1 << 24  # bytes; above this, glibc keeps some freed memory per thread until malloc_trim is called
 GAP = 2  # pixels between the images of a grid
 URL_ALPHABET = bytes.maketrans(b"-_", b"+/")
-Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS is checked instead, from the header, as an error
+Image.MAX_IMAGE_PIXELS = None  # instead, `read_header` raises past MAX_PIXELS
 
 
 def decode_base64(text: str) -> bytes:

@@ -65,7 +65,7 @@ def frechet_distance(one: Floats, other: Floats) -> float:
     (m, a), (n, b) = _moments(one), _moments(other)
     values, vectors = np.linalg.eigh(a)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T  # A^½
-    # A B has the eigenvalues of the symmetric A^½ B A^½, which no rounding makes complex.
+    # A B has the eigenvalues of the symmetric A^½ B A^½, which rounding cannot make complex.
     cross = np.sqrt(np.linalg.eigvalsh(root @ b @ root).clip(0)).sum()
     return max(0.0, float(np.sum((m - n) ** 2) + np.trace(a) + np.trace(b) - 2 * cross))
 

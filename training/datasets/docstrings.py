@@ -90,7 +90,7 @@ def read_docstrings(module: bytes) -> Iterator[Pair]:
         return
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)  # other people's backslashes
+            warnings.simplefilter("ignore", SyntaxWarning)  # invalid escapes in the packages
             warnings.simplefilter("ignore", DeprecationWarning)
             tree = ast.parse(module)
     except (SyntaxError, ValueError):  # templates and other versions' Python; text that is not UTF-8

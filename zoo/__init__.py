@@ -1,15 +1,15 @@
-"""What training and serving share: architectures, tasks, bundles, and the command line."""
+"""Code that training and serving share: architectures, tasks, bundles, and the command line."""
 
 import os
 
 # Libraries read these variables when they are imported or first used, so this package sets them before it
-# imports any of them. Child processes inherit them. A value that the user has set stays.
+# imports any of them. Child processes inherit them. Values set by the user are kept.
 for _variable, _value in {
-    # BentoML, MLflow and ONNX Runtime report their use to their makers.
+    # BentoML, MLflow and ONNX Runtime send usage statistics to their vendors.
     "BENTOML_DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "ORT_DISABLE_TELEMETRY": "1",
-    # MLflow's client would go past its server to artifacts in S3, which often the server alone can reach.
+    # MLflow's client would access artifacts in S3 directly; often only the MLflow server can reach S3.
     "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
     "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
 }.items():

@@ -1,4 +1,4 @@
-"""`zoo ask`: a question about a text, answered by a champion in this process, with the passages it read."""
+"""`zoo ask`: a champion in this process answers a question about a text, and shows the passages it read."""
 
 import sys
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from zoo.tasks import Task
 
 STANDARD_INPUT = "-"
-INDENT = "  "  # of passages
+INDENT = "  "  # before each line of a passage
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,15 @@ class Ask:
     """Ask a question about a text: a language model answers from the passages that fit it best."""
 
     file: Annotated[str, tyro.conf.Positional]
-    """The text; - reads the standard input."""
+    """Text file; - reads the standard input."""
     question: Annotated[str, tyro.conf.Positional]
-    """What you want to know."""
+    """Question to ask about the text."""
     model: str | None = None
     """Registered model, or a data set's name; without it, the best champion that holds conversations."""
     max_tokens: int = 128
-    """Tokens of the answer at most."""
+    """Maximum number of tokens in the answer."""
     json: bool = False
-    """The whole answer as one JSON document."""
+    """Print the whole answer as one JSON document."""
 
     def __call__(self) -> None:
         text = _read(self.file)
@@ -59,7 +59,7 @@ def _read(file: str) -> str:
 
 
 def _show(answer: dict[str, Any], text: str) -> None:
-    """The answer, and below it the passages, each with its lines in the text."""
+    """Prints the answer, and below it the passages, each with its line numbers in the text."""
     from rich.console import Console
     from rich.markup import escape
 

@@ -1,19 +1,19 @@
-"""A trained model on disk: everything that is needed to answer requests, and the proof that it does.
+"""A trained model on disk: all files needed to answer requests, and a recorded answer that proves it works.
 
 A bundle is a directory:
 
-    model.onnx     the graph: what a decoder yields in, what a reader understands out; several graphs have
-                   other names, see `Task.signatures`
+    model.onnx     the graph: its inputs come from the task's decoder, its outputs go to the task's reader;
+                   kinds with several graphs use other names, see `Task.signatures`
     task.json      the fitted task
     tokenizer.json its tokenizer, where there is text
-    golden.json    a request, and the answer that this very bundle gave to it
+    golden.json    a request, and the answer that this bundle gave to it when it was written
     baseline.json  statistics of the training inputs, against which drift is measured
     card.md        the model card
-    manifest.json  what it is, and the SHA-256 of each file above
+    manifest.json  the bundle's identity, and the SHA-256 of each file above
 
-The SHA-256 of `manifest.json` is the bundle's digest. Files that the manifest does not name (MLflow's
-own, say) are not part of the bundle. Nothing is ever unpickled, and nothing is used but the bytes that were
-compared with the manifest: a file that is replaced meanwhile has no effect.
+The SHA-256 of `manifest.json` is the bundle's digest. Files that the manifest does not name (for example
+MLflow's own) are not part of the bundle. Nothing is ever unpickled. Only the bytes that were compared with
+the manifest are used, so a file that is replaced afterwards has no effect.
 """
 
 import hashlib
@@ -34,8 +34,8 @@ from zoo.errors import BundleError
 from zoo.graph import Graph, GraphSet, open_graphs
 from zoo.tasks import TASKS, Arrays, Operation, Run, Task, any_task
 
-FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}\.[a-z]{1,16}$")]  # nothing outside the directory
-# Names become headers of answers and labels of metrics.
+FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}\.[a-z]{1,16}$")]  # no path outside the directory
+# Names are used in response headers and metric labels.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,199}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -43,15 +43,15 @@ Parsed = TypeVar("Parsed")
 
 MANIFEST = "manifest.json"
 MOST_BYTES = 8 << 30
-"""Bytes of a bundle, at most: a graph has up to 2 GiB, protobuf's limit, and no kind has over two graphs."""
+"""Maximum size of a bundle in bytes: a graph has up to 2 GiB (protobuf's limit), a kind up to two graphs."""
 MOST_DOCUMENT_BYTES = 64 << 20
-"""Bytes of each other file, at most: the tokenizer of a vocabulary of 256,000 tokens has 34 MB."""
+"""Maximum size of each other file in bytes: the tokenizer of a vocabulary of 256,000 tokens has 34 MB."""
 MOST_MANIFEST_BYTES = 1 << 20
 MOST_FILES = 32
 
 
 class Identity(BaseModel):
-    """What a bundle says of itself."""
+    """Identity of a bundle: its model, data, training run, and test metrics."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,30 +70,30 @@ class Identity(BaseModel):
 
 
 class Manifest(Identity):
-    """The identity with the SHA-256 of each file."""
+    """Identity of a bundle, with the SHA-256 of each of its files."""
 
     format: Literal[1] = 1
     files: Annotated[dict[FileName, Sha256], Field(max_length=MOST_FILES)]
 
 
 class Golden(BaseModel):
-    """A request and the answer to it."""
+    """Recorded request, and the answer that the bundle must reproduce."""
 
     request: dict[str, Any]
     answer: dict[str, Any]
 
 
 class Distribution(BaseModel):
-    """How a number is distributed over the training split."""
+    """Histogram of a number over the training split."""
 
     edges: list[float]
-    """Between the bins, ascending; each belongs to the bin above."""
+    """Boundaries between the bins, ascending; a value equal to an edge belongs to the bin above."""
     shares: list[float]
-    """Of the rows, of each bin; one more than edges."""
+    """Share of the rows in each bin; one more than edges."""
 
 
 Baseline = dict[str, Distribution]
-"""By the names that the task gives what it observes; a bundle of an older zoo may lack some."""
+"""Distributions by the task's names of the observed numbers; a bundle of an older zoo may lack some."""
 any_baseline: TypeAdapter[Baseline] = TypeAdapter(Baseline)
 
 
@@ -110,29 +110,29 @@ class Bundle:
 
     @property
     def graph_paths(self) -> list[Path]:
-        """The ONNX files."""
+        """Paths of the ONNX files."""
         return [self.directory / f"{signature.name}.onnx" for signature in self.task.signatures()]
 
     @property
     def graph_path(self) -> Path:
-        """The ONNX file, of a kind that has one."""
+        """Path of the ONNX file, for kinds with exactly one."""
         (path,) = self.graph_paths
         return path
 
     def read(self, name: str) -> bytes:
-        """Content of one of the bundle's files; `BundleError` where it is not what the manifest names."""
+        """Returns the content of one of the bundle's files; `BundleError` if it differs from the manifest."""
         return _read(self.directory, name, self.manifest)
 
     def read_text(self, name: str) -> str:
-        """Text of one of the bundle's files; `BundleError` as above."""
+        """Returns the text of one of the bundle's files; `BundleError` as in `read`, or if not UTF-8."""
         return _as_text(name, self.read(name))
 
     def open(self, device: str = "cpu", threads: int = 1) -> Graph | GraphSet:
-        """The graph or graphs, opened; `BundleError` as above, and see `zoo.graph.Graph` for errors."""
+        """Opens the graph or graphs; `BundleError` as in `read`, other errors as in `zoo.graph.Graph`."""
         return open_graphs((self.read(path.name) for path in self.graph_paths), device, threads)
 
     def replay(self, run: Run) -> None:
-        """Asks the golden request again; `BundleError` where the answer is another."""
+        """Sends the golden request to `run`; `BundleError` if the answer differs from the golden one."""
         answer = ask(self.task, run, self.golden.request)
         if not self.task.agrees(answer, self.golden.answer):
             raise BundleError(
@@ -142,9 +142,9 @@ class Bundle:
 
 
 def ask(task: Task, run: Run, request: dict[str, Any], operation: Operation | None = None) -> dict[str, Any]:
-    """The answer of a run to a JSON request, as the service gives it but for the lineage.
+    """Returns the answer to a JSON request, as the service gives it except for the lineage.
 
-    Without an operation, the kind's own question is asked.
+    Without an operation, the main operation of the task's kind is used.
     """
     operation = Operation.main(type(task)) if operation is None else operation
     try:
@@ -165,8 +165,8 @@ def write(
 ) -> Bundle:
     """Writes a bundle and returns it as loaded from disk; the directory appears only when complete.
 
-    `graphs` are by the names of their signatures; `example` holds the graph inputs of the golden request,
-    `train` the training split.
+    `graphs` maps the names of the signatures to ONNX bytes. `example` holds the graph inputs of the golden
+    request, `train` the training split.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".bundle-", dir=directory.parent))
@@ -198,12 +198,12 @@ def write(
 
 
 def digest_of(directory: Path) -> str:
-    """The digest of the bundle in a directory, whose files are not read; `BundleError` as of `load`."""
+    """Returns a bundle's digest; reads only the manifest, and raises `BundleError` if it cannot."""
     return hashlib.sha256(content(directory / MANIFEST, MOST_MANIFEST_BYTES)).hexdigest()
 
 
 def size_of(directory: Path) -> int:
-    """Bytes of the bundle's files; `BundleError` where they are too large or cannot be read."""
+    """Returns the size of the bundle's files in bytes; `BundleError` if too large or not readable."""
     manifest = parse_manifest(content(directory / MANIFEST, MOST_MANIFEST_BYTES))
     total = sum(size(directory / name) for name in manifest.files)
     if total > MOST_BYTES:
@@ -214,7 +214,7 @@ def size_of(directory: Path) -> int:
 def load(directory: Path) -> Bundle:
     """Reads a bundle and checks each file against the manifest; `BundleError` says what is wrong.
 
-    The message is for everybody; what a library said is the error's `__cause__`.
+    The message may be shown to anyone; the underlying library error is its `__cause__`.
     """
     size_of(directory)
     raw = content(directory / MANIFEST, MOST_MANIFEST_BYTES)
@@ -239,7 +239,7 @@ def load(directory: Path) -> Bundle:
 
 
 def parse_manifest(raw: bytes) -> Manifest:
-    """The manifest in the content of its file; `BundleError` names the fields that are wrong."""
+    """Parses the content of a manifest file; `BundleError` names the fields that are wrong."""
     return _parsed(MANIFEST, lambda: Manifest.model_validate_json(raw))
 
 
@@ -249,7 +249,7 @@ def _parsed(name: str, parse: Callable[[], Parsed]) -> Parsed:
     except ValidationError as error:
         fields = sorted({_field(each["loc"]) for each in error.errors()})[:3]
         raise _malformed(f"{name} ({', '.join(fields)})" if any(fields) else name) from error
-    except (ValueError, RecursionError) as error:  # json's, or of a text that is not UTF-8
+    except (ValueError, RecursionError) as error:  # from json, or from a text that is not UTF-8
         raise _malformed(name) from error
 
 
@@ -258,7 +258,7 @@ def _malformed(what: str) -> BundleError:
 
 
 def _field(place: tuple[str | int, ...]) -> str:
-    """The name of a field in an error of pydantic's, without keys that the file has chosen itself."""
+    """Returns the dotted name of the field in a pydantic error, up to the first key that the file chose."""
     names = takewhile(lambda part: re.fullmatch(r"[a-z0-9_]{1,32}", str(part)), place)
     return ".".join(map(str, names))
 
@@ -269,7 +269,7 @@ def _require(names: set[str], manifest: Manifest) -> None:
 
 
 def _task(documents: Mapping[str, bytes], names: tuple[str, ...]) -> Task:
-    """The task of `task.json`, with the fields that have files of their own."""
+    """Returns the task in `task.json`, completed with the fields that are stored in separate files."""
     fields: dict[str, Any] = json.loads(documents["task.json"])
     for name in names:
         fields[name] = documents[f"{name}.json"].decode("utf-8")
@@ -277,7 +277,7 @@ def _task(documents: Mapping[str, bytes], names: tuple[str, ...]) -> Task:
 
 
 def _read(directory: Path, name: str, manifest: Manifest) -> bytes:
-    """The content of a file, compared with the manifest."""
+    """Returns the content of a file after comparing its SHA-256 with the manifest."""
     most = MOST_BYTES if name.endswith(".onnx") else MOST_DOCUMENT_BYTES
     read = content(directory / name, most)
     _check(name, hashlib.sha256(read).hexdigest(), manifest)

@@ -1,4 +1,4 @@
-"""Reads the files of a bundle: regular ones alone, and of each no more bytes than it may have."""
+"""Reads the files of a bundle: only regular files, each up to a maximum size."""
 
 import hashlib
 import os
@@ -12,30 +12,30 @@ from zoo.errors import BundleError
 
 
 def content(path: Path, most: int) -> bytes:
-    """The content of a file of at most so many bytes; `BundleError` where it has more, or as of `opened`."""
+    """Returns a file's content; `BundleError` if it has more than `most` bytes, and as in `opened`."""
     with opened(path) as file:
         held = os.fstat(file.fileno()).st_size
         if held > most:
             raise BundleError(f"{path.name} has {held} bytes; at most {most} are read")
-        return file.read(held)  # not `most`, for which Python would make room
+        return file.read(held)  # not `most`: Python would allocate that much
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's content; `BundleError` as of `opened`."""
+    """Returns the SHA-256 of a file's content; `BundleError` as in `opened`."""
     with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def size(path: Path) -> int:
-    """Bytes of a file; `BundleError` as of `opened`."""
+    """Returns the size of a file in bytes; `BundleError` as in `opened`."""
     with opened(path) as file:
         return os.fstat(file.fileno()).st_size
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[BufferedReader]:
-    """A regular file; `BundleError` where it is a pipe or a device, whose reader might wait for ever."""
-    waitless = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # each of one operating system
+    """Opens a regular file; `BundleError` for any other, such as a pipe, which might block the reader."""
+    waitless = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # either may be missing
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | waitless), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -1,4 +1,4 @@
-"""A champion and its challenger side by side, from what a running service tells of them."""
+"""Comparison of a champion and its challenger, from the details and metrics of a running service."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,11 +14,12 @@ ERROR = "5xx"
 
 
 def compare(details: Mapping[str, Any], page: str) -> dict[str, Any]:
-    """The report on the challenge of a model: `details` of `/models/NAME`, `page` of `/metrics`.
+    """Returns the report on a model's challenge, from the answers of `/models/NAME` and `/metrics`.
 
-    For each side requests, errors (of the service, not of its clients), dropped requests, mean and 99th
-    percentile of what the graph took (milliseconds; the upper bound of a bucket), and the metrics on the test
-    set. `NotFound` where nothing competes, with the reason where a challenger is refused.
+    `details` is the answer of `/models/NAME`, `page` that of `/metrics`. For each side: requests, errors (the
+    service's, not its clients'), dropped requests, mean and 99th percentile of the graph's run time in
+    milliseconds (the percentile is the upper bound of a bucket), and the test metrics. `NotFound` if no
+    challenger competes; if one was refused, the message gives the reason.
     """
     model: str = details["lineage"]["model"]
     families = text_string_to_metric_families(page)

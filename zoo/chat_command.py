@@ -1,4 +1,4 @@
-"""`zoo chat`: a conversation with a model of the running service, over OpenAI's API, printed as it comes."""
+"""`zoo chat`: a conversation with a model of the running service over OpenAI's API; answers are streamed."""
 
 import contextlib
 import shutil
@@ -14,26 +14,26 @@ from zoo.service_client import SERVICE_URL, Refused, events, fetch
 from zoo.terminal import printable
 from zoo.word_wrap import WordWrap
 
-TOO_LONG = "context_length_exceeded"  # OpenAI's code for it
-TURN = 2  # messages of a question and its answer
+TOO_LONG = "context_length_exceeded"  # OpenAI's error code
+TURN = 2  # messages per turn: a question and its answer
 
 Message = dict[str, str]
 
 
 @dataclass(frozen=True)
 class Chat:
-    """Talk to a model of the running service: Ctrl-C ends its answer, Ctrl-D the conversation."""
+    """Chat with a model of the running service; Ctrl-C ends its answer, Ctrl-D the conversation."""
 
     name: Annotated[str | None, tyro.conf.Positional] = None
     """Registered model; without it, the best one that holds conversations."""
     system: str | None = None
-    """What the model is told before the conversation."""
+    """System message: instructions to the model before the conversation."""
     max_tokens: int = 512
-    """Tokens of an answer at most."""
+    """Maximum number of tokens in an answer."""
     temperature: float = 0.7
-    """0 always takes the likeliest token; above 1 is bolder."""
+    """Sampling temperature: 0 always takes the likeliest token; above 1 is more random."""
     url: str = SERVICE_URL
-    """Where the service listens."""
+    """URL of the service."""
 
     def __call__(self) -> None:
         name = best_model(self.url) if self.name is None else self.name
@@ -52,12 +52,12 @@ class Chat:
                 print(f"zoo: {printable(str(error), sys.stderr)}\n", file=sys.stderr)
 
     def _answer(self, name: str, messages: list[Message], watched: bool) -> str:
-        """What the model says next, printed on the way; on Ctrl-C as far as it got."""
+        """Prints the model's answer as it arrives and returns it; after Ctrl-C, the part received so far."""
         written = ""
         shown = WordWrap(shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
         try:
             for piece in self._pieces(name, messages):
-                written += piece  # first: what was shown when Ctrl-C came has been said
+                written += piece  # before showing it, so that the text shown at Ctrl-C is in the history
                 shown.add(printable(piece))
         except KeyboardInterrupt:
             if not watched:
@@ -68,7 +68,7 @@ class Chat:
         return written
 
     def _pieces(self, name: str, messages: list[Message]) -> Iterator[str]:
-        """Where a conversation has become too long for the model, its oldest turns are forgotten."""
+        """Yields the answer in pieces; drops the oldest turns while the conversation exceeds the context."""
         body: dict[str, Any] = {"model": name, "stream": True, "messages": messages}
         body |= {"max_tokens": self.max_tokens, "temperature": self.temperature}
         begin = 0 if self.system is None else 1
@@ -85,7 +85,7 @@ class Chat:
 
 
 def best_model(url: str) -> str:
-    """Of the service's models that hold conversations that with the fewest bits a character."""
+    """Returns the name of the service's chat model with the fewest bits per character."""
     listed = fetch(f"{url}/v1/models")["data"]
     names: list[str] = sorted({entry["lineage"]["model"] for entry in listed if entry.get("chat")})
     if not names:
@@ -99,10 +99,10 @@ def _message(role: str, content: str) -> Message:
 
 
 def _typed(watched: bool) -> Iterator[str]:
-    """Lines of the standard input that have something in them, until it ends."""
+    """Yields the non-empty lines of the standard input until it ends."""
     if watched:
-        with contextlib.suppress(ImportError):  # not every Python has it
-            import readline  # noqa: F401 - lines can be edited, and come back with the arrow keys
+        with contextlib.suppress(ImportError):  # some Python builds lack it
+            import readline  # noqa: F401 - adds line editing, and history with the arrow keys
     while True:
         try:
             text = input("> " if watched else "").strip()

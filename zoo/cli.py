@@ -1,8 +1,8 @@
-"""The `zoo` command. Its help is made from the dataclasses below; each imports what it needs when it runs.
+"""The `zoo` command. Its help is made from the dataclasses below; each imports its dependencies when it runs.
 
 Listings print a table, or with `--json` one JSON document on stdout; progress goes to stderr. Exit codes:
-0 for success, 1 for an error that the message explains or an output that nobody reads any more, 2 for a wrong
-command line, 130 for Ctrl-C.
+0 for success, 1 for an error that the message explains or a closed output pipe, 2 for a wrong command line,
+130 for Ctrl-C.
 """
 
 import json
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Name = Annotated[str, tyro.conf.Positional]
 Json = bool
-MAX_PATH = 255  # characters; of a longer text the system will not say whether it names a file
+MAX_PATH = 255  # characters; the system reports an error for a longer path
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class List:
 
 @dataclass(frozen=True)
 class Data:
-    """Data sets: size, licence, source, present or not."""
+    """Data sets: size, licence, source, and whether each is present."""
 
     json: bool = False
     """One JSON document on stdout instead of a table."""
@@ -69,7 +69,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Study:
-    """An idea of the course as tracked runs and one figure; without a name, what there is."""
+    """Run a study: an idea of the course as tracked runs and one figure; without a name, list the studies."""
 
     name: Annotated[str | None, tyro.conf.Positional] = None
     """Name of the study."""
@@ -120,7 +120,7 @@ class Promote:
 
 @dataclass(frozen=True)
 class Rollback:
-    """Go one promotion back; again, one further."""
+    """Undo the latest promotion; each further call undoes one more."""
 
     name: Name
     """Registered model."""
@@ -133,24 +133,24 @@ class Rollback:
 
 @dataclass(frozen=True)
 class Challenger:
-    """Have a version compete with the champion: computed beside it, or for a share of the requests."""
+    """Have a version compete with the champion: in the shadow, or for a share of the requests."""
 
     name: Name
     """Registered model."""
     version: Annotated[str | None, tyro.conf.Positional] = None
-    """Version that is to compete."""
+    """Version to compete with the champion."""
     shadow: bool = False
-    """It computes each request after the champion, and its answers are only compared; the default."""
+    """Run each request through it after the champion, and only compare its answers; the default."""
     share: str | None = None
-    """It answers so many of the requests instead of the champion: 10% or 0.1."""
+    """Share of the requests that it answers instead of the champion: 10% or 0.1."""
     report: bool = False
-    """Compare the two by what the running service counted."""
+    """Compare the two by the metrics of the running service."""
     stop: bool = False
     """End the challenge."""
     url: str = SERVICE_URL
-    """Where the service listens."""
+    """URL of the service."""
     json: bool = False
-    """The report as one JSON document."""
+    """Print the report as one JSON document."""
 
     def __call__(self) -> None:
         if [self.version is not None, self.report, self.stop].count(True) != 1:
@@ -188,12 +188,12 @@ class Export:
     name: Name
     """Registered model, or a data set's name."""
     directory: Annotated[Path, tyro.conf.Positional]
-    """Where the bundle goes."""
+    """Folder to write the bundle to."""
     version: str | None = None
-    """Another version than the champion's."""
+    """Version to export instead of the champion."""
     variant: Literal["fp32", "int8", "int4"] = "fp32"
-    """A smaller graph: int8 of an image classifier, int8 or int4 of a llama; made and compared where there is
-    none yet."""
+    """Smaller graph: int8 for an image classifier, int8 or int4 for a llama; made and compared with the
+    original if it does not exist yet."""
 
     def __call__(self) -> None:
         from training.bundles import export
@@ -225,7 +225,7 @@ class Serve:
     host: str = "127.0.0.1"
     port: int = 3000
     workers: int | None = None
-    """Processes that answer at the port, one by default; each has its share of the cores, and all models."""
+    """Processes that answer at the port, 1 by default; each has a share of the cores and loads all models."""
 
     def __call__(self) -> None:
         if self.bundles is not None and not self.bundles.is_dir():
@@ -248,14 +248,14 @@ class Predict:
     name: Name
     """Registered model, or a data set's name."""
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Image files for image models; for forecasts the steps of a series, oldest first, or a file with one a
-    line; texts to translate or to summarize, or files that hold one; otherwise rows, or files of them."""
+    """Image files for image models; for forecasts the steps of a series, oldest first, or a file with one per
+    line; texts to translate or summarize, or files with one text each; otherwise rows, or files of rows."""
     url: str = SERVICE_URL
-    """Where the service listens."""
+    """URL of the service."""
     local: bool = False
     """Run the champion's bundle in this process instead of asking the service."""
     json: bool = False
-    """The whole answer as one JSON document."""
+    """Print the whole answer as one JSON document."""
 
     def __call__(self) -> None:
         if not self.inputs:
@@ -276,20 +276,20 @@ class Predict:
 
 @dataclass(frozen=True)
 class Generate:
-    """Have a generator make images, and write them as one PNG grid."""
+    """Generate images, and write them as one PNG grid."""
 
     name: Name
     """Registered model."""
     count: int = 16
-    """How many images."""
+    """Number of images."""
     seed: int | None = None
-    """The same seed gives the same images; without it a random one, which is printed."""
+    """The same seed gives the same images; without it, a random seed is used and printed."""
     label: Annotated[str | None, tyro.conf.arg(name="class")] = None
-    """What all the images show; without it, each class in turn."""
+    """Class of all images; without it, each class in turn."""
     out: Path = Path("grid.png")
     """File to write."""
     url: str = SERVICE_URL
-    """Where the service listens."""
+    """URL of the service."""
     local: bool = False
     """Run the champion's bundle in this process instead of asking the service."""
 
@@ -316,26 +316,26 @@ class Generate:
 
 @dataclass(frozen=True)
 class Write:
-    """Have a language model go on with a text, and print what it writes as it does."""
+    """Continue a text with a language model, and print the tokens as they are generated."""
 
     name: Name
     """Registered model, or a data set's name."""
     prompt: Annotated[str, tyro.conf.Positional] = ""
-    """The text so far."""
+    """Text to continue."""
     max_tokens: int = 256
-    """Tokens to write at most."""
+    """Maximum number of tokens to write."""
     temperature: float = 0.8
-    """0 always takes the likeliest token; above 1 is bolder."""
+    """Sampling temperature: 0 always takes the likeliest token; above 1 is more random."""
     top_k: int = 0
-    """Choose among so many tokens; 0 for all."""
+    """Choose among this many of the likeliest tokens; 0 for all."""
     top_p: float = 1.0
-    """Choose among the likeliest tokens that have this probability together."""
+    """Choose among the likeliest tokens whose probabilities sum to this."""
     seed: int | None = None
     """The same seed gives the same text."""
     stop: tuple[str, ...] = ()
-    """Strings before which the text ends."""
+    """Strings that end the text; they are not part of it."""
     url: str = SERVICE_URL
-    """Where the service listens."""
+    """URL of the service."""
     local: bool = False
     """Run the champion's bundle in this process instead of asking the service."""
 
@@ -369,12 +369,12 @@ class Write:
 
 @dataclass(frozen=True)
 class TrainAll:
-    """Train every architecture on every data set it has a recipe for; go on where that was interrupted."""
+    """Train every architecture on every data set it has a recipe for; resume an interrupted run."""
 
     workers: int = 2
-    """Trainings side by side, each with its share of the processor's cores."""
+    """Parallel trainings, each with a share of the processor's cores."""
     long: bool = False
-    """Also those that take a quarter of an hour or more, each on one core."""
+    """Include trainings that take a quarter of an hour or more, each on one core."""
 
     def __call__(self) -> None:
         from training.everything import train_everything
@@ -405,9 +405,9 @@ COMMANDS: dict[str, Any] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command; the entry point."""
+    """Entry point: runs one command."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # three lines for one local file
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # three lines per local file
     try:
         if words[:1] == ["train"]:
             from training.command import train
@@ -421,7 +421,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print("zoo: this command needs the package training, which is not installed", file=sys.stderr)
         sys.exit(1)
-    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+    except BrokenPipeError:  # the reader of the output has exited, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at the end
         sys.exit(1)  # as rich does
     except ZooError as error:
@@ -441,7 +441,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def ask(name: str, fields: "Callable[[type[Task]], dict[str, Any]]", url: str, local: bool) -> dict[str, Any]:
-    """A model's answer to the request fields that are given for its kind of task."""
+    """Returns a model's answer; `fields` maps the kind of its task to the fields of the request."""
     if local:
         from training.bundles import ask_champion
 
@@ -454,7 +454,7 @@ def ask(name: str, fields: "Callable[[type[Task]], dict[str, Any]]", url: str, l
 
 
 def value_of(text: str, payload: str) -> Any:
-    """One input: a file's contents, JSON, or numbers separated by commas."""
+    """Returns the value of one input: a file's content, JSON, or numbers separated by commas."""
     path = Path(text)
     if payload == "image":
         import base64
@@ -473,7 +473,10 @@ def value_of(text: str, payload: str) -> Any:
 
 
 def steps_of(text: str) -> list[list[float]]:
-    """Steps of a series, each the values of its variables: a file's lines, or numbers separated by commas."""
+    """Returns the steps of a series, each a list of its variables' values.
+
+    `text` is a file with one step per line, or the numbers of one step, separated by commas.
+    """
     path = Path(text)
     try:
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else [text]

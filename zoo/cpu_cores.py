@@ -1,6 +1,6 @@
-"""CPU cores that this process may count on.
+"""Number of CPU cores that this process may use.
 
-Own code: Python does not read the CPU quota of a container, and no dependency of the service does. Sources:
+Own code, because neither Python nor a dependency of the service reads a container's CPU quota. Sources:
 cgroups(7); the kernel's documentation of `cpu.max` and `cpu.cfs_quota_us`.
 """
 
@@ -15,13 +15,13 @@ from zoo.errors import ZooError
 
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
-"""The control groups of this process, a line each: number, controllers (none in version 2), path."""
+"""Control groups of this process, one per line: number, controllers (none in version 2), path."""
 
 
 def cpu_cores() -> int:
-    """Returns `ZOO_CORES`, or else the cores that this process is bound to, at most its CPU quota.
+    """Returns `ZOO_CORES`, or else the number of cores this process is bound to, limited by its CPU quota.
 
-    A fraction of a core counts as one. Raises `ZooError` where `ZOO_CORES` is not a number from 1.
+    A fraction of a core counts as one. Raises `ZooError` if `ZOO_CORES` is not a whole number of at least 1.
     """
     if given := os.environ.get("ZOO_CORES"):
         if not re.fullmatch("0*[1-9][0-9]{0,5}", given):
@@ -33,14 +33,14 @@ def cpu_cores() -> int:
 
 
 def _quota() -> float:
-    """Cores' time that the process may use: the smallest quota of its control group and those around it."""
+    """Returns the CPU quota in cores: the smallest of the process's control group and the enclosing ones."""
     return min(map(_quota_of, _groups()), default=math.inf)
 
 
 def _groups() -> Iterator[Path]:
-    """The directories of the control groups that may limit CPU time, from the process's own outwards.
+    """Yields the directories of the control groups that may limit CPU time, from the process's own outwards.
 
-    Inside a container the paths may be those of the host, which are missing there: then the outermost
+    Inside a container the paths may be those of the host, which do not exist there: then the outermost
     directory is the container's own.
     """
     try:
@@ -60,7 +60,7 @@ def _groups() -> Iterator[Path]:
 
 
 def _quota_of(group: Path) -> float:
-    """Returns a control group's quota in cores, infinity where it has none."""
+    """Returns a control group's quota in cores, or infinity if it has none."""
     for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):  # version 2, version 1
         with suppress(OSError, ValueError, ZeroDivisionError):  # no such file; "max"
             numbers = " ".join((group / name).read_text(encoding="ascii") for name in files)

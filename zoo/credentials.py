@@ -1,4 +1,4 @@
-"""User and password in a tracking URI, which MLflow's errors would print."""
+"""Removes user and password from tracking URIs, because MLflow's errors would print them."""
 
 import os
 import re
@@ -8,9 +8,9 @@ CREDENTIALS = re.compile(r"(?<=://)[^\s'\"]+(?=@)|(?<=password=)[^&\s'\"]+")
 
 
 def without_credentials(uri: str) -> str:
-    """Returns the URI of an MLflow server without user and password, which go to MLflow's own variables.
+    """Returns the URI of an MLflow server without user and password, and sets MLflow's variables for them.
 
-    Returns any other URI as it is: a database's driver reads its password there, and does not print it.
+    Returns any other URI unchanged: a database driver reads its password from the URI, and does not print it.
     """
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or parts.username is None:

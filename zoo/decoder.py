@@ -1,10 +1,10 @@
-"""Several texts that are read and written at once with a Llama's graph, whose cache stays where it is.
+"""Batched decoding of several sequences with a Llama's graph, whose key-value cache is updated in place.
 
-Keys and values lie in one buffer that is input and output of each run, so that a token costs what it adds,
-however long its text. Places that no text has reached take no memory.
+Keys and values lie in one buffer that is both input and output of each run, so no run copies the cache,
+however long a sequence is. Positions that no sequence has reached take no memory.
 
-Shape legend: N rows, L layers, G heads of keys and values, K width of a head, S places of a row, T tokens,
-P places whose logits are wanted, V vocabulary.
+Shape legend: N rows, L layers, G heads of keys and values, K width of a head, S positions of a row, T tokens,
+P positions whose logits are wanted, V vocabulary.
 """
 
 from collections.abc import Mapping
@@ -20,42 +20,42 @@ Tokens = NDArray[np.int64]
 
 
 class Decoder:
-    """Texts in slots, with what was read of each. Not thread-safe.
+    """Sequences in slots, with the cached keys and values of each. Not thread-safe.
 
-    The graph is one of `training.llama_graph`. Those of the rows that a run needs lie next to each other:
-    open slots have the first rows, and when one is closed, the last row takes its place.
+    The graph is one of `training.llama_graph`. A run needs adjacent rows of the cache: the open slots occupy
+    the first rows, and when a slot is closed, the last row moves to its place.
     """
 
     def __init__(self, graph: Graph, layers: int, heads: int, width: int, context: int, slots: int) -> None:
-        """For `slots` texts of at most `context` tokens, which is no more than the graph's.
+        """Allocates the cache for `slots` sequences of at most `context` tokens, the graph's limit or less.
 
-        `heads` and `width` are those of the keys.
+        `heads` is the number of key-value heads, `width` the width of one.
         """
         self.context = context
         self._session = graph.session
         self._names = [f"{kind}_{layer}" for layer in range(layers) for kind in ("keys", "values")]
         self._vocabulary = next(int(shape[-1]) for name, _, shape in graph.outputs if name == "logits")
         self._cache: Floats = np.empty((2 * layers, slots, heads, context, width), np.float32)
-        self._held = np.zeros(slots, np.int64)  # by row, like the next two
-        self._last = np.zeros((slots, 1), np.int64)  # token that was read
+        self._held = np.zeros(slots, np.int64)  # tokens by row; the next two are also by row
+        self._last = np.zeros((slots, 1), np.int64)  # token that was read last
         self._slots: list[int] = []
         self._free = list(reversed(range(slots)))
-        self._steps: dict[int, _Run] = {}  # by rows
+        self._steps: dict[int, _Run] = {}  # by number of rows
 
     @property
     def free(self) -> int:
-        """Slots that can be opened."""
+        """Number of slots that can be opened."""
         return len(self._free)
 
     def open(self) -> int:
-        """A slot with an empty text; `IndexError` where none is free."""
+        """Opens a slot with an empty sequence and returns it; `IndexError` if none is free."""
         slot = self._free.pop()
         self._held[len(self._slots)] = 0
         self._slots.append(slot)
         return slot
 
     def close(self, slot: int) -> None:
-        """Forgets a slot's text."""
+        """Frees a slot and drops its sequence."""
         row, last = self._row(slot), len(self._slots) - 1
         if row != last:
             held = self._held[row] = self._held[last]
@@ -66,13 +66,13 @@ class Decoder:
         self._free.append(slot)
 
     def held(self, slot: int) -> int:
-        """Tokens that were read of a slot's text."""
+        """Returns the number of tokens read into a slot."""
         return int(self._held[self._row(slot)])
 
     def read(self, slot: int, tokens: Tokens, places: Tokens) -> Floats:
-        """Reads on: tokens [T] -> the logits [P, V] at some of them, in one run.
+        """Appends tokens [T] to a slot in one run; returns the logits [P, V] at some of their positions.
 
-        `ValueError` where the text gets longer than the context.
+        `ValueError` if the sequence would become longer than the context.
         """
         row = self._row(slot)
         self._check_room(row, len(tokens))
@@ -85,17 +85,17 @@ class Decoder:
         return logits
 
     def step(self, tokens: Mapping[int, int]) -> dict[int, Floats]:
-        """Reads a token of each slot given, in one run -> the logits [V] after it.
+        """Appends one token to each given slot in one run; returns the logits [V] after each, by slot.
 
-        `ValueError` where a text gets longer than the context.
+        `ValueError` if a sequence would become longer than the context.
         """
         stepping = {slot: self._row(slot) for slot in tokens}
         rows = max(stepping.values()) + 1
         if rows not in self._steps:
             self._steps[rows] = _Run(self, 0, rows, 1, 1)
         run = self._steps[rows]
-        # A row between that sits out reads something at a place that it does not hold; where all are held,
-        # the last one's token again.
+        # A row in between that is not stepped reads a dummy token at its next position, which it does not
+        # count; if its context is full, it reads its last token again.
         run.read[:] = np.minimum(self._held[:rows], self.context - 1)
         run.tokens[:] = self._last[:rows]
         for slot, row in stepping.items():
@@ -105,17 +105,17 @@ class Decoder:
         for row in stepping.values():
             self._held[row] += 1
             self._last[row] = run.tokens[row]
-        logits = run.logits[:, 0].copy()  # the next step overwrites its own
+        logits = run.logits[:, 0].copy()  # a copy, because the next step overwrites the run's output
         return {slot: logits[row] for slot, row in stepping.items()}
 
     def prefix(self, slot: int, tokens: int) -> Floats:
-        """What was read of a text's first so many tokens, [2 L, G, T, K], to begin other texts with."""
+        """Returns a copy of the cache [2 L, G, T, K] of a slot's first `tokens` tokens, for `copy_prefix`."""
         return self._cache[:, self._row(slot), :, :tokens].copy()
 
     def copy_prefix(self, prefix: Floats, slot: int, tokens: int) -> None:
-        """A slot's text begins with the first so many tokens of a `prefix`.
+        """Replaces a slot's sequence with the first `tokens` tokens of a `prefix`.
 
-        `ValueError` where none of the context is left to read.
+        `ValueError` if that leaves no position in the context.
         """
         row = self._row(slot)
         self._held[row] = 0
@@ -134,7 +134,7 @@ class Decoder:
 
 
 class _Run:
-    """A run of so many rows from one on, all inputs and outputs of which have their place in memory."""
+    """A run of `rows` adjacent rows from `row` on, with fixed memory for all inputs and outputs."""
 
     def __init__(self, decoder: Decoder, row: int, rows: int, tokens: int, places: int) -> None:
         self.tokens = np.zeros((rows, tokens), np.int64)

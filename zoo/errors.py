@@ -1,4 +1,4 @@
-"""The domain's errors. Each message says what was expected, what came, and what to do next."""
+"""Errors of the zoo. Each message says what was expected, what was received, and what to do next."""
 
 
 class ZooError(Exception):
@@ -10,19 +10,19 @@ class InvalidInput(ZooError):
 
 
 class TextTooLong(InvalidInput):
-    """A text of more tokens than a language model reads, those that it is to write among them."""
+    """A text whose tokens, plus those to be written, exceed the context of a language model."""
 
 
 class InputTooLarge(InvalidInput):
-    """An input past a size limit, refused before the work that it would cost."""
+    """An input past a size limit, refused before it is processed."""
 
 
 class NotFound(ZooError):
-    """A name that nothing answers to: a model, a version, a data set, a study."""
+    """An unknown name: of a model, a version, a data set, a study."""
 
 
 class BundleError(ZooError):
-    """A bundle that is incomplete, altered, or does not give its golden answer again."""
+    """A bundle that is incomplete, altered, or does not reproduce its golden answer."""
 
 
 class PastLimit(BundleError):
@@ -30,7 +30,7 @@ class PastLimit(BundleError):
 
 
 class NotTried(ZooError):
-    """A bundle, or another input, that could not be checked: nothing is known of it."""
+    """A bundle, or another input, that could not be checked: it may be valid or not."""
 
 
 class ExportError(ZooError):
@@ -42,8 +42,8 @@ class TrainingDiverged(ZooError):
 
 
 class PromotionRefused(ZooError):
-    """A version that may not become champion, or a rollback with nothing to go back to."""
+    """A version that may not become champion, or a rollback without an earlier promotion."""
 
 
 class ProviderUnavailable(ZooError):
-    """The execution provider that was asked for is not there; nothing falls back silently."""
+    """The requested execution provider is not available; there is no silent fallback."""

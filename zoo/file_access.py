@@ -1,4 +1,4 @@
-"""Explains why this process may not read or write a file: whose it is, and who asks."""
+"""Explains why this process may not read or write a file: its owner, and the user of this process."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from zoo.home import home
 
 
 def require_readable(folder: Path, file: Path) -> None:
-    """Raises `ZooError` where a folder or a file is there, but this process may not read it."""
+    """Raises `ZooError` if a folder or a file exists, but this process may not read it."""
     try:
         if folder.exists():
             next(folder.iterdir(), None)
@@ -21,7 +21,7 @@ def require_readable(folder: Path, file: Path) -> None:
 
 
 def denial(error: OSError) -> str | None:
-    """Returns which file may not be accessed, why, and what to do; None for an error of another kind."""
+    """Returns a message that names the file, the reason, and a remedy; None for an error of another kind."""
     if not isinstance(error.filename, str) or not error.filename:
         return None
     path = Path(error.filename).absolute()
@@ -42,7 +42,7 @@ def denial(error: OSError) -> str | None:
 
 
 def _nearest(path: Path) -> Path:
-    """Returns the file, or the innermost folder above it, that this process can look at."""
+    """Returns the path itself, or the innermost folder above it, whose status this process can read."""
     while True:
         try:
             path.stat()
@@ -53,7 +53,7 @@ def _nearest(path: Path) -> Path:
 
 
 def _name(user: int) -> str:
-    """Returns the name of a user by id, or such as `user 10001` where the system knows none."""
+    """Returns the name of a user id, or for example `user 10001` if the system knows none."""
     try:
         import pwd
 

@@ -1,4 +1,4 @@
-"""An ONNX graph opened with ONNX Runtime: the one way that training and serving execute a model."""
+"""ONNX graphs opened with ONNX Runtime: training and serving both execute exported models this way."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -12,16 +12,16 @@ from zoo.tasks.base import Arrays
 
 PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "cpu": ("CPUExecutionProvider", {}),
-    # An exhaustive search for every new batch shape costs seconds a shape. TF32 keeps 10 bits of a number's
-    # fraction, where the answers that a bundle was checked with have 23.
+    # An exhaustive search for every new batch shape takes seconds per shape. TF32 keeps 10 bits of a number's
+    # fraction; the answers that a bundle was checked with have 23.
     "cuda": ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}),
 }
-"""ONNX Runtime's execution provider for each device name, and its options."""
+"""ONNX Runtime's execution provider and its options, by device name."""
 
 
 NOWHERE = f"{os.devnull}/none"
-"""A folder that cannot be: ONNX Runtime would look for other files of a graph in the working directory, where
-the graph is given as bytes."""
+"""A folder that cannot exist. Without it, ONNX Runtime would look in the working directory for other files of
+a graph that is given as bytes."""
 
 
 class Graph:
@@ -30,8 +30,8 @@ class Graph:
     def __init__(self, source: Path | bytes, device: str = "cpu", threads: int = 1) -> None:
         """Opens a graph file or its bytes on `device` with `threads` CPU threads.
 
-        Bytes have to be all of the graph: no tensor of theirs may be in another file. Raises
-        `ProviderUnavailable` instead of falling back, `BundleError` where the graph is invalid.
+        Bytes have to contain the whole graph: no tensor may be in another file. Raises
+        `ProviderUnavailable` instead of falling back, and `BundleError` if the graph is invalid.
         """
         provider, settings = PROVIDERS[device]
         if provider not in ort.get_available_providers():
@@ -40,11 +40,11 @@ class Graph:
                 "install onnxruntime-gpu in place of onnxruntime, or choose the device cpu"
             )
         if device == "cuda":
-            ort.preload_dlls()  # CUDA's libraries, where they are installed as Python packages
+            ort.preload_dlls()  # CUDA's libraries, if installed as Python packages
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 4  # fatal ones alone: errors are raised, and may be those of requests
-        # Several models share the cores: a spinning idle session slows its neighbours.
+        options.log_severity_level = 4  # fatal only: errors are raised, and may be due to requests
+        # Several models share the cores: an idle session that spins would slow the others.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if isinstance(source, bytes):
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", NOWHERE)
@@ -54,7 +54,7 @@ class Graph:
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
             raise BundleError(_why_not_opened(error)) from error
         self.session.disable_fallback()
-        self.session._model_bytes = None  # kept for a fallback, as long as the session
+        self.session._model_bytes = None  # frees the bytes, which ONNX Runtime keeps for a fallback
         self.provider: str = self.session.get_providers()[0]
         if self.provider != provider:
             raise ProviderUnavailable(f"the graph was opened with {self.provider} instead of {provider}")
@@ -66,15 +66,15 @@ class Graph:
         self._output_names = [name for name, _, _ in self.outputs]
 
     def __call__(self, inputs: Arrays, *, shrink: bool = False) -> Arrays:
-        """Outputs by name for inputs by name.
+        """Maps inputs by name to outputs by name.
 
-        ONNX Runtime keeps the memory of a run for the next ones, unless the run is to `shrink` what it keeps.
+        ONNX Runtime keeps the memory of a run for later runs; with `shrink`, it frees memory after this one.
         """
         options = self._shrinking if shrink else self._options
         return dict(zip(self._output_names, self._run(self._output_names, inputs, options), strict=True))
 
     def end_runs(self) -> None:
-        """Makes the runs of this moment fail after the node that they are at, and all runs after them."""
+        """Makes the active runs fail after their current node, and all later runs."""
         self._options.terminate = self._shrinking.terminate = True
 
     @property
@@ -84,21 +84,21 @@ class Graph:
 
 
 class GraphSet:
-    """A `Run` over several graphs: the one that takes inputs of the given names. Thread-safe."""
+    """A `Run` over several graphs: each call runs the graph whose input names match. Thread-safe."""
 
     def __init__(self, graphs: Sequence[Graph]) -> None:
-        """Graphs of one provider, no two of which take inputs of the same names."""
+        """Combines graphs of one provider; no two may have the same set of input names."""
         self._graphs = {frozenset(name for name, _, _ in graph.inputs): graph for graph in graphs}
         self.provider = graphs[0].provider
         self.inputs = list({i[0]: i for graph in graphs for i in graph.inputs}.values())
         self.outputs = list({o[0]: o for graph in graphs for o in graph.outputs}.values())
 
     def __call__(self, inputs: Arrays, *, shrink: bool = False) -> Arrays:
-        """Outputs by name for inputs by name; `shrink` has ONNX Runtime give the run's memory back."""
+        """Maps inputs by name to outputs by name; `shrink` as in `Graph`."""
         return self._graphs[frozenset(inputs)](inputs, shrink=shrink)
 
     def end_runs(self) -> None:
-        """Makes the runs of this moment fail, and all runs after them."""
+        """Makes the active runs fail, and all later runs."""
         for graph in self._graphs.values():
             graph.end_runs()
 
@@ -109,7 +109,7 @@ class GraphSet:
 
 
 def _why_not_opened(error: Exception) -> str:
-    """ONNX Runtime's own text is in the error's cause: it may say where files lie."""
+    """Returns a message without ONNX Runtime's own text, which may contain paths; the cause keeps it."""
     if "external data" in str(error).lower():
         return "the graph has tensors in a file that the manifest does not name; all have to be in the graph"
     return "ONNX Runtime cannot open the graph"
@@ -118,6 +118,6 @@ def _why_not_opened(error: Exception) -> str:
 def open_graphs(
     sources: Iterable[Path] | Iterable[bytes], device: str = "cpu", threads: int = 1
 ) -> Graph | GraphSet:
-    """One graph or several; errors as of `Graph`."""
+    """Opens one graph, or several as a `GraphSet`; errors as in `Graph`."""
     graphs = [Graph(source, device, threads) for source in sources]
     return graphs[0] if len(graphs) == 1 else GraphSet(graphs)

@@ -1,4 +1,4 @@
-"""Decoded images to the size, the orientation and the colours that a model takes, and the memory for it."""
+"""Fits decoded images to a model's size, orientation and colours, and computes the memory that this takes."""
 
 import math
 
@@ -10,7 +10,7 @@ from zoo.image_headers import Header
 from zoo.image_orientation import SIDEWAYS
 
 BICUBIC = Image.Resampling.BICUBIC
-# By the EXIF orientation, what makes an image upright.
+# Transposition that makes an image upright, by EXIF orientation.
 TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -20,21 +20,21 @@ TURNS = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-# Those whose left column, or top row, comes from the end of the file's rows or columns.
+# Orientations whose left column, or top row, comes from the end of the file's rows or columns.
 FROM_RIGHT, FROM_BOTTOM = (2, 3, 6, 7), (3, 4, 7, 8)
-SCALES = (8, 4, 2)  # by which libjpeg can divide the sides
-MARGIN = 2  # a scaled crop has at least so many times the wanted sides
+SCALES = (8, 4, 2)  # factors by which libjpeg can divide the sides
+MARGIN = 2  # the sides of a scaled crop are at least this many times the wanted ones
 GREY = ("1", "L", "LA", "I", "I;16")
 TILE = 1 << 18  # pixels that are flattened at one time
-TILE_COPIES = 5  # of RGBA: cut out, converted, white, composed, converted back
+TILE_COPIES = 5  # copies of an RGBA tile: cut out, converted, white, composed, converted back
 DECODER_BYTES = 1 << 20  # tables of a decoder
-PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # in Pillow's memory; 4 in other modes
+PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # bytes per pixel in Pillow's memory; 4 in other modes
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom."""
 
 
 def scale_of(header: Header, wanted: tuple[int, int]) -> int:
-    """By how much the decoder may divide the sides, so that the crop has MARGIN times the wanted ones."""
+    """Returns the factor by which decoding may divide the sides and keep a crop of MARGIN times `wanted`."""
     if header.kind != "JPEG":
         return 1
     left, top, right, bottom = _crop(header.upright, wanted[0] / wanted[1])
@@ -43,10 +43,10 @@ def scale_of(header: Header, wanted: tuple[int, int]) -> int:
 
 
 def fit(header: Header, scale: int, image: Image.Image, wanted: tuple[int, int], mode: str) -> Image.Image:
-    """The largest centred crop of the wanted aspect: upright, without transparency, of the wanted size.
+    """Returns the largest centred crop of the wanted aspect: upright, opaque, resized to the wanted size.
 
-    The image is the one of the file with this header, decoded, its sides divided by `scale`. Of a large one
-    this takes strips, since each step makes a copy: resized to the width, a line depends on one line alone.
+    `image` is the decoded file of this header, its sides divided by `scale`. A large image is processed in
+    strips, since each step makes a copy: while the width is resized, a line depends only on itself.
     """
     orientation = header.orientation
     size = image.size[::-1] if orientation in SIDEWAYS else image.size
@@ -68,7 +68,7 @@ def fit(header: Header, scale: int, image: Image.Image, wanted: tuple[int, int],
 
 
 def peak_bytes(header: Header, wanted: tuple[int, int], channels: int) -> int:
-    """Bytes that decoding and fitting a file take at one time, at most, besides the file."""
+    """Returns the maximum memory in bytes that decoding and fitting a file take, besides the file itself."""
     scale, mode = scale_of(header, wanted), header.mode
     size = -(-header.width // scale), -(-header.height // scale)
     if scale > 1 and channels == 1 and mode == "RGB":
@@ -91,12 +91,12 @@ def peak_bytes(header: Header, wanted: tuple[int, int], channels: int) -> int:
 
 
 def mode_of(mode: str, channels: int) -> str:
-    """Pillow's mode in which an image of a mode is fitted."""
+    """Returns Pillow's mode in which an image of the given mode is fitted."""
     return "L" if channels == 1 or mode in GREY else "RGB"
 
 
 def _crop(size: tuple[int, int], aspect: float) -> Box:
-    """Left, top, right and bottom of the largest centred crop of an aspect, as `ImageOps.fit` has it."""
+    """Returns the largest centred crop of an aspect, as in `ImageOps.fit`."""
     width, height = size
     wide, high = float(width), float(height)
     if width / height > aspect:
@@ -108,7 +108,7 @@ def _crop(size: tuple[int, int], aspect: float) -> Box:
 
 
 def _box(header: Header, scale: int, size: tuple[int, int], wanted: tuple[int, int]) -> Box:
-    """The crop in an upright image of `size` whose sides were divided by `scale`.
+    """Returns the crop in an upright image of `size` whose sides were divided by `scale`.
 
     libjpeg rounds a divided side up, so that the file's last column and row hold only a part of a pixel.
     """
@@ -128,14 +128,14 @@ def _seen(box: Box, wanted: tuple[int, int], size: tuple[int, int]) -> tuple[int
 
 
 def _rows(width: int) -> int:
-    """Rows of a strip."""
+    """Returns the number of rows in a strip."""
     return max(1, TILE // width)
 
 
 def _in_file(
     area: tuple[int, int, int, int], size: tuple[int, int], orientation: int
 ) -> tuple[int, int, int, int]:
-    """Where an area of the upright image of `size` lies in the file."""
+    """Converts an area of the upright image of `size` to the file's coordinates."""
     left, top, right, bottom = area
     if orientation in FROM_RIGHT:
         left, right = size[0] - right, size[0] - left
@@ -154,12 +154,12 @@ def _turn(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _flatten(image: Image.Image, mode: str) -> Image.Image:
-    """8-bit image of the given mode without transparency; the image itself where it is one."""
+    """Returns an 8-bit image of the given mode without transparency; the image itself if it is one."""
     if image.mode.startswith("I"):
         samples = np.array(image, np.uint16)
         if (transparent := image.info.get("transparency")) is not None:
             samples[samples == transparent] = 65535
-        scaled, rest = np.divmod(samples, np.uint16(257))  # in integers: a quarter of the memory of floats
+        scaled, rest = np.divmod(samples, np.uint16(257))  # integers need a quarter of floats' memory
         scaled += rest > 128  # rounded
         return Image.fromarray(scaled.astype(np.uint8)).convert(mode)
     if not image.has_transparency_data:
@@ -172,6 +172,6 @@ def _flatten(image: Image.Image, mode: str) -> Image.Image:
 
 
 def _stored_bytes(size: tuple[int, int], mode: str) -> int:
-    """Bytes of an image in Pillow's memory: lines of whole 32-bit words, and where each one begins."""
+    """Returns an image's bytes in Pillow's memory: lines of whole 32-bit words, and a pointer to each."""
     width, height = size
     return height * (8 + -(-width * PIXEL_BYTES.get(mode, 4) // 4) * 4)

@@ -1,8 +1,8 @@
-"""Headers of PNG and JPEG files, read without a decoder: the size, what decoding costs, and what it needs.
+"""Headers of PNG and JPEG files, read without a decoder: size, cost of decoding, and the pieces it needs.
 
-Pillow reads in Python whatever a file holds before its pixels: texts, profiles, previews, comments, EXIF. A
-few kilobytes of gzip can keep it busy for minutes. It is given the pieces that the pixels need alone, and how
-many these are is bounded here.
+Pillow parses in Python everything that a file holds before its pixels: texts, profiles, previews, comments,
+EXIF. A few kilobytes of gzip can keep it busy for minutes. So Pillow gets only the pieces that the pixels
+need, and this module limits their number.
 """
 
 import re
@@ -16,31 +16,31 @@ from zoo.image_orientation import MOST_BYTES, SIDEWAYS, exif_of_profile, orienta
 
 MAX_PIXELS = 50_000_000
 MOST_PARTS = 10_000
-"""Chunks of a PNG or segments of a JPEG: a PNG of 32 MB has 4,000 of 8 KB, as usual."""
+"""Maximum number of chunks of a PNG or segments of a JPEG: a typical PNG of 32 MB has 4,000 of 8 KB."""
 MOST_PARTS_TOGETHER = 20 * MOST_PARTS
-"""Chunks and segments of all images of a request; reading one takes up to 2 us. 4,096 images have 48 each."""
+"""Maximum number of chunks and segments of a request's images, 48 each for 4,096; each takes up to 2 us."""
 ENDLESS = repeat(None)
-MOST_SCANS = 64  # of a JPEG: encoders write about 10
+MOST_SCANS = 64  # maximum of a JPEG: encoders write about 10
 MOST_SCANNED = 512_000_000
-"""Samples times scans of a JPEG: 50 megapixels in 10 scans. A scan may be a few bytes long, and libjpeg takes
-up to 1.4 ns for each sample that it goes over: 0.7 s in all."""
+"""Maximum of samples times scans of a JPEG: 50 megapixels in 10 scans. A scan may be a few bytes long, and
+libjpeg takes up to 1.4 ns for each sample of a scan: 0.7 s in all."""
 MOST_LINE_BYTES = 4 * MAX_PIXELS
-"""Bytes of a PNG's lines: MAX_PIXELS of 8-bit RGBA. A few kilobytes may hold them, and Pillow takes up to
-7 ns for each, interlaced or not: 1.4 s in all."""
+"""Maximum size of a PNG's decompressed lines in bytes: MAX_PIXELS of 8-bit RGBA. A file of a few kilobytes
+may hold them, and Pillow takes up to 7 ns for each byte, interlaced or not: 1.4 s in all."""
 MOST_TABLES = 1 << 17
-"""Bytes of tables in a JPEG's header: Pillow takes 10 us for 65 of them. Usual are fewer than 1,000."""
-COPIES = 3  # that Pillow makes of a header, at most
+"""Maximum size of the tables in a JPEG's header in bytes, usually below 1,000; 65 bytes take Pillow 10 us."""
+COPIES = 3  # maximum number of copies that Pillow makes of a header
 
 PNG_BEGINS, JPEG_BEGINS = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xd8"
-PIXELS = b"IDAT"  # is read piece by piece
+PIXELS = b"IDAT"  # Pillow reads it piece by piece
 NEEDED_CHUNKS = frozenset({b"PLTE", b"tRNS", PIXELS, b"IEND"})
 LARGEST_TABLE = 12 + 3 * 256  # bytes of a palette's chunk
 XMP_TEXT, EXIF_TEXT = b"XML:com.adobe.xmp\0", b"Raw profile type exif\0"
-GREYS = {1: "1", 16: "I;16"}  # modes by bits; else L
+GREYS = {1: "1", 16: "I;16"}  # modes of grey PNGs by bits; otherwise L
 MODES = {2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}  # by a PNG's colour type
-SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2}  # of a pixel, by the same
+SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2}  # samples per pixel, by a PNG's colour type
 
-# A marker, or one of the bytes that may fill the space before it; neither a stuffed byte nor a restart.
+# A marker, or one of the fill bytes that may precede it; neither a stuffed byte nor a restart marker.
 MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xff]")
 FILL, FIRST_SEGMENT = 0xFF, 0xC0
 SEGMENTS = frozenset({*range(0xC0, 0xD0), *range(0xDA, 0xF0), 0xFE}) - {0xC8}  # markers before a length
@@ -48,61 +48,62 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 HUFFMAN, PROGRESSIVE = (0xC0, 0xC1, 0xC2), 0xC2
 SCAN = 0xDA
 TABLES = (0xC4, 0xDB, 0xDD)  # Huffman codes, quantisation, restart interval
-# What says how colours are stored, and what may hold an orientation, by the marker.
+# Beginnings of the segments that say how colours are stored, by marker; then of those that may hold an
+# orientation.
 COLOURS = {0xE0: (b"JFIF\0",), 0xEE: (b"Adobe",)}
 EXIF_SEGMENT, XMP_SEGMENT = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 APP1 = 0xE1
-COMPONENTS = {1: "L", 3: "RGB", 4: "CMYK"}  # of a JPEG
-BLOCK = 32  # pixels a side, at most, by whose multiples libjpeg keeps coefficients
+COMPONENTS = {1: "L", 3: "RGB", 4: "CMYK"}  # modes of a JPEG by number of components
+BLOCK = 32  # pixels; libjpeg stores coefficients for sides rounded up to a multiple of at most this
 
 Piece = tuple[int, int]
-"""Beginning and end in a file."""
+"""Start and end offsets in a file."""
 
 
-@dataclass(slots=True)  # frozen would take longer than to read a small header
+@dataclass(slots=True)  # not frozen: that would take longer than reading a small header
 class Header:
-    """Size and form of an image file."""
+    """Size and format of an image file."""
 
     kind: str
-    """`PNG` or `JPEG`."""
+    """File format, `PNG` or `JPEG`."""
     width: int
     height: int
     mode: str
-    """Pillow's name of the form in which the pixels are decoded."""
+    """Pillow's mode of the decoded pixels."""
     orientation: int
     """EXIF orientation, 1 to 8."""
     transparent: bool
     kept: int
-    """Bytes that the decoder keeps beside the pixels, at most."""
+    """Maximum number of bytes that the decoder keeps in addition to the pixels."""
     scanned: int
-    """Samples that the scans of a JPEG go over together; 0 if there is one scan alone."""
+    """Samples times scans of a JPEG; 0 if it has a single scan."""
     line_bytes: int
-    """Bytes of all lines of a PNG, as they are decompressed; 0 of a JPEG."""
+    """Bytes of a PNG's decompressed lines; 0 for a JPEG."""
     pieces: tuple[Piece, ...]
     """Parts of the file that a decoder needs; a single part is the whole file."""
 
     @property
     def upright(self) -> tuple[int, int]:
-        """Width and height once the image is turned."""
+        """Width and height of the upright image."""
         sideways = self.orientation in SIDEWAYS
         return (self.height, self.width) if sideways else (self.width, self.height)
 
     @property
     def copied(self) -> int:
-        """Bytes that `needed` copies."""
+        """Number of bytes that `needed` copies."""
         return sum(end - begin for begin, end in self.pieces) if len(self.pieces) > 1 else 0
 
     def needed(self, data: bytes) -> bytes:
-        """The file without what a decoder does not need."""
+        """Returns only the parts of the file that a decoder needs."""
         if len(self.pieces) == 1:
             return data
         return b"".join([memoryview(data)[begin:end] for begin, end in self.pieces])
 
 
 def read_header(data: bytes, parts: Iterator[None] = ENDLESS) -> Header:
-    """Header of a PNG or JPEG file; takes an item of `parts` for each of its chunks or segments.
+    """Reads the header of a PNG or JPEG file; takes an item of `parts` for each of its chunks or segments.
 
-    `InvalidInput` where it is neither, or would take long to decode; `InputTooLarge` past MAX_PIXELS or
+    `InvalidInput` if the file is neither, or would take long to decode; `InputTooLarge` past MAX_PIXELS or
     MOST_LINE_BYTES.
     """
     if data.startswith(PNG_BEGINS) and len(data) >= 33:
@@ -113,7 +114,7 @@ def read_header(data: bytes, parts: Iterator[None] = ENDLESS) -> Header:
 
 
 def unreadable() -> InvalidInput:
-    """The error of a file that cannot be decoded."""
+    """Returns the error for a file that cannot be decoded."""
     return InvalidInput("image: not a readable PNG or JPEG file")
 
 
@@ -136,7 +137,7 @@ def _png_header(data: bytes, parts: Iterator[None]) -> Header:
                 raise unreadable()
             _join(pieces, place, end)
             transparent |= kind == b"tRNS"
-        elif kind == b"IHDR":  # readers differ in which of two they believe
+        elif kind == b"IHDR":  # a second one: readers differ in which they use
             raise unreadable()
         else:
             content = slice(place + 8, min(end - 4, place + 8 + MOST_BYTES))
@@ -151,7 +152,7 @@ def _png_header(data: bytes, parts: Iterator[None]) -> Header:
 
 
 def _chunks(data: bytes, parts: Iterator[None]) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, beginning and end of the chunks behind the first; `InvalidInput` if they are too many."""
+    """Yields type, start and end of each chunk after the first; `InvalidInput` if there are too many."""
     place = 33
     for _ in islice(parts, MOST_PARTS):
         if place + 8 > len(data):
@@ -196,9 +197,9 @@ def _jpeg_header(data: bytes, parts: Iterator[None]) -> Header:
         raise unreadable()
     height, width = struct.unpack_from(">HH", frame, 1)
     _check_size(width, height)
-    kept, scanned = COPIES * tables + BLOCK * width * frame[5], 0  # and lines of blocks
+    kept, scanned = COPIES * tables + BLOCK * width * frame[5], 0  # tables, and one row of blocks
     if progressive or content[:1] != frame[5:6]:  # not all components are in the first scan
-        # libjpeg collects all coefficients, two bytes each, however small the image is to become
+        # libjpeg stores all coefficients, two bytes each, however small the scaled image is
         samples = -(-width // BLOCK) * BLOCK * -(-height // BLOCK) * BLOCK
         sampling = [(byte >> 4) * (byte & 15) for byte in frame[7::3]]
         kept += 2 * samples * sum(sampling) // max(1, *sampling)
@@ -209,10 +210,10 @@ def _jpeg_header(data: bytes, parts: Iterator[None]) -> Header:
 
 
 def _segments(data: bytes, parts: Iterator[None]) -> Iterator[tuple[int, int, int]]:
-    """Marker, beginning and end of a JPEG's segments up to its end; `InvalidInput` if they are too many.
+    """Yields marker, start and end of each segment of a JPEG; `InvalidInput` if there are too many.
 
-    As libjpeg finds them: whatever is before a marker is skipped, such as the coded pixels behind the header
-    of a scan. Of the restarts in them a regular expression alone knows.
+    Finds them as libjpeg does: skips everything before a marker, such as the coded pixels after the header of
+    a scan. The regular expression skips the restart markers in these.
     """
     end = 2
     for _ in islice(parts, MOST_PARTS):
@@ -228,7 +229,7 @@ def _segments(data: bytes, parts: Iterator[None]) -> Iterator[tuple[int, int, in
             end -= 1
         elif marker >= FIRST_SEGMENT:
             return
-        # Any other is reserved, and libjpeg skips it where it looks for a restart.
+        # Any other marker is reserved, and libjpeg skips it while it looks for a restart.
     raise _too_many_parts("JPEG", "segments")
 
 
@@ -239,7 +240,7 @@ def _too_many_parts(kind: str, parts: str) -> InvalidInput:
 
 
 def _count_scans(segments: Iterator[tuple[int, int, int]], most: int) -> int:
-    """Scans of a JPEG, the first of which is read already; `InvalidInput` if they are more than `most`."""
+    """Counts the scans of a JPEG, after the first was read; `InvalidInput` if there are more than `most`."""
     scans = 1
     for marker, _, _ in segments:
         scans += marker == SCAN

@@ -1,7 +1,7 @@
 """EXIF orientation of an image, read from the blocks of a file that may hold it.
 
-Pillow reads whole blocks into Python objects, and warns of each tag that is wrong: thousands in a few
-kilobytes. One number is wanted.
+Only one number is needed. Pillow would read whole blocks into Python objects, and warn of each invalid tag:
+thousands in a few kilobytes.
 """
 
 import re
@@ -9,15 +9,15 @@ import struct
 import zlib
 
 MOST_BYTES = 1 << 16
-"""Bytes of a block that are looked at: what a JPEG's segment can hold."""
+"""Maximum number of bytes of a block that are read: the capacity of a JPEG segment."""
 TAG = 0x0112
 SIDEWAYS = (5, 6, 7, 8)  # orientations in which the file's rows are columns
-FORMS = {3: "H", 4: "I"}  # by the type of a tag; 3 is the standard's
+FORMS = {3: "H", 4: "I"}  # struct formats by the type of a tag; the standard's is 3
 XMP = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 
 
 def orientation(exif: bytes, xmp: bytes) -> int:
-    """1 to 8, as EXIF says it, or else XMP; 1 where neither does."""
+    """Returns the orientation, 1 to 8, from EXIF, or else from XMP; 1 if neither has one."""
     if found := _in_exif(exif):
         return found
     said = XMP.search(xmp)
@@ -25,7 +25,10 @@ def orientation(exif: bytes, xmp: bytes) -> int:
 
 
 def text_of(kind: bytes, content: bytes) -> bytes:
-    """The text of a PNG's chunk tEXt, zTXt or iTXt without its keyword; its beginning if it is compressed."""
+    """Returns the text of a PNG's tEXt, zTXt or iTXt chunk, without its keyword.
+
+    Of a compressed text, returns at most the first MOST_BYTES; empty if it cannot be decompressed.
+    """
     text = content.partition(b"\0")[2]
     compressed = kind == b"zTXt" or (kind == b"iTXt" and text[:1] == b"\1")
     text = text[1:] if kind == b"zTXt" else text[2:].split(b"\0", 2)[-1] if kind == b"iTXt" else text
@@ -36,7 +39,7 @@ def text_of(kind: bytes, content: bytes) -> bytes:
 
 
 def exif_of_profile(text: bytes) -> bytes:
-    """The EXIF block in a text `Raw profile type exif`: a name, a length, and hexadecimal digits."""
+    """Returns the EXIF block in a text `Raw profile type exif`: a name, a length, and hexadecimal digits."""
     digits = b"".join(text.split(b"\n")[3:])
     try:
         return bytes.fromhex(digits[: len(digits) // 2 * 2].decode("ascii"))
@@ -45,7 +48,7 @@ def exif_of_profile(text: bytes) -> bytes:
 
 
 def _in_exif(block: bytes) -> int | None:
-    """Reads the orientation in the first directory of a TIFF structure; None if there is none."""
+    """Returns the orientation in the first directory of a TIFF structure; None if there is none."""
     block = block.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     if order is None:

@@ -1,8 +1,8 @@
-"""Image files to arrays and back, the same for every task that takes images.
+"""Converts image files to arrays and back, in the same way for every task that takes images.
 
-Accepted: PNG and JPEG of any mode. The first frame of an animation; 16-bit samples scaled to 8;
-transparency composed over white; EXIF orientation applied. A JPEG that is much larger than wanted is scaled
-by libjpeg while it decodes, to at least twice the wanted size: several times as fast as scaling all of its
+Accepts PNG and JPEG of any mode. Takes the first frame of an animation, scales 16-bit samples to 8, composes
+transparency over white, and applies the EXIF orientation. A JPEG that is much larger than wanted is scaled by
+libjpeg while it decodes, to at least twice the wanted size: several times as fast as scaling all of its
 pixels, in a fraction of the memory, and photographs differ by at most 2 of 255.
 
 Shape legend: N images, H height, W width, C channels (1 grey, 3 RGB).
@@ -36,18 +36,18 @@ from zoo.reservation import reserve
 
 MAX_PIXELS_TOGETHER, MAX_SCANNED_TOGETHER = 4 * MAX_PIXELS, 4 * MOST_SCANNED
 MOST_LINE_BYTES_TOGETHER = 4 * MOST_LINE_BYTES
-"""Bounds for all images of a request: a file of a few kilobytes can take seconds to decode."""
-UNCOUNTED = 1 << 16  # pixels of a request for which no memory is reserved: they take less than a megabyte
-LARGE = 1 << 24  # bytes; of more, glibc keeps some for each thread until it is asked to give it back
+"""Limits for all images of a request together: a file of a few kilobytes can take seconds to decode."""
+UNCOUNTED = 1 << 16  # pixels of a request up to which no memory is reserved: they take less than a megabyte
+LARGE = 1 << 24  # bytes; above this, glibc keeps some freed memory per thread until malloc_trim is called
 GAP = 2  # pixels between the images of a grid
 URL_ALPHABET = bytes.maketrans(b"-_", b"+/")
-Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS is checked instead, from the header, as an error
+Image.MAX_IMAGE_PIXELS = None  # instead, `read_header` raises past MAX_PIXELS
 
 
 def decode_base64(text: str) -> bytes:
-    """Bytes of base64 or base64url, or of a `data:...;base64,` URL.
+    """Decodes base64, base64url, or a `data:...;base64,` URL.
 
-    Line breaks are allowed, and padding may be left out. `InvalidInput` where it is none of these.
+    Line breaks are allowed, and padding may be left out. `InvalidInput` if the text is none of these.
     """
     if text[:5].lower() == "data:":
         header, comma, text = text.partition(",")
@@ -62,7 +62,7 @@ def decode_base64(text: str) -> bytes:
 
 
 def _decode_loose_base64(text: str) -> bytes:
-    """Bytes of base64 with line breaks, of base64url, without padding, or of all of these."""
+    """Decodes base64 that may have line breaks, base64url's alphabet, or no padding."""
     try:
         content = text.encode("ascii").translate(None, string.whitespace.encode())
         if not (b"+" in content or b"/" in content):
@@ -75,7 +75,7 @@ def _decode_loose_base64(text: str) -> bytes:
 
 
 def decode_images(files: Sequence[bytes], height: int, width: int, channels: int) -> NDArray[np.uint8]:
-    """uint8 [N, H, W, C]; each as of `decode_image`.
+    """Decodes files to uint8 [N, H, W, C], each as in `decode_image`.
 
     `InputTooLarge` past MAX_PIXELS_TOGETHER or MOST_LINE_BYTES_TOGETHER, `InvalidInput` past
     MAX_SCANNED_TOGETHER.
@@ -87,7 +87,7 @@ def decode_images(files: Sequence[bytes], height: int, width: int, channels: int
     images = np.empty((len(files), height, width, channels), np.uint8)
     for image, header, data in zip(images, headers, files, strict=True):
         if taken:
-            reserve(0)  # a server may end here what is late
+            reserve(0)  # lets a server end a request that is late
         image[:] = _decode(header, data, height, width, channels)
     if taken > LARGE:
         return_freed_memory()
@@ -95,24 +95,24 @@ def decode_images(files: Sequence[bytes], height: int, width: int, channels: int
 
 
 def decode_image(data: bytes, height: int, width: int, channels: int) -> NDArray[np.uint8]:
-    """uint8 [H, W, C]: the largest centred crop of the wanted aspect, resized to the wanted size.
+    """Decodes a file to uint8 [H, W, C]: the largest centred crop of that aspect, resized to that size.
 
-    `InvalidInput` where the bytes are no readable PNG or JPEG, `InputTooLarge` past MAX_PIXELS or
+    `InvalidInput` if the bytes are no readable PNG or JPEG, `InputTooLarge` past MAX_PIXELS or
     MOST_LINE_BYTES.
     """
     return _decode(read_header(data), data, height, width, channels)
 
 
 def decoding_bytes(files: Sequence[bytes], height: int, width: int, channels: int) -> int:
-    """Bytes of memory that `decode_images` takes at one time, at most, besides the files; from their headers.
+    """Returns the maximum memory in bytes that `decode_images` takes, besides the files; reads only headers.
 
-    `InvalidInput` and `InputTooLarge` as `decode_images` raises them, but for what only the pixels show.
+    Raises the `InvalidInput` and `InputTooLarge` of `decode_images` that the headers suffice to detect.
     """
     return _together_bytes(_headers(files), height, width, channels)
 
 
 def encode_png(image: NDArray[np.uint8], texts: Mapping[str, str] | None = None) -> bytes:
-    """PNG file of uint8 [H, W, C], with texts by keyword."""
+    """Encodes uint8 [H, W, C] as a PNG file; `texts` are stored by keyword."""
     info = PngInfo()
     for keyword, text in ({} if texts is None else texts).items():
         info.add_text(keyword, text)
@@ -123,13 +123,13 @@ def encode_png(image: NDArray[np.uint8], texts: Mapping[str, str] | None = None)
 
 
 def decode_png(data: bytes) -> NDArray[np.uint8]:
-    """uint8 [H, W, C] of a file that `encode_png` wrote."""
+    """Decodes a file that `encode_png` wrote to uint8 [H, W, C]."""
     pixels = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)))
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
 def grid(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """One image of N uint8 [H, W, C], row by row, as near to a square as can be, white between them."""
+    """Arranges N images, uint8 [H, W, C], row by row in a nearly square grid with white gaps."""
     count, (height, width, channels) = len(images), images[0].shape
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
@@ -142,7 +142,7 @@ def grid(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def _headers(files: Sequence[bytes]) -> list[Header]:
-    """Headers of a request's files; errors where they are too much together."""
+    """Reads the headers of a request's files; raises if they exceed the limits for a request."""
     parts = repeat(None, MOST_PARTS_TOGETHER)
     headers = [read_header(data, parts) for data in files]
     if sum(header.width * header.height for header in headers) > MAX_PIXELS_TOGETHER:
@@ -170,11 +170,11 @@ def _decode(header: Header, data: bytes, height: int, width: int, channels: int)
         image = fit(header, scale, image, (width, height), mode_of(image.mode, channels))
     except Exception as error:  # Pillow raises many types on hostile bytes
         raise unreadable() from error
-    if channels == 3 and image.mode == "L":  # three equal channels are resized alike
+    if channels == 3 and image.mode == "L":  # afterwards: three equal channels would give the same result
         image = image.convert("RGB")
     return np.frombuffer(image.tobytes(), dtype=np.uint8).reshape(height, width, channels)
 
 
 def _together_bytes(headers: Sequence[Header], height: int, width: int, channels: int) -> int:
     largest = max((peak_bytes(header, (width, height), channels) for header in headers), default=0)
-    return largest + (len(headers) + 2) * height * width * channels  # two: the last one as bytes and resized
+    return largest + (len(headers) + 2) * height * width * channels  # 2: the last image as bytes, and resized

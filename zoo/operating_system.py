@@ -12,9 +12,9 @@ from typing import IO, Any, NoReturn
 
 
 def execute(command: list[str], environment: Mapping[str, str]) -> NoReturn:
-    """Replaces this process by a command, with these variables besides its own, so that signals reach it."""
+    """Replaces this process by a command, with added environment variables, so that signals reach it."""
     variables = {**os.environ, **environment}
-    if sys.platform == "win32":  # its exec returns to the shell at once
+    if sys.platform == "win32":  # there, exec returns to the shell at once
         sys.exit(subprocess.run(command, env=variables, check=False).returncode)
     os.execve(command[0], command, variables)
 
@@ -22,9 +22,9 @@ def execute(command: list[str], environment: Mapping[str, str]) -> NoReturn:
 def start_group(
     command: Sequence[str], environment: Mapping[str, str], output: IO[Any] | None = None
 ) -> "subprocess.Popen[bytes]":
-    """Starts a command, with these variables besides this process's, out of reach of the terminal's Ctrl-C.
+    """Starts a command with added environment variables; the terminal's Ctrl-C does not reach it.
 
-    The command prints to `output`, or where this process prints.
+    The command prints to `output`, or else to the outputs of this process.
     """
     variables = {**os.environ, **environment}
     if sys.platform == "win32":
@@ -34,7 +34,7 @@ def start_group(
 
 
 def end_group(leader: "subprocess.Popen[bytes]") -> None:
-    """Sends SIGTERM to a process of `start_group` and to its children; on Windows ends the process alone."""
+    """Sends SIGTERM to a process of `start_group` and its children; on Windows ends only the process."""
     if sys.platform == "win32":
         leader.terminate()
     else:
@@ -43,7 +43,7 @@ def end_group(leader: "subprocess.Popen[bytes]") -> None:
 
 
 def kill_group(leader: "subprocess.Popen[bytes]") -> None:
-    """Kills a process of `start_group` and its children; on Windows the process alone."""
+    """Kills a process of `start_group` and its children; on Windows only the process."""
     if sys.platform == "win32":
         leader.kill()
     else:
@@ -53,32 +53,32 @@ def kill_group(leader: "subprocess.Popen[bytes]") -> None:
 
 def interrupt_on_signals() -> None:
     """Makes each signal that asks a process to end raise `KeyboardInterrupt`, as Ctrl-C does."""
-    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # SIGHUP: the terminal is closed; SIGBREAK is of Windows
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # SIGHUP: the terminal was closed; SIGBREAK: Windows only
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, signal.default_int_handler)
 
 
 def limit_memory(size: int) -> None:
-    """Lets this process have so many bytes of memory; Windows and macOS do not enforce it."""
+    """Limits the memory of this process to `size` bytes; Windows and macOS do not enforce it."""
     if sys.platform != "win32":
         import resource
 
-        # Not the address space, of which threads and CUDA reserve much more than they use.
+        # Not the address space: threads and CUDA reserve much more of it than they use.
         _, most = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (size if most < 0 else min(size, most), most))
 
 
 def limit_computation(seconds: float) -> None:
-    """Ends this process once it has computed for so many seconds on all cores together, unless called again.
+    """Ends this process after it has used this many seconds of CPU time on all cores, unless called again.
 
-    0 lifts the limit. On Windows there is none.
+    0 removes the limit. On Windows there is none.
     """
     if sys.platform != "win32":
-        signal.setitimer(signal.ITIMER_PROF, seconds)  # its signal, SIGPROF, ends a process
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # sends SIGPROF, which ends a process
 
 
 def return_freed_memory() -> None:
-    """Gives freed memory back to the system; does nothing where the C library is not glibc."""
+    """Returns freed memory to the system; does nothing if the C library is not glibc."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)

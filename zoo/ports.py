@@ -11,7 +11,10 @@ LAST_PORT = 65535
 
 
 def require_free(port: int, advice: str) -> None:
-    """Raises `ZooError` unless a server can listen on the port; `advice` has {port} for one that is free."""
+    """Raises `ZooError` unless a server can listen on the port.
+
+    `advice` is the end of the message; its {port} becomes a free port.
+    """
     if not 1 <= port <= LAST_PORT:
         raise InvalidInput(f"a port is a number from 1 to {LAST_PORT}, not {port}")
     if (error := _failure(port)) is not None:
@@ -20,9 +23,9 @@ def require_free(port: int, advice: str) -> None:
 
 
 def _failure(port: int) -> OSError | None:
-    """The reason for which a server cannot listen on the port."""
+    """Returns the error that keeps a server from listening on the port; None if it can listen."""
     with socket.socket() as listener:
-        if os.name == "posix":  # as servers do: connections of an earlier one do not count
+        if os.name == "posix":  # as servers do: connections of an earlier server do not block the port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((LOOPBACK, port))
@@ -32,6 +35,6 @@ def _failure(port: int) -> OSError | None:
 
 
 def _free_port(after: int) -> int:
-    """The next port that is free, none of those that need privileges."""
+    """Returns the next free port that needs no privileges; 0 if there is none."""
     candidates = range(max(after, 1024) + 1, LAST_PORT + 1)
     return next((port for port in candidates if _failure(port) is None), 0)

@@ -1,6 +1,6 @@
-"""`zoo quickstart`, and so `make run`: something of everything, trained once, then looked at and queried.
+"""`zoo quickstart`, also `make run`: trains quick models once, then starts the MLflow UI and the service.
 
-This process stays while the servers run, so it imports little; the training has a process of its own.
+This process lives as long as the servers, so it imports little; training runs in a process of its own.
 """
 
 import json
@@ -22,8 +22,8 @@ from zoo.servers import mlflow_ui_command, mlflow_ui_environment, service_comman
 if TYPE_CHECKING:
     from zoo.supervision import Server
 
-STOP_SECONDS = 10  # for the training; then it is killed
-LOOK_SECONDS = 1.0  # between two looks at whether both servers run
+STOP_SECONDS = 10  # time for the training to stop before it is killed
+LOOK_SECONDS = 1.0  # between two checks that both servers run
 SHOWN = ("tabular_regression", "image_classification", "language_modelling", "sequence_to_sequence")
 
 
@@ -67,7 +67,7 @@ class Quickstart:
 
 
 def _train() -> None:
-    """Trains what has no champion yet; raises `ZooError` where that fails."""
+    """Trains the quick recipes that have no champion yet; raises `ZooError` if that fails."""
     training = start_group([sys.executable, "-m", "training.quickstart"], {})
     try:
         code = training.wait()
@@ -93,7 +93,7 @@ def _say_what_to_try(service: str, ui: str) -> None:
 
 
 def _show_requests(service: str) -> None:
-    """Shows how to ask for the list of models, and one of each kind."""
+    """Prints a curl command for the list of models, and one for a model of each kind in SHOWN."""
     print(f"  curl {service}/models\n")
     with urllib.request.urlopen(f"{service}/models") as response:
         entries = json.load(response)["models"]

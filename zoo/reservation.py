@@ -7,18 +7,18 @@ _reserve: ContextVar[Callable[[int], None] | None] = ContextVar("reserve", defau
 
 
 def reserve(size: int) -> None:
-    """Announces that `size` bytes are about to be taken; raises what the server in charge raises.
+    """Announces that `size` bytes are about to be allocated; raises the error of the server's callback.
 
-    Long work calls it with 0 now and then, so that the server can end what nobody waits for.
+    Long computations call it with 0 from time to time, so that the server can end abandoned requests.
     """
     if (grant := _reserve.get()) is not None:
         grant(size)
 
 
 class Reserving:
-    """Calls `grant` for the memory of everything that is computed in the context.
+    """Context manager that calls `grant` for each `reserve` in its context.
 
-    A class, since a generator with `contextmanager` is slower, which small requests would notice.
+    A class, since a generator with `contextmanager` is noticeably slower for small requests.
     """
 
     __slots__ = ("_grant", "_token")

@@ -1,4 +1,4 @@
-"""What the command line asks of the running service over HTTP."""
+"""HTTP client with which the command line queries the running service."""
 
 import json
 import os
@@ -15,17 +15,17 @@ SERVICE_URL = "http://127.0.0.1:3000"
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Treats a redirect as an error: the key is for the host that the user named, and for no other."""
+    """Treats a redirect as an error: the API key must not go to any other host than the user's."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 class Refused(ZooError):
-    """What the service said instead of an answer."""
+    """Error message and code that the service returned instead of an answer."""
 
     def __init__(self, answer: Mapping[str, Any]) -> None:
-        """`answer` has the shape of the zoo's errors, or of OpenAI's."""
+        """Takes a JSON error in the zoo's format, or in OpenAI's."""
         error = answer["error"]
         told = error if isinstance(error, dict) else {"message": error, "code": answer.get("code")}
         super().__init__(told["message"])
@@ -33,7 +33,7 @@ class Refused(ZooError):
 
 
 def fetch(url: str, body: Mapping[str, Any] | None = None) -> Any:
-    """The service's JSON answer; its error message as `ZooError`."""
+    """Returns the service's JSON answer; raises its error message as `ZooError`."""
     with answering(url, body) as response:
         try:
             return json.load(response)
@@ -42,7 +42,7 @@ def fetch(url: str, body: Mapping[str, Any] | None = None) -> Any:
 
 
 def events(url: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The server-sent events of an answer, as they come; `ZooError` where one says that it went wrong."""
+    """Yields server-sent events as they arrive; `ZooError` for an error event or a broken stream."""
     with answering(url, body) as response:
         try:
             for line in response:
@@ -61,7 +61,7 @@ def events(url: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def answering(url: str, body: Mapping[str, Any] | None) -> Iterator[Any]:
-    """The service's answer, opened, asked with `$ZOO_API_KEY` where there is one; its error as `ZooError`."""
+    """Opens the service's answer; sends `$ZOO_API_KEY` if it is set; raises errors as `ZooError`."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
     if key := os.environ.get("ZOO_API_KEY"):
@@ -85,7 +85,7 @@ def answering(url: str, body: Mapping[str, Any] | None) -> Iterator[Any]:
 
 
 def _told(error: urllib.error.HTTPError) -> Mapping[str, Any]:
-    """The body of an error, or what stands in its place where it is no zoo's."""
+    """Returns the JSON body of an error; if it is not in the zoo's format, a substitute in that format."""
     try:
         answer: Any = json.loads(error.read())
     except ValueError:

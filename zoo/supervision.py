@@ -1,4 +1,4 @@
-"""Servers that run side by side as child processes: if one ends, all are ended."""
+"""Runs several servers as child processes: if one ends, all are stopped."""
 
 import subprocess
 import time
@@ -15,24 +15,24 @@ from zoo.home import home, make_directory
 from zoo.operating_system import start_group
 
 READY_SECONDS = 60
-STOP_SECONDS = 20  # for the last answers; then a server is killed
+STOP_SECONDS = 20  # time to finish answers before a server is killed
 POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that was started."""
+    """A started server, its log file, and its known child processes."""
 
     name: str
     process: "subprocess.Popen[bytes]"
     log: Path
     """File with its output."""
     children: set[psutil.Process] = field(default_factory=set)
-    """Descendants seen so far. BentoML's worker outlives a supervisor that is killed."""
+    """Descendants seen so far, for `stop` to kill: BentoML's worker outlives a supervisor that is killed."""
 
 
 def start(name: str, command: Sequence[str], environment: Mapping[str, str]) -> Server:
-    """Starts a server, with these variables besides this process's; its output goes to a file in ZOO_HOME."""
+    """Starts a server with added environment variables; its output goes to a file in `ZOO_HOME`."""
     log = home() / "logs" / f"{name.lower().replace(' ', '-')}.log"
     make_directory(log.parent)
     with log.open("wb") as output:
@@ -40,7 +40,7 @@ def start(name: str, command: Sequence[str], environment: Mapping[str, str]) -> 
 
 
 def require_running(servers: Sequence[Server]) -> None:
-    """Raises `ZooError` where a server has ended; takes note of the processes that each has started."""
+    """Raises `ZooError` if a server has ended; records the child processes of each."""
     for server in servers:
         with suppress(psutil.NoSuchProcess):
             server.children.update(psutil.Process(server.process.pid).children(recursive=True))
@@ -49,7 +49,7 @@ def require_running(servers: Sequence[Server]) -> None:
 
 
 def wait_until_ready(url: str, servers: Sequence[Server]) -> None:
-    """Waits until a URL answers; raises `ZooError` where it does not, or where a server ends before."""
+    """Waits until a URL answers; `ZooError` if it does not within READY_SECONDS, or if a server ends."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         require_running(servers)
@@ -63,14 +63,14 @@ def wait_until_ready(url: str, servers: Sequence[Server]) -> None:
 
 
 def stop(servers: Sequence[Server]) -> None:
-    """Ends all servers at the same time; kills what takes too long, and what outlived its parent."""
+    """Stops all servers at the same time; kills those that take too long, and orphaned children."""
     for server in servers:
         server.process.terminate()
     deadline = time.monotonic() + STOP_SECONDS
     for server in servers:
         with suppress(subprocess.TimeoutExpired):
             server.process.wait(max(0, deadline - time.monotonic()))
-        server.process.kill()  # does nothing to one that has ended
+        server.process.kill()  # does nothing if it has ended
         for child in server.children:
             with suppress(psutil.NoSuchProcess):
                 child.kill()

@@ -25,7 +25,7 @@ def show(rows: Any, as_json: bool, table: Callable[[Any], None]) -> None:
 
 
 def show_rows(title: str, rows: Rows) -> None:
-    """Any rows of plain values, one column a key."""
+    """Prints rows of plain values as a table, one column per key."""
     if not rows:
         Console().print(f"{title}: none yet")
         return
@@ -33,7 +33,7 @@ def show_rows(title: str, rows: Rows) -> None:
 
 
 def show_record(record: Mapping[str, Any]) -> None:
-    """One record, a line a key."""
+    """Prints one record, one line per key."""
     width = max(map(len, record))
     for name, value in record.items():
         Console().print(
@@ -42,9 +42,10 @@ def show_record(record: Mapping[str, Any]) -> None:
 
 
 def show_predictions(answer: Mapping[str, Any]) -> None:
-    """One line a prediction: its label with the largest probabilities, or its value with the unit.
+    """Prints one line per prediction: its label with the largest probabilities, or its value with the unit.
 
-    Of a forecast one line a step ahead: the value of each variable, and its interval. Of texts the texts.
+    For a forecast, prints one line per step: the value of each variable and its interval. Prints texts as
+    they are.
     """
     if "texts" in answer:
         lines = [escape(text) for text in answer["texts"]]
@@ -60,7 +61,7 @@ def show_predictions(answer: Mapping[str, Any]) -> None:
 
 
 def show_challenge(report: Mapping[str, Any]) -> None:
-    """Champion and challenger side by side, a line a figure."""
+    """Prints champion and challenger side by side, one line per figure."""
     champion, challenger = report["champion"], report["challenger"]
     names = [name for name in champion if name != "metrics"]
     lines = [[name.replace("_", " "), as_text(champion[name]), as_text(challenger[name])] for name in names]
@@ -84,7 +85,7 @@ def _prediction(prediction: Mapping[str, Any]) -> str:
 
 
 def _steps_ahead(answer: Mapping[str, Any]) -> list[str]:
-    """Of an answer in rows, as the command line asks for it."""
+    """Returns one line per step of a forecast in rows, the form that the command line requests."""
     steps = zip(answer["forecast"], answer["lower"], answer["upper"], strict=True)
     return [
         "   ".join(f"[bold]{v:.6g}[/] ({low:.6g} to {high:.6g})" for v, low, high in zip(*step, strict=True))
@@ -93,7 +94,7 @@ def _steps_ahead(answer: Mapping[str, Any]) -> list[str]:
 
 
 def show_architectures(rows: Rows) -> None:
-    """Architectures with their data sets and champions side by side."""
+    """Prints architectures with their data sets and champions side by side."""
 
     def cells(row: Mapping[str, Any]) -> list[str]:
         champions = {c["dataset"]: c for c in row["champions"]}
@@ -112,14 +113,14 @@ def show_architectures(rows: Rows) -> None:
 
 
 def show_data_sets(rows: Rows) -> None:
-    """Data sets, without their kinds."""
+    """Prints data sets, without their kinds."""
     columns = ("dataset", "size", "licence", "source", "present")
     lines = ([as_text(row[name]) for name in columns] for row in rows)
     _print("Data sets", dict.fromkeys(("data set", *columns[1:]), "left"), lines)
 
 
 def show_leaderboard(rows: Rows) -> None:
-    """One table a data set and metric; a star marks the champions, a reason the versions not served."""
+    """Prints one table per data set and metric; marks champions with ★, and explains failed gates."""
     if not rows:
         Console().print("No versions yet: zoo train trains one")
     titles = ("v", "value", "seed", "params", "train", "KB", "ms")
@@ -149,7 +150,7 @@ def show_leaderboard(rows: Rows) -> None:
 
 
 def short(number: float) -> str:
-    """Three digits and a unit: 61.7k, 1.33M."""
+    """Formats a number with three digits and a unit: 61.7k, 1.33M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
             return f"{number / size:.3g}{unit}"
@@ -157,7 +158,7 @@ def short(number: float) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A table cell, in rich's markup."""
+    """Formats a value as a table cell, in rich's markup."""
     if isinstance(value, list):
         return "\n".join(as_text(item) for item in value)
     if isinstance(value, dict):

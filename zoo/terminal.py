@@ -1,4 +1,4 @@
-"""Text of others on a terminal, which obeys the control characters in it."""
+"""Makes text from others safe to print on a terminal, which would obey its control characters."""
 
 import re
 import sys
@@ -7,13 +7,13 @@ from typing import IO, Any
 CONTROL = re.compile(
     "["
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0, DEL and C1; tab and newline stay
-    "\u202a-\u202e\u2066-\u2069"  # they reorder the text around them
+    "\u202a-\u202e\u2066-\u2069"  # bidirectional controls, which reorder the text around them
     "]"
 )
 
 
 def printable(value: Any, stream: IO[str] | None = None) -> Any:
-    """Returns JSON's values without control characters, where the stream is a terminal.
+    """Returns a JSON value without control characters if the stream is a terminal, else unchanged.
 
     The stream is the standard output unless another one is given.
     """

@@ -1,10 +1,11 @@
-"""What a registered version says of itself: the tags that training writes and serving reads.
+"""Tags of a registered version, which training writes and serving reads.
 
 In the MLflow registry
 
 - a registered model `<architecture>-<dataset>` holds every version of one architecture on one data set;
-  each version carries a `VersionRecord` as tags, and the alias `champion` names the one that answers;
-- the alias `challenger` names one that competes with it; its tag `challenger_mode` is a `ChallengerMode`;
+  each version carries a `VersionRecord` as tags, and the alias `champion` names the one that is served;
+- the alias `challenger` names a version that competes with it; its tag `challenger_mode` is a
+  `ChallengerMode`;
 - a registered model named after the data set (`mnist`) holds copies of champions; the tags `copy_of_model`
   and `copy_of_version` of its `champion` name the best champion of any architecture.
 """
@@ -23,7 +24,7 @@ CHALLENGER_MODE = "challenger_mode"
 COPY_OF_MODEL = "copy_of_model"
 COPY_OF_VERSION = "copy_of_version"
 Variant = Literal["fp32", "int8", "int4"]
-"""What a graph's weights are."""
+"""Number format of a graph's weights."""
 FP32: Variant = "fp32"
 INT8: Variant = "int8"
 INT4: Variant = "int4"
@@ -32,14 +33,14 @@ SHADOW, SHARE = "shadow", "share"
 
 @dataclass(frozen=True)
 class ChallengerMode:
-    """How a challenger competes with the champion."""
+    """Mode in which a challenger competes with the champion."""
 
     share: float = 0.0
-    """Of requests, those that it answers; 0 in the shadow, where it computes each one, and nobody sees it."""
+    """Share of the requests that it answers; 0 in the shadow, where it runs all requests only to compare."""
 
     @property
     def name(self) -> str:
-        """The mode in a word."""
+        """Name of the mode, `shadow` or `share`."""
         return SHARE if self.share else SHADOW
 
     def __str__(self) -> str:
@@ -47,7 +48,7 @@ class ChallengerMode:
 
     @classmethod
     def from_tag(cls, tag: str) -> Self:
-        """The mode of a version's tag, `shadow` or `share:0.1`; `InvalidInput` where it is neither."""
+        """Parses a version's tag such as `shadow` or `share:0.1`; `InvalidInput` if it is neither."""
         if tag == SHADOW:
             return cls()
         name, _, share = tag.partition(":")
@@ -57,7 +58,7 @@ class ChallengerMode:
 
     @classmethod
     def of_share(cls, text: str) -> Self:
-        """The mode of a share such as `10%` or `0.1`; `InvalidInput` where it is none."""
+        """Returns the mode for a share such as `10%` or `0.1`; `InvalidInput` if it is not a share."""
         try:
             share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
         except ValueError:
@@ -82,8 +83,8 @@ class VersionRecord(BaseModel):
     """All test metrics."""
     gate: Literal["passed", "failed"]
     gate_reason: str
-    """Why the version may or may not be served, in words."""
-    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # it becomes the name of a folder
+    """Reason why the version may or may not be served."""
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # it becomes a folder name
     """SHA-256 of the bundle's manifest."""
     data_digest: str
     seed: int
@@ -91,20 +92,20 @@ class VersionRecord(BaseModel):
     train_seconds: float
     onnx_bytes: int
     latency_ms: float
-    """Median of one request of one row through ONNX Runtime, one CPU thread."""
+    """Median time in milliseconds of a request of one row through ONNX Runtime with one CPU thread."""
     variant: str = FP32
     """Number format of the graph's weights."""
     variant_of: str = ""
-    """The version that a variant was made of."""
+    """Version from which a variant was made."""
 
     def to_tags(self) -> dict[str, str]:
-        """The record as MLflow tags."""
+        """Returns the record as MLflow tags."""
         fields = self.model_dump()
         return {k: json.dumps(v) if isinstance(v, dict) else str(v) for k, v in fields.items()}
 
     @classmethod
     def from_tags(cls, tags: dict[str, str]) -> Self:
-        """The record of a version's tags; `ValidationError` where they are not the zoo's."""
+        """Reads the record from a version's tags; `ValidationError` if they are not the zoo's."""
         fields: dict[str, Any] = dict(tags)
         if "metrics" in fields:
             fields["metrics"] = json.loads(fields["metrics"])

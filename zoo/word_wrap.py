@@ -1,4 +1,4 @@
-"""A text printed in pieces as they come, its lines broken between words at the terminal's width."""
+"""Prints a text piece by piece, and breaks its lines between words at the terminal's width."""
 
 import sys
 
@@ -6,16 +6,16 @@ from rich.cells import cell_len
 
 
 class WordWrap:
-    """Holds back a word until it is complete, so that it goes to the next line as a whole."""
+    """Holds back each word until it is complete, so that it can go to the next line as a whole."""
 
     def __init__(self, width: int | None) -> None:
-        """`width` in columns; None prints the text as it is."""
+        """Wraps at `width` columns; None prints the text as it is."""
         self._width = width
         self._column = 0
         self._space, self._word = "", ""
 
     def add(self, piece: str) -> None:
-        """Prints what is certain."""
+        """Prints the complete words of the text so far."""
         if self._width is None:
             print(piece, end="", flush=True)
             return
@@ -29,12 +29,12 @@ class WordWrap:
                 self._space += letter
             else:
                 self._word += letter
-                if cell_len(self._word) >= self._width:  # it fits no line; languages without spaces have such
+                if cell_len(self._word) >= self._width:  # too long for a line, as in languages without spaces
                     self._end_word()
         sys.stdout.flush()
 
     def end(self) -> None:
-        """Prints what was held back, and ends the line."""
+        """Prints the word that was held back, and ends the line."""
         self._end_word()
         print(flush=True)
 

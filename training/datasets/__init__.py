@@ -1,4 +1,4 @@
-"""Data sets, one file each; a file `fashion_mnist.py` here is the data set `fashion-mnist`."""
+"""Data sets, one per file: for example, `fashion_mnist.py` holds the data set `fashion-mnist`."""
 
 import importlib
 import pkgutil
@@ -24,13 +24,13 @@ _OTHER_FILES = {
 
 
 def names() -> list[str]:
-    """All data sets' names."""
+    """Returns the names of all data sets."""
     stems = (module.name for module in pkgutil.iter_modules(__path__))
     return sorted(stem.replace("_", "-") for stem in stems if stem not in _OTHER_FILES)
 
 
 def find(name: str) -> DataSet:
-    """The data set of that name; `NotFound` lists those there are."""
+    """Returns the data set with this name; `NotFound` lists the known names."""
     if name not in names():
         known = ", ".join(names())
         raise NotFound(
@@ -43,7 +43,7 @@ def find(name: str) -> DataSet:
 
 
 def listing() -> list[dict[str, Any]]:
-    """Each data set with what is known without loading it."""
+    """Returns the properties of each data set that are known without loading it."""
     return [
         {
             "dataset": found.name,

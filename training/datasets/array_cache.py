@@ -1,7 +1,7 @@
-"""What takes long to make of files, kept on disk so that it is made once: .npz files in `$ZOO_HOME/cache`.
+"""Disk cache for arrays that are slow to compute from files: .npz files in `$ZOO_HOME/cache`.
 
-A key stands for the content it was made from, so an entry never becomes stale; the whole folder may be
-deleted at any time.
+A key identifies the content that the arrays were made from, so an entry never becomes stale. The whole folder
+may be deleted at any time.
 """
 
 import hashlib
@@ -16,19 +16,19 @@ from zoo.tasks import Arrays
 
 
 def identity(parts: Iterable[str]) -> str:
-    """Hexadecimal digest of what identifies a source, for use in a key."""
+    """Returns a hexadecimal digest of the strings that identify a source, for use in a key."""
     lines = "\0".join(parts)
     return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()[:20]
 
 
 def file_identity(path: Path, name: str) -> str:
-    """A file by name, size and time of its last change, without reading it."""
+    """Identifies a file by name, size and modification time, without reading it."""
     status = path.stat()
     return f"{name} {status.st_size} {status.st_mtime_ns}"
 
 
 def cached(key: str, make: Callable[[], Arrays]) -> Arrays:
-    """The arrays kept under a key; where there are none, those that `make` returns, which are kept."""
+    """Returns the arrays cached under a key; if there are none, calls `make` and caches its result."""
     path = home() / "cache" / f"{key}.npz"
     if not path.exists():
         _keep(path, make())
@@ -38,8 +38,8 @@ def cached(key: str, make: Callable[[], Arrays]) -> Arrays:
 
 def _keep(path: Path, arrays: Arrays) -> None:
     make_directory(path.parent)
-    # Under a name of its own until it is complete: others may be reading, or writing the same entry.
+    # Under a temporary name until complete: other processes may be reading or writing the same entry.
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         staging = Path(folder) / path.name
-        np.savez(staging, **arrays)  # type: ignore[arg-type]  # no array is named as its option
+        np.savez(staging, **arrays)  # type: ignore[arg-type]  # no array has the name of its option
         staging.replace(path)

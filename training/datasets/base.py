@@ -1,4 +1,4 @@
-"""What a data set is: a description that costs nothing, and raw arrays in splits when loaded."""
+"""Base classes of data sets: a description that is free to read, and raw arrays in splits when loaded."""
 
 import hashlib
 import re
@@ -20,7 +20,7 @@ class Data:
 
     name: str
     kind: str
-    """Kind of task that the data set has."""
+    """Kind of task that the data set is for."""
     schema: Schema
     source: str
     train: Arrays
@@ -49,16 +49,16 @@ class DataSet:
     name: str
     kind: str
     size: str
-    """Examples, in words."""
+    """Number of examples, in words."""
     licence: str
     source: str
     load: Callable[[], Data]
     present: Callable[[], bool] = lambda: True
-    """Whether `load` needs no network; always so for data that packages carry."""
+    """Returns True if `load` needs no network; always True for data that packages contain."""
 
 
 def slug(text: str, otherwise: str) -> str:
-    """A name in lower case, words joined by hyphens; `otherwise` where the text has none."""
+    """Returns a text in lower case with its words joined by hyphens; `otherwise` if it has no words."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or otherwise
 
 
@@ -71,7 +71,7 @@ def split_examples(
     target: NDArray[Any],
     test_share: float = 0.2,
 ) -> Data:
-    """Into training and test as scikit-learn does with `random_state=42`; classes in proportion."""
+    """Splits into training and test as scikit-learn does with `random_state=42`; stratified by class."""
     from sklearn.model_selection import train_test_split
 
     classes = target if target.dtype.kind == "i" else None
@@ -90,9 +90,9 @@ def split_examples(
 
 
 def few_per_class(data: Data, count: int | None, seed: int) -> Data:
-    """The data with `count` random training examples a class; with None, as it is. Other splits stay whole.
+    """Keeps `count` random training examples per class, or all if it is None; other splits are unchanged.
 
-    To be used before `hold_out`. `InvalidInput` where a class has fewer.
+    Call it before `hold_out`. `InvalidInput` if a class has fewer examples.
     """
     if count is None:
         return data
@@ -110,16 +110,16 @@ def few_per_class(data: Data, count: int | None, seed: int) -> Data:
 
 
 def hold_out(data: Data, share: float, seed: int) -> Data:
-    """The data with a random `share` of the training split as validation split.
+    """Moves a random `share` of the training split to a validation split.
 
-    Data sets that have a validation split of their own keep it; a share of 0 leaves none.
+    A data set with a validation split of its own keeps it; with a share of 0, there is none.
     """
     if data.validation is not None or share == 0:
         return data
     rows = len(data.train["target"])
     order = np.random.default_rng(seed).permutation(rows)
     count = max(1, round(rows * share))
-    # Sorted: neighbours in memory stay neighbours, and the split does not double as a shuffle.
+    # Sorted, so that neighbours in memory stay neighbours, and the split does not shuffle the examples.
     held, kept = np.sort(order[:count]), np.sort(order[count:])
     return replace(
         data,

@@ -1,7 +1,7 @@
 """Breast cancer Wisconsin: 30 measurements of cell nuclei in 569 tumours, malignant or benign.
 
 Source: Street, Wolberg & Mangasarian (1993), "Nuclear feature extraction for breast tumor diagnosis",
-doi:10.1117/12.148698, as scikit-learn carries it.
+doi:10.1117/12.148698, in scikit-learn's copy.
 """
 
 from training.datasets.base import Data, DataSet, split_examples
@@ -13,7 +13,7 @@ SOURCE = "Street et al. 1993, in scikit-learn"
 
 
 def load() -> Data:
-    """455 training and 114 test rows of 30 features."""
+    """Loads 455 training and 114 test rows of 30 features."""
     from sklearn.datasets import load_breast_cancer
 
     table = load_breast_cancer()

@@ -1,8 +1,8 @@
-"""Conversations that a model is to hold, and any file of them as a data set: `--dataset chat:PATH`.
+"""Conversations to fine-tune a chat model on, and any file of them as a data set: `--dataset chat:PATH`.
 
-A file has a conversation a line, `{"messages": [{"role": "user", "content": "…"}, …]}`, the form in which
-chat models are commonly fine-tuned. A split holds `conversations`, uint8 [L]: UTF-8 of such lines. Those that
-begin with the same message of the user are on the same side of a split.
+A file has one conversation per line, `{"messages": [{"role": "user", "content": "…"}, …]}`, the usual format
+for fine-tuning chat models. A split holds `conversations`, uint8 [L]: such lines as UTF-8. Conversations that
+begin with the same user message are in the same split.
 
 Shape legend: L bytes.
 """
@@ -28,24 +28,24 @@ from zoo.tasks.language_modelling import Message
 PREFIX = "chat:"
 KIND = "language_modelling"
 TEST_SHARE = 0.2
-MIN_CONVERSATIONS = 10  # in a file: a fifth of fewer measures nothing
+MIN_CONVERSATIONS = 10  # in a file: a fifth of fewer is too small to measure anything
 
 Conversation = list[Message]
 _MESSAGES = TypeAdapter(Conversation)
 
 
 def dataset_name(reference: str) -> str:
-    """The data set's name; of a file, its stem in lower case, words joined by hyphens."""
+    """Returns the data set's name; for a file, its stem in lower case with words joined by hyphens."""
     if not reference.startswith(PREFIX):
         return reference
     return slug(Path(reference.removeprefix(PREFIX)).stem, "chat")
 
 
 def load_conversations(reference: str) -> Data:
-    """The data set of that name, or the file; conversations that come twice count once.
+    """Loads the data set with this name, or the file, without duplicate conversations.
 
-    `NotFound` without the file; `InvalidInput` names the first line that is no conversation, or says that
-    there are too few.
+    `NotFound` if there is no such file; `InvalidInput` for the first line that is no conversation, or for too
+    few conversations.
     """
     if not reference.startswith(PREFIX):
         return datasets.find(reference).load()
@@ -54,12 +54,12 @@ def load_conversations(reference: str) -> Data:
 
 
 def read_conversations(path: Path) -> list[Conversation]:
-    """The conversations of a file, each with an answer at its end; errors as in `load_conversations`."""
+    """Reads a file of conversations, each ending with an answer; errors as in `load_conversations`."""
     return [_read(line, number, path.name) for number, line in enumerate(read_lines(path), start=1)]
 
 
 def split_conversations(name: str, source: str, conversations: Iterable[Conversation]) -> Data:
-    """A fifth of what conversations begin with, and so about a fifth of them, for testing."""
+    """Splits conversations by their first user message: about a fifth of them are for testing."""
     lines = list(dict.fromkeys(map(as_line, conversations)))
     train, test = _split(lines, 0, TEST_SHARE)
     if len(lines) < MIN_CONVERSATIONS or not train or not test:
@@ -71,7 +71,7 @@ def split_conversations(name: str, source: str, conversations: Iterable[Conversa
 
 
 def hold_out_conversations(data: Data, share: float) -> Data:
-    """The data with about a `share` of the training split as validation split; a share of 0 leaves none."""
+    """Moves about a `share` of the training split to a validation split; with a share of 0, there is none."""
     if share == 0:
         return data
     lines = data.train[CONVERSATIONS].tobytes().decode().splitlines()
@@ -84,7 +84,7 @@ def hold_out_conversations(data: Data, share: float) -> Data:
 
 
 def as_line(conversation: Conversation) -> str:
-    """A conversation's line in a file."""
+    """Formats a conversation as one line of JSON."""
     return json.dumps({"messages": [message.model_dump() for message in conversation]})
 
 
@@ -106,7 +106,7 @@ def _read(line: str, number: int, name: str) -> Conversation:
 
 
 def _split(lines: Iterable[str], least: float, most: float) -> tuple[list[str], list[str]]:
-    """All others, and those whose beginning draws a number in between."""
+    """Returns the other lines, and those with a `group_draw` of the first user message in [least, most)."""
     kept: list[str] = []
     taken: list[str] = []
     for line in lines:

@@ -1,8 +1,8 @@
 """ChatterBot's English corpus (Cox): 2,026 conversations of small talk, trivia and technical support.
 
-The PyPI package `chatterbot-corpus` 1.3.3 (BSD-3-Clause) carries them as YAML. Of each, the first two lines
-are taken: in many of the longer ones what follows is not said in turn, but answers the first line in other
-words. Then 898 are left that differ.
+The PyPI package `chatterbot-corpus` 1.3.3 (BSD-3-Clause) contains them as YAML. Only the first two lines of
+each are used: in many of the longer ones, the further lines are not turns but alternative answers to the
+first line. Without duplicates, 898 conversations are left.
 """
 
 import zipfile
@@ -23,18 +23,18 @@ SOURCE = "ChatterBot's corpus, from the PyPI package chatterbot-corpus 1.3.3"
 
 
 def load() -> Data:
-    """Questions and answers; fetched from the package index where the file is not there."""
+    """Loads questions and answers; fetches them from the package index if the file is missing."""
     path = found(FILE) or fetch_from_package(NAME, FILE, PACKAGE, PACKAGE_SHA256, write_pairs)
     return split_conversations(NAME, SOURCE, read_conversations(checked(path, SHA256)))
 
 
 def is_present() -> bool:
-    """Whether the file lies in a data directory."""
+    """Returns True if the file is in a data directory."""
     return found(FILE) is not None
 
 
 def write_pairs(package: Path, staging: Path) -> None:
-    """Makes a file of the conversations that a package's archive holds, of which nothing is run."""
+    """Writes the conversations in a package's archive to a file; runs no code of the package."""
     import yaml
 
     lines = []

@@ -1,9 +1,9 @@
 """CIFAR-10: 50,000 photographs of animals and vehicles, 32x32 pixels in colour.
 
 Source: Krizhevsky (2009), "Learning Multiple Layers of Features from Tiny Images". The 50,000 are its
-training images; a tenth of each class is held out for testing, so figures compare with published ones
-only roughly. Two forms: an archive of JPEG files (`cifar10/train/CLASS/NNNNN.jpg`), which are lossy
-copies, and torchvision's lossless ones.
+training images; a tenth of each class is held out for testing, so figures are only roughly comparable with
+published ones. Two sources are accepted: an archive of JPEG files (`cifar10/train/CLASS/NNNNN.jpg`), which
+are lossy copies, and torchvision's lossless images.
 
 Shape legend: N images.
 """
@@ -35,7 +35,7 @@ TEST_SHARE = 0.1
 
 
 def load() -> Data:
-    """45,000 training and 5,000 test images uint8 [32, 32, 3]; fetched where neither form is there."""
+    """Loads 45,000 training and 5,000 test images uint8 [32, 32, 3]; fetches them if they are missing."""
     archive = _found(ARCHIVE)
     if archive is not None:
         key = identity([file_identity(archive, archive.name)])
@@ -50,7 +50,7 @@ def load() -> Data:
 
 
 def is_present() -> bool:
-    """Whether one of the two forms lies in a data directory."""
+    """Returns True if one of the two sources is in a data directory."""
     return _found(ARCHIVE) is not None or _found(TORCHVISION) is not None
 
 
@@ -59,7 +59,7 @@ def _found(name: str) -> Path | None:
 
 
 def _from_archive(path: Path) -> Arrays:
-    """Images in the order of classes and file names."""
+    """Reads the images of the archive, ordered by class and file name."""
     log.info("decoding %s, once", path)
     images: dict[tuple[int, str], NDArray[np.uint8]] = {}
     try:
@@ -91,7 +91,7 @@ def _from_torchvision() -> Arrays:
     else:
         root = batches.parent
     try:
-        split: Any = CIFAR10(root, train=True, download=batches is None)  # checks each file's checksum
+        split: Any = CIFAR10(root, train=True, download=batches is None)  # verifies each file's checksum
     except (OSError, RuntimeError) as error:
         raise NotFound(
             f"{NAME} is not in {' or '.join(map(str, data_directories()))} and could not be fetched "

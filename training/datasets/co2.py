@@ -1,6 +1,6 @@
-"""CO2: its weekly mean in the air at Mauna Loa, 1958 to 2001, a rise with a season. 59 weeks are missing.
+"""CO2: weekly means in the air at Mauna Loa, 1958 to 2001, a trend with a season. 59 weeks are missing.
 
-Source: Keeling & Whorf (2004), as statsmodels carries it. The last four years are the test split.
+Source: Keeling & Whorf (2004), in statsmodels' copy. The last four years are the test split.
 """
 
 from training.datasets.base import Data, DataSet
@@ -14,7 +14,7 @@ SCHEMA = Schema(feature_names=("co2",), unit="ppm", period="W", season=52)
 
 
 def load() -> Data:
-    """2,284 weeks, the last 208 for testing."""
+    """Loads 2,284 weeks, the last 208 for testing."""
     from statsmodels.datasets import co2
 
     values = co2.load_pandas().data[["co2"]].to_numpy()

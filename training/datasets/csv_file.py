@@ -1,7 +1,7 @@
 """Any CSV file with a header as a data set: `--dataset csv:PATH --target COLUMN`.
 
-The other columns are the features and must be numeric. A numeric target makes it regression, any other
-classification. Rows with missing values are left out, and the log says how many.
+The other columns are the features and must be numeric. A numeric target makes the task regression, any other
+target classification. Rows with missing values are left out, and their number is logged.
 """
 
 import logging
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PREFIX = "csv:"
-MOST_LABELS = 0.2  # classes a row: a fifth of the rows is for testing, and each class must be in it
-MIN_ROWS = 10  # an 80/20 split of fewer measures nothing
+MOST_LABELS = 0.2  # classes per row: a fifth of the rows is for testing, and must contain each class
+MIN_ROWS = 10  # an 80/20 split of fewer is too small to measure anything
 
 
 def dataset_name(reference: str) -> str:
-    """The data set's name; of a file, its stem in lower case, words joined by hyphens."""
+    """Returns the data set's name; for a file, its stem in lower case with words joined by hyphens."""
     if not reference.startswith(PREFIX):
         return reference
     return slug(Path(reference.removeprefix(PREFIX)).stem, "csv")
 
 
 def read_table(reference: str) -> "tuple[Path, DataFrame]":
-    """The file of csv:PATH and its table; `NotFound` or `InvalidInput` where there is none."""
+    """Returns the path in csv:PATH and its table; `NotFound` without the file, `InvalidInput` if not CSV."""
     import pandas as pd
 
     path = Path(reference.removeprefix(PREFIX)).expanduser()
@@ -45,7 +45,7 @@ def read_table(reference: str) -> "tuple[Path, DataFrame]":
 
 
 def load_table(reference: str, target: str | None) -> Data:
-    """The data set of that name, or the file; `InvalidInput` says which column does not fit."""
+    """Loads the data set with this name, or the file; `InvalidInput` names the column that does not fit."""
     if not reference.startswith(PREFIX):
         return datasets.find(reference).load()
     path, table = read_table(reference)

@@ -1,8 +1,8 @@
-"""Debian summaries: a package's one-line summary, to be written from its description.
+"""Debian summaries: the one-line summary of a package, to be generated from its description.
 
-Source: Debian's package descriptions, which their maintainers wrote. Packages built together share most of
-their words, and a file of them has no names of source packages; so packages whose names have the same stem,
-as libfoo2 and libfoo-dev, or the same description or summary, are on one side of the split.
+Source: Debian's package descriptions, written by the maintainers. Packages built together share most of their
+words, and the file does not contain the names of source packages; so packages with the same stem of the name,
+such as libfoo2 and libfoo-dev, or with the same description or summary, are in the same split.
 """
 
 import gzip
@@ -21,14 +21,14 @@ from zoo.tasks import Schema
 NAME = "debian-summaries"
 FILE = Path("debian_summaries.tsv.gz")
 SOURCE = "Debian's package descriptions"
-TEST_SHARE = 0.05  # of the groups
-LONGEST = 300  # characters of a description; longer ones are cut: the cost grows as the square
-# Before the name of what was packaged, for a language or a kind of files.
+TEST_SHARE = 0.05  # share of the groups
+LONGEST = 300  # characters; longer descriptions are cut, because the cost grows with the square
+# Prefix of a package's name for a language or a kind of files.
 PREFIX = re.compile(
     r"^(?:elpa|fonts|gir1\.2|golang(?:-[a-z]+)?|libghc|libjs|librust|linux|node|php|python3?|r-[a-z]+|ruby|texlive)-"
 )
 VERSION = re.compile(r"[\d.]+(?:t64)?[a-z]?$")
-# Of the descriptions that apt keeps where its languages have not been turned off.
+# Makes the file from the descriptions that apt keeps unless its languages have been turned off.
 COMMAND = (
     "/usr/lib/apt/apt-helper cat-file /var/lib/apt/lists/*_Translation-en* | awk -v RS= -F '\\n' '"
     '{sub(/^Package: /, "", $1); sub(/^Description-en: /, "", $3); text = ""; '
@@ -40,7 +40,7 @@ Row = tuple[str, str, str]  # name, summary, description
 
 
 def load() -> Data:
-    """About 55,000 training and 3,000 test pairs; `NotFound` says how the file is made."""
+    """Loads about 55,000 training and 3,000 test pairs; `NotFound` explains how to make the file."""
     path = found(FILE)
     if path is None:
         raise NotFound(
@@ -51,12 +51,12 @@ def load() -> Data:
 
 
 def is_present() -> bool:
-    """Whether the file lies in a data directory."""
+    """Returns True if the file is in a data directory."""
     return found(FILE) is not None
 
 
 def read_rows(path: Path) -> list[Row]:
-    """A package a line, three columns; `InvalidInput` names the first line that is something else."""
+    """Reads one package per line, in three columns; `InvalidInput` names the first malformed line."""
     rows: list[Row] = []
     try:
         with gzip.open(path, "rt", encoding="utf-8", newline="\n") as lines:
@@ -71,17 +71,17 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def split_rows(rows: list[Row]) -> Data:
-    """Descriptions and summaries, split by group."""
+    """Makes pairs of description and summary, and splits them by group."""
     pairs = pair_arrays((cut(description, LONGEST), summary) for _, summary, description in rows)
     return split_by_group(NAME, Schema(metric="rouge_l"), SOURCE, pairs, groups(rows), TEST_SHARE)
 
 
 def groups(rows: list[Row]) -> list[str]:
-    """For each package the name of the first that it is linked with, directly or over others."""
+    """Returns for each package the name of the first package linked with it, directly or through others."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    links: list[tuple[int, int]] = []  # each to the first with the same stem, summary and description
+    links: list[tuple[int, int]] = []  # each to the first with the same stem, summary or description
     for column in zip(
         *((stem(name), summary, cut(text, LONGEST)) for name, summary, text in rows), strict=True
     ):
@@ -94,7 +94,7 @@ def groups(rows: list[Row]) -> list[str]:
 
 
 def stem(name: str) -> str:
-    """What packages built together have in common: libfoo of libfoo2, libfoo-dev and python3-libfoo-doc."""
+    """Returns the common stem of packages built together: libfoo for libfoo2 and python3-libfoo-doc."""
     first = PREFIX.sub("", name).partition("-")[0]
     return VERSION.sub("", first) or first
 

@@ -1,8 +1,8 @@
 """Diabetes: ten measurements of 442 patients, and the disease's progression one year later.
 
 Source: Efron, Hastie, Johnstone & Tibshirani (2004), "Least Angle Regression",
-doi:10.1214/009053604000000067, as scikit-learn carries it: each feature is
-centred and scaled to a sum of squares of 1.
+doi:10.1214/009053604000000067, in scikit-learn's copy: each feature is centred and scaled to a sum of squares
+of 1.
 """
 
 from training.datasets.base import Data, DataSet, split_examples
@@ -14,7 +14,7 @@ SOURCE = "Efron et al. 2004, in scikit-learn"
 
 
 def load() -> Data:
-    """353 training and 89 test rows of 10 features."""
+    """Loads 353 training and 89 test rows of 10 features."""
     from sklearn.datasets import load_diabetes
 
     table = load_diabetes()

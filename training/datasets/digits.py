@@ -1,7 +1,7 @@
 """Digits: 1,797 handwritten digits of 8x8 pixels.
 
 Source: Alpaydin & Kaynak (1998), "Optical Recognition of Handwritten Digits", UCI, doi:10.24432/C50P49,
-as scikit-learn carries it. Its 17 grey levels are spread over 0..255, so that image files work too.
+in scikit-learn's copy. Its 17 grey levels are scaled to 0..255, so that image files work too.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ SOURCE = "Alpaydin & Kaynak 1998, in scikit-learn"
 
 
 def load() -> Data:
-    """1,437 training and 360 test images uint8 [8, 8, 1]."""
+    """Loads 1,437 training and 360 test images uint8 [8, 8, 1]."""
     from sklearn.datasets import load_digits
 
     table = load_digits()

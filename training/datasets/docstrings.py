@@ -1,9 +1,10 @@
-"""Docstrings: the first line of a Python docstring, to be written from the rest of it.
+"""Docstrings: the first line of a Python docstring, to be generated from the rest of it.
 
-Made of the standard library and of what is installed beside it: modules, classes and functions, private ones
-too, in which many a package keeps what it makes public elsewhere; tests and copies of other packages are left
-out. Files are parsed and never imported. So the pairs, and the digest, are those of an environment: runs
-compare only where the same versions are installed. All docstrings of a package are on one side of the split.
+Made from the modules, classes and functions of the standard library and the installed packages. Private ones
+are included, because many packages define their public names in private modules; tests and copies of other
+packages are left out. Files are parsed and never imported. The pairs, and the digest, depend on the
+environment: runs are comparable only if the same versions are installed. All docstrings of a package are in
+the same split.
 """
 
 import ast
@@ -22,19 +23,19 @@ from zoo.tasks import Arrays, Schema
 
 NAME = "docstrings"
 SOURCE = "made here, of installed packages' docstrings"
-TEST_SHARE = 0.1  # of the packages
+TEST_SHARE = 0.1  # share of the packages
 MOST_PAIRS = 60_000
-PACKAGE_PAIRS = 2000  # at most, lest a few packages be most of it
-SHORTEST, LONGEST = 40, 300  # characters of a source; longer ones are cut: the cost grows as the square
+PACKAGE_PAIRS = 2000  # maximum per package, so that a few packages do not dominate
+SHORTEST, LONGEST = 40, 300  # characters of a source; longer ones are cut: cost grows with the square
 SHORTEST_TARGET, LONGEST_TARGET = 10, 120
 TESTS = {"test", "tests", "testing"}
 COPIES = {"_vendor", "vendor", "vendored", "externals", "_thirdparty"}
-LEFT_OUT = {*TESTS, *COPIES, "site-packages", "dist-packages"}  # folders in a folder of packages
+LEFT_OUT = {*TESTS, *COPIES, "site-packages", "dist-packages"}  # folders to skip
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def load() -> Data:
-    """A tenth of the packages for testing; parsed once, in two minutes, then kept in `$ZOO_HOME/cache`."""
+    """Loads the pairs, a tenth of the packages for testing; parses once, for two minutes, and caches them."""
     folders = sysconfig.get_paths()
     files = python_files([Path(folders[key]) for key in ("stdlib", "purelib", "platlib")])
     listed = [file_identity(path, str(path)) for paths in files.values() for path in paths]
@@ -45,7 +46,7 @@ def load() -> Data:
 
 
 def python_files(roots: list[Path]) -> dict[str, list[Path]]:
-    """The modules of each package in these folders, in a random but fixed order."""
+    """Returns the module files of each package in these folders, in a random but fixed order."""
     files: dict[str, dict[PurePath, Path]] = {}
     for root in roots:
         for path in root.rglob("*.py"):
@@ -63,8 +64,8 @@ def _order(module: PurePath) -> bytes:
 
 
 def read_packages(files: dict[str, list[Path]]) -> Arrays:
-    """`source`, `target` and `package` of the pairs of these packages; no source comes twice."""
-    known: set[str] = set()  # packages carry copies of one another
+    """Returns `source`, `target` and `package` of the packages' pairs; no source occurs twice."""
+    known: set[str] = set()  # packages contain copies of one another
     packages: dict[str, list[Pair]] = {}
     for package, paths in files.items():
         pairs = packages.setdefault(package, [])
@@ -84,12 +85,12 @@ def read_packages(files: dict[str, list[Path]]) -> Arrays:
 
 
 def read_docstrings(module: bytes) -> Iterator[Pair]:
-    """The pairs of one file's source code; none where Python cannot read it."""
-    if b'"""' not in module and b"'''" not in module:  # parsing is what takes time
+    """Yields the pairs of one module's source code; none if Python cannot parse it."""
+    if b'"""' not in module and b"'''" not in module:  # avoids parsing, which is slow
         return
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)  # other people's backslashes
+            warnings.simplefilter("ignore", SyntaxWarning)  # invalid escapes in the packages
             warnings.simplefilter("ignore", DeprecationWarning)
             tree = ast.parse(module)
     except (SyntaxError, ValueError):  # templates and other versions' Python; text that is not UTF-8
@@ -97,18 +98,18 @@ def read_docstrings(module: bytes) -> Iterator[Pair]:
     for docstring in _docstrings(tree):
         first, _, rest = docstring.partition("\n")
         if not first.rstrip().endswith((".", "!", "?")) and rest.partition("\n")[0].strip():
-            continue  # the first line goes on in the second
+            continue  # the first sentence continues on the second line
         target, source = " ".join(first.split()), " ".join(rest.split())
         if (
             len(source) >= SHORTEST
             and SHORTEST_TARGET <= len(target) <= LONGEST_TARGET
-            and (source + target).isprintable()  # no NUL, nothing that UTF-8 has no bytes for
+            and (source + target).isprintable()  # no NUL, and nothing that UTF-8 cannot encode
         ):
             yield cut(source, LONGEST), target
 
 
 def _docstrings(node: ast.Module | Definition) -> Iterator[str]:
-    """Those of a module or class and of all that is defined in it, or of a function."""
+    """Yields the docstrings of a module or class and of all definitions in it, or of a function."""
     if docstring := ast.get_docstring(node):
         yield docstring
     if isinstance(node, ast.Module | ast.ClassDef):

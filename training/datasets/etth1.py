@@ -1,7 +1,7 @@
 """ETTh1: hourly loads and oil temperature of a transformer station in China, 2016 to 2018, seven variables.
 
-Source: Zhou et al. (2021), "Informer", arXiv:2012.07436. The usual split: 12 months of training, 4 of
-validation and 4 of test, of 30 days each; what comes after is left out.
+Source: Zhou et al. (2021), "Informer", arXiv:2012.07436. The usual split: 12 months for training, 4 for
+validation and 4 for testing, of 30 days each; the later hours are left out.
 """
 
 from pathlib import Path
@@ -25,14 +25,14 @@ SCHEMA = Schema(feature_names=VARIABLES, period="h", season=24)
 
 
 def load() -> Data:
-    """8,640, 2,880 and 2,880 hours; fetched where the file is not there."""
+    """Loads 8,640 training, 2,880 validation and 2,880 test hours; fetches the file if it is missing."""
     path = checked(found(FILE) or fetch(NAME, FILE, URL, SHA256), SHA256)
     values = np.genfromtxt(path, delimiter=",", skip_header=1, usecols=range(1, 1 + len(VARIABLES)))
     return split_series(NAME, SCHEMA, SOURCE, values, SIZES)
 
 
 def is_present() -> bool:
-    """Whether the file lies in a data directory."""
+    """Returns True if the file is in a data directory."""
     return found(FILE) is not None
 
 

@@ -23,7 +23,7 @@ LABELS = (
 
 
 def load() -> Data:
-    """See `load_idx`."""
+    """Loads the data set, as described in `load_idx`."""
     return load_idx(NAME, "FashionMNIST", LABELS, SOURCE)
 
 

@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 
 
 def is_present(torchvision_name: str) -> bool:
-    """Whether the files lie in one of the data directories."""
+    """Returns True if the files are in one of the data directories."""
     return _found(torchvision_name) is not None
 
 
 def load_idx(name: str, torchvision_name: str, labels: tuple[str, ...], source: str) -> Data:
-    """60,000 training and 10,000 test images uint8 [28, 28, 1]; fetches them where they are missing."""
+    """Loads 60,000 training and 10,000 test images uint8 [28, 28, 1]; fetches them if they are missing."""
     from torchvision import datasets
 
     reader = getattr(datasets, torchvision_name)

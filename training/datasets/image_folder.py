@@ -1,9 +1,9 @@
-"""Any folder of PNG and JPEG files in one subfolder a class as a data set: `--dataset images:PATH`.
+"""Any folder of PNG and JPEG files, with one subfolder per class, as a data set: `--dataset images:PATH`.
 
 A fifth of the images is held out for testing, unless the folder has subfolders `train` and `test` (or
-`val`, `validation`), each with the classes' subfolders; where it has both, `test` is for testing and
-`val` for validation. Images are decoded as the service decodes them: the largest centred square, resized.
-Files that are hidden or end otherwise are ignored; what does not decode is left out, and the log says so.
+`val`, `validation`), each with the classes' subfolders; if it has both, `test` is for testing and `val` for
+validation. Images are decoded as in the service: the largest centred square, resized. Hidden files and files
+with other suffixes are ignored; files that cannot be decoded are left out, with a warning in the log.
 
 Shape legend: N images, S side in pixels.
 """
@@ -25,19 +25,19 @@ log = logging.getLogger(__name__)
 PREFIX = "images:"
 KIND = "image_classification"
 SUFFIXES = (".png", ".jpg", ".jpeg")
-NAMED = 3  # unreadable files that the warning names
-IMAGES_A_CLASS = 5  # on average: a fifth of the images is for testing, and each class must be in it
+NAMED = 3  # maximum number of unreadable files that the warning names
+IMAGES_A_CLASS = 5  # on average: a fifth of the images is for testing, and must contain each class
 
 
 def dataset_name(reference: str) -> str:
-    """The data set's name; of a folder, its own in lower case, words joined by hyphens."""
+    """Returns the data set's name; for a folder, its name in lower case with words joined by hyphens."""
     return slug(_root(reference).name, "images") if reference.startswith(PREFIX) else reference
 
 
 def load_images(reference: str, size: int) -> Data:
-    """The data set of that name as it is, or the folder's images as uint8 [N, S, S, 3] with S = `size`.
+    """Loads the data set with this name, or the folder's images as uint8 [N, S, S, 3] with S = `size`.
 
-    `NotFound` where there is no such folder or no image in it; `InvalidInput` says which class lacks what.
+    `NotFound` if there is no such folder or no image in it; `InvalidInput` if classes or images are missing.
     """
     if not reference.startswith(PREFIX):
         return datasets.find(reference).load()
@@ -74,7 +74,7 @@ def _root(reference: str) -> Path:
 
 
 def _splits(root: Path) -> dict[str, Path]:
-    """The folder of each split; none where the folder is not split."""
+    """Returns the folder of each split; empty if the folder is not split."""
     held_out = [root / name for name in ("test", "val", "validation") if (root / name).is_dir()]
     if not held_out or not (root / "train").is_dir():
         return {}
@@ -82,7 +82,7 @@ def _splits(root: Path) -> dict[str, Path]:
 
 
 def _labels(folder: Path) -> tuple[str, ...]:
-    """Names of the class subfolders."""
+    """Returns the names of the class subfolders; `InvalidInput` if there are fewer than two."""
     labels = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
     if len(labels) < 2:
         raise InvalidInput(
@@ -92,7 +92,7 @@ def _labels(folder: Path) -> tuple[str, ...]:
 
 
 def _read(folder: Path, name: str, labels: tuple[str, ...], size: int, least: int) -> Arrays:
-    """All images that can be read, class by class; at least `least` a class, or `InvalidInput`."""
+    """Reads all readable images, class by class; `InvalidInput` if a class has fewer than `least`."""
     if (own := _labels(folder)) != labels:
         raise InvalidInput(f"{folder} must have the same classes as train: {list(labels)}, not {list(own)}")
     files = [(target, path) for target, label in enumerate(labels) for path in _files(folder / label)]
@@ -126,7 +126,7 @@ def _read(folder: Path, name: str, labels: tuple[str, ...], size: int, least: in
 
 
 def _files(folder: Path) -> list[Path]:
-    """Image files at any depth, in the order of their paths."""
+    """Returns the image files at any depth, sorted by path."""
     return sorted(
         path
         for path in folder.rglob("*")
@@ -137,7 +137,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _decode(paths: list[Path], size: int) -> Arrays:
-    """`image` uint8 [N, S, S, 3] of the readable files, and which are `readable`, bool [files]."""
+    """Returns `image` uint8 [N, S, S, 3] of the readable files, and the mask `readable`, bool [files]."""
     log.info("decoding %d images, once", len(paths))
     image = np.empty((len(paths), size, size, 3), dtype=np.uint8)
 

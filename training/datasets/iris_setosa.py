@@ -1,7 +1,7 @@
-"""Iris setosa against the rest: a real data set whose two classes a plane separates.
+"""Iris setosa against the rest: a real data set whose two classes are linearly separable.
 
 Source: Fisher (1936), "The use of multiple measurements in taxonomic problems",
-doi:10.1111/j.1469-1809.1936.tb02137.x, as scikit-learn carries it.
+doi:10.1111/j.1469-1809.1936.tb02137.x, in scikit-learn's copy.
 """
 
 from training.datasets.base import Data, DataSet, split_examples
@@ -13,7 +13,7 @@ SOURCE = "Fisher 1936, in scikit-learn"
 
 
 def load() -> Data:
-    """120 training and 30 test rows of 4 features; 0 is setosa, 1 versicolor or virginica."""
+    """Loads 120 training and 30 test rows of 4 features; class 0 is setosa, 1 versicolor or virginica."""
     from sklearn.datasets import load_iris
 
     table = load_iris()

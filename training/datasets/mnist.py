@@ -11,7 +11,7 @@ SOURCE = "LeCun et al. 1998, fetched by torchvision"
 
 
 def load() -> Data:
-    """See `load_idx`."""
+    """Loads the data set, as described in `load_idx`."""
     return load_idx(NAME, "MNIST", tuple("0123456789"), SOURCE)
 
 

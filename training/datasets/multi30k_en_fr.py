@@ -1,4 +1,4 @@
-"""Multi30k, from English into French: see `multi30k`, which has the sources."""
+"""Multi30k, from English into French; see `multi30k` for the sources."""
 
 from training.datasets.base import Data, DataSet
 from training.datasets.multi30k import LICENCE, SIZE, SOURCE, is_present, load_multi30k
@@ -8,7 +8,7 @@ NAME = "multi30k-en-fr"
 
 
 def load() -> Data:
-    """See `load_multi30k`."""
+    """Loads the data set, as described in `load_multi30k`."""
     return load_multi30k(NAME, "fr", into_english=False)
 
 

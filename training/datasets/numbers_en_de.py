@@ -8,7 +8,7 @@ NAME = "numbers-en-de"
 
 
 def load() -> Data:
-    """See `load_numbers`."""
+    """Loads the data set, as described in `load_numbers`."""
     return load_numbers(NAME, "de")
 
 

@@ -1,7 +1,7 @@
 """Pairs of texts: arrays of UTF-8, splits by group, and any file of two columns: `--dataset tsv:PATH`.
 
-A split holds `source` and `target`, bytes [N] as wide as the longest text; NumPy drops NULs at the end of
-such texts, so none may hold one. Shape legend: N pairs.
+A split holds `source` and `target`, bytes [N] as wide as the longest text. NumPy drops trailing NULs of such
+texts, so no text may contain one. Shape legend: N pairs.
 """
 
 import hashlib
@@ -20,28 +20,28 @@ from zoo.tasks import Arrays, Schema
 log = logging.getLogger(__name__)
 PREFIX = "tsv:"
 KIND = "sequence_to_sequence"
-MIN_PAIRS = 10  # in a file: an 80/20 split of fewer measures nothing
+MIN_PAIRS = 10  # in a file: an 80/20 split of fewer is too small to measure anything
 Pair = tuple[str, str]  # source and target
 
 
 def dataset_name(reference: str) -> str:
-    """The data set's name; of a file, its stem in lower case, words joined by hyphens."""
+    """Returns the data set's name; for a file, its stem in lower case with words joined by hyphens."""
     if not reference.startswith(PREFIX):
         return reference
     return slug(Path(reference.removeprefix(PREFIX)).stem, "tsv")
 
 
 def load_pairs(reference: str) -> Data:
-    """The data set of that name, or the file, split 80/20; pairs that come twice count once.
+    """Loads the data set with this name, or the file, split 80/20 and without duplicate pairs.
 
-    `NotFound` without the file; `InvalidInput` names the first line that is no pair, or says that there are
-    too few.
+    `NotFound` if there is no such file; `InvalidInput` for the first line that is no pair, or for too few
+    pairs.
     """
     if not reference.startswith(PREFIX):
         return datasets.find(reference).load()
     path = Path(reference.removeprefix(PREFIX)).expanduser()
     pairs = read_pairs(path)
-    unique = list(dict.fromkeys(pairs))  # one that comes twice could come on both sides of the split
+    unique = list(dict.fromkeys(pairs))  # a duplicate could be in both splits
     if len(unique) < len(pairs):
         log.warning("%s: left out %d pairs that come again", path.name, len(pairs) - len(unique))
     if len(unique) < MIN_PAIRS:
@@ -52,7 +52,7 @@ def load_pairs(reference: str) -> Data:
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """The pairs of a file of UTF-8 with a tab in each line; errors as in `load_pairs`."""
+    """Reads the pairs of a UTF-8 file with one tab in each line; errors as in `load_pairs`."""
     pairs = []
     for number, line in enumerate(read_lines(path), start=1):
         columns = [column.strip() for column in line.split("\t")]
@@ -65,7 +65,7 @@ def read_pairs(path: Path) -> list[Pair]:
 
 
 def pair_arrays(pairs: Iterable[Pair]) -> Arrays:
-    """A split of these pairs, of which there is at least one."""
+    """Returns the arrays of a split of these pairs; there must be at least one."""
     sources, targets = zip(*pairs, strict=True)
     return {
         "source": np.array([text.encode() for text in sources]),
@@ -76,7 +76,7 @@ def pair_arrays(pairs: Iterable[Pair]) -> Arrays:
 def split_by_group(
     name: str, schema: Schema, source: str, pairs: Arrays, groups: Sequence[str], test_share: float
 ) -> Data:
-    """About `test_share` of the groups for testing, and no group on both sides; `groups` [N]."""
+    """Splits pairs by group, `groups` [N]: about `test_share` of the groups are for testing."""
     testing = {group for group in set(groups) if group_draw(group) < test_share}
     test = np.array([group in testing for group in groups])
     return Data(
@@ -90,10 +90,10 @@ def split_by_group(
 
 
 def group_draw(group: str) -> float:
-    """Between 0 and 1, by a group's name alone: it stays on its side whatever other groups there are."""
+    """Returns a number from 0 to 1 that depends only on a group's name, not on the other groups."""
     return int.from_bytes(hashlib.sha256(group.encode()).digest()[:4], "big") / 2**32
 
 
 def cut(text: str, length: int) -> str:
-    """The text, cut between words to at most `length` characters; within the first word if that is longer."""
+    """Cuts a text between words to at most `length` characters; within the first word if that is longer."""
     return text if len(text) <= length else text[: length + 1].rpartition(" ")[0] or text[:length]

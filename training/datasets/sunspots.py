@@ -1,6 +1,6 @@
-"""Sunspots: the yearly mean of Wolf's sunspot number, 1700 to 2008, a cycle of about eleven years.
+"""Sunspots: yearly means of Wolf's sunspot number, 1700 to 2008, with a cycle of about eleven years.
 
-Source: SIDC, Royal Observatory of Belgium, as statsmodels carries it. The last 62 years are the test split.
+Source: SIDC, Royal Observatory of Belgium, in statsmodels' copy. The last 62 years are the test split.
 """
 
 from training.datasets.base import Data, DataSet
@@ -14,7 +14,7 @@ SCHEMA = Schema(feature_names=("sunspots",), unit="sunspots", period="Y", season
 
 
 def load() -> Data:
-    """247 years of training, 62 of test."""
+    """Loads 247 training and 62 test years."""
     from statsmodels.datasets import sunspots
 
     values = sunspots.load_pandas().data[["SUNACTIVITY"]].to_numpy()

@@ -1,7 +1,7 @@
-"""Texts: the end for testing, and any file of UTF-8 text as a data set: `--dataset text:PATH`.
+"""Texts as data sets, with their end for testing, and any file of UTF-8 text: `--dataset text:PATH`.
 
-Of a text a split holds `text`, uint8 [L]: UTF-8, cut between characters. Splits follow one another in the
-text, training first, so that no passage is on both sides.
+A split holds `text`, uint8 [L]: UTF-8, cut between characters. The splits are consecutive parts of the text,
+training first, so that no passage is in two of them.
 
 Shape legend: L bytes.
 """
@@ -21,18 +21,21 @@ from zoo.tasks import Schema
 PREFIX = "text:"
 KIND = "language_modelling"
 TEST_SHARE = 0.1
-MIN_BYTES = 1000  # in a file: the tenth for testing is then a line or two, and fewer measure nothing
+MIN_BYTES = 1000  # in a file: the tenth for testing is then a line or two; less is too little to measure
 
 
 def dataset_name(reference: str) -> str:
-    """The data set's name; of a file, its stem in lower case, words joined by hyphens."""
+    """Returns the data set's name; for a file, its stem in lower case with words joined by hyphens."""
     if not reference.startswith(PREFIX):
         return reference
     return slug(Path(reference.removeprefix(PREFIX)).stem, "text")
 
 
 def load_text(reference: str) -> Data:
-    """The data set of that name, or the file; `NotFound` or `InvalidInput` where it is none, or too short."""
+    """Loads the data set with this name, or the file.
+
+    `NotFound` if there is no such file; `InvalidInput` if it is not UTF-8 or too short.
+    """
     if not reference.startswith(PREFIX):
         return datasets.find(reference).load()
     path = Path(reference.removeprefix(PREFIX)).expanduser()
@@ -43,31 +46,31 @@ def load_text(reference: str) -> Data:
 
 
 def read_text(path: Path) -> str:
-    """A file's text, its line ends Unix's; `NotFound` without it, `InvalidInput` where it is not UTF-8."""
+    """Returns a file's text with Unix line ends; `NotFound` without the file, `InvalidInput` if not UTF-8."""
     if not path.is_file():
         raise NotFound(f"there is no file {path}")
     try:
-        return path.read_text(encoding="utf-8-sig")  # some editors begin files with a mark
+        return path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path.name} is no UTF-8 text: {error}") from error
 
 
 def read_lines(path: Path) -> list[str]:
-    """A file's lines without their ends; errors as in `read_text`."""
+    """Returns a file's lines without their line ends; errors as in `read_text`."""
     return read_text(path).removesuffix("\n").split("\n")
 
 
 def split_text(name: str, source: str, text: str, test_share: float = TEST_SHARE) -> Data:
-    """A text in order: training first, the last `test_share` of its bytes for testing."""
+    """Splits a text in order: training first, the last `test_share` of its bytes for testing."""
     train, test = _split(np.frombuffer(bytearray(text, "utf-8"), dtype=np.uint8), test_share)
     return Data(name, KIND, Schema(), source, {"text": train}, {"text": test})
 
 
 def hold_out_end(data: Data, share: float) -> Data:
-    """The data with the last `share` of the training split as validation split.
+    """Moves the last `share` of the training split to a validation split.
 
-    Data sets that have a validation split of their own keep it; a share of 0 leaves none. `InvalidInput` of
-    conversations.
+    A data set with a validation split of its own keeps it; with a share of 0, there is none. `InvalidInput`
+    for data that hold conversations.
     """
     if "text" not in data.train:
         raise InvalidInput(
@@ -80,7 +83,7 @@ def hold_out_end(data: Data, share: float) -> Data:
 
 
 def _split(text: NDArray[Any], share: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    """UTF-8 [L] in two, the second part `share` of it or up to three bytes more."""
+    """Splits UTF-8 [L] between characters; the second part is `share` of it, or up to three bytes more."""
     start = len(text) - max(1, round(len(text) * share))
     while text[start] & 0b1100_0000 == 0b1000_0000:  # inside a character
         start -= 1

@@ -1,7 +1,7 @@
-"""Series in order of time: splits, missing values, windows, and any CSV file with a column of times.
+"""Time series as data sets: splits, missing values, windows, and any CSV file with a column of times.
 
-Of a series a split holds `target` [T, V], its values; `windows` makes a graph's `history` and `target` of
-them. Splits follow one another in time, and what is fitted sees the first one only.
+A split holds `target` [T, V], the values of the series; `windows` makes a graph's `history` and `target` from
+them. The splits are consecutive in time, and everything that is fitted uses the first one only.
 
 Shape legend: T time, V variables, N windows, W window, H horizon.
 """
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 KIND = "forecasting"
-TEST_SHARE = 0.2  # of a CSV file, its end
-MIN_STEPS = 30  # in a CSV file: fewer leave nothing to learn, calibrate and measure on
-USUAL = 0.5  # share of the steps between times that must be the shortest one: the others are gaps
+TEST_SHARE = 0.2  # the end of a CSV file
+MIN_STEPS = 30  # in a CSV file: fewer are not enough to train, calibrate and test
+USUAL = 0.5  # minimum share of steps between times that equal the shortest one: the others are gaps
 SEASONS = {"M": 12, "W": 52, "D": 7, "h": 24, "m": 1440, "s": 1}  # in steps of one unit of time
-OFFSET = re.compile(r"(:\d\d(?:[.,]\d+)?) ?(?:[+-]\d\d:?\d\d|Z|UTC|GMT)$")  # after a time of day
+OFFSET = re.compile(r"(:\d\d(?:[.,]\d+)?) ?(?:[+-]\d\d:?\d\d|Z|UTC|GMT)$")  # UTC offset after a time of day
 
 
 def split_series(name: str, schema: Schema, source: str, values: NDArray[Any], sizes: Sequence[int]) -> Data:
-    """A series [T, V] cut into training, validation (where there are three sizes) and test, in that order."""
+    """Splits a series [T, V] into training, validation (if there are three sizes) and test, in this order."""
     filled = fill_gaps(name, values)
     ends = np.cumsum(sizes)
     train, *between, test = (
@@ -47,7 +47,10 @@ def split_series(name: str, schema: Schema, source: str, values: NDArray[Any], s
 
 
 def fill_gaps(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
-    """[T, V] with missing values on the straight line between their neighbours; the log says how many."""
+    """Interpolates missing values of [T, V] linearly and logs their number.
+
+    `InvalidInput` if a column has no value.
+    """
     filled = values.astype(np.float64)
     missing = np.isnan(filled)
     if missing.any():
@@ -61,10 +64,10 @@ def fill_gaps(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def windows(data: Data, window: int, horizon: int, validation_share: float) -> Data:
-    """Every window of each split: `history` [N, W, V] and the `target` [N, H, V] that follows it.
+    """Returns every window of each split: `history` [N, W, V] and the `target` [N, H, V] that follows it.
 
-    Targets lie wholly within their split; the history of the first ones reaches back into the split before.
-    Where the data have no validation split, the end of the training split is held out. The arrays are views.
+    Targets lie entirely within their split; the first histories reach back into the previous split. If the
+    data have no validation split, the end of the training split is held out. The arrays are views.
     """
     if window < 1 or horizon < 1:
         raise InvalidInput("a window and a horizon have at least one step each")
@@ -75,7 +78,7 @@ def windows(data: Data, window: int, horizon: int, validation_share: float) -> D
     parts = [part for part in (train, validation, data.test["target"]) if len(part)]
     ends = np.cumsum([len(part) for part in parts])
     spans = [
-        (max(start - window, 0), end - horizon - window + 1)  # of the histories' first steps
+        (max(start - window, 0), end - horizon - window + 1)  # range of the histories' first steps
         for start, end in zip([window, *ends[:-1]], ends, strict=True)
     ]
     for part, (first, last) in zip(parts, spans, strict=True):
@@ -95,7 +98,7 @@ def windows(data: Data, window: int, horizon: int, validation_share: float) -> D
 
 
 def load_series(reference: str, time: str | None, value: str | None) -> Data:
-    """The data set of that name, or `csv:PATH` with its columns of times and of values (comma-separated)."""
+    """Loads the data set with this name, or `csv:PATH` with columns of times and values (comma-separated)."""
     if not reference.startswith(PREFIX):
         return datasets.find(reference).load()
     path, table = read_table(reference)
@@ -124,7 +127,7 @@ def load_series(reference: str, time: str | None, value: str | None) -> Data:
 
 
 def times_of(texts: "Series[str]") -> Times:
-    """Times as requests may have them, or all in another format that pandas knows; `ValueError` in none."""
+    """Parses times in the format of requests, or else in one that pandas knows; `ValueError` if neither."""
     import pandas as pd
 
     try:
@@ -132,7 +135,7 @@ def times_of(texts: "Series[str]") -> Times:
     except InvalidInput:
         pass
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that each time is parsed by itself
+        warnings.simplefilter("ignore", UserWarning)  # pandas warns that it parses each time separately
         utc, clock = (
             pd.to_datetime(column, utc=True).dt.tz_localize(None).to_numpy().astype("datetime64[s]")
             for column in (texts, texts.str.replace(OFFSET, r"\1", regex=True))
@@ -141,9 +144,10 @@ def times_of(texts: "Series[str]") -> Times:
 
 
 def spacing(times: Times, name: str) -> tuple[str, int, NDArray[np.int64]]:
-    """The unit of time and how many of it lie between steps, and each time's place [T] among the steps.
+    """Returns the unit of time, the number of units per step, and each time's index [T] among the steps.
 
-    The coarsest unit in which the times are steps, but for gaps. `InvalidInput` where there is none.
+    Uses the coarsest unit in which the times are evenly spaced, except for gaps. `InvalidInput` if there is
+    none.
     """
     for period in ("Y", "M", "W", "D", "h", "m", "s"):
         places = times.counted(period)

@@ -18,12 +18,12 @@ SOURCE = "Karpathy 2015, char-rnn"
 
 
 def load() -> Data:
-    """1,003,855 training and 111,539 test characters; fetched where the file is not there."""
+    """Loads 1,003,855 training and 111,539 test characters; fetches the file if it is missing."""
     return split_text(NAME, SOURCE, read_text(checked(found(FILE) or fetch(NAME, FILE, URL, SHA256), SHA256)))
 
 
 def is_present() -> bool:
-    """Whether the file lies in a data directory."""
+    """Returns True if the file is in a data directory."""
     return found(FILE) is not None
 
 

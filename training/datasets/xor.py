@@ -1,7 +1,7 @@
 """Exclusive or: the smallest problem that no single threshold unit can learn.
 
-Source: Minsky & Papert (1969), "Perceptrons". The four corners of the unit square, each with points
-scattered around it, so that there is something to generalise to.
+Source: Minsky & Papert (1969), "Perceptrons". Points scattered around the four corners of the unit square, so
+that a model can generalise to unseen points.
 """
 
 import numpy as np
@@ -12,11 +12,11 @@ from zoo.tasks import Schema
 NAME = "xor"
 KIND = "tabular_classification"
 SOURCE = "made here, seed 0"
-SPREAD = 0.1  # standard deviation around a corner: five of them reach the border between the classes
+SPREAD = 0.1  # standard deviation around a corner: the border between the classes is five of them away
 
 
 def load() -> Data:
-    """320 training and 80 test points in the plane, 100 a corner."""
+    """Draws 320 training and 80 test points in the plane, 100 per corner."""
     corners = np.repeat([[0, 0], [0, 1], [1, 0], [1, 1]], 100, axis=0)
     points = corners + np.random.default_rng(0).normal(0, SPREAD, corners.shape)
     target = (corners[:, 0] ^ corners[:, 1]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Low-rank adaptation: the surprise of a decoder at what it is to say, by few parameters of it."""
+"""Low-rank adaptation: minimises a decoder's cross entropy by training few added parameters."""
 
 from typing import Any
 
@@ -14,20 +14,20 @@ QUESTIONS = ("What is the capital of France?", "My computer is slow. What can I 
 
 
 class Adaptation(NextTokenInContext):
-    """Teaches the additions of a network that is frozen but for them."""
+    """Trains only the low-rank additions of a network; all other weights are frozen."""
 
     def export_module(self) -> nn.Module:
-        """With the additions in the weights."""
+        """Returns the module with the additions merged into the weights."""
         step = super().export_module()
         merge(step)
         return step
 
     def exhibits(self) -> Exhibits:
-        """What it answers."""
+        """Returns the model's answers to QUESTIONS."""
         return {"answers": answers(self.export_module(), self.task)}
 
     def weights(self) -> Tensors:
-        """The additions alone: the rest stays as it was."""
+        """Returns a copy of the additions only, because the other weights do not change."""
         return {name: tensor.clone() for name, tensor in additions(self.model).items()}
 
     def load_weights(self, weights: Tensors) -> None:
@@ -38,7 +38,7 @@ class Adaptation(NextTokenInContext):
 
 
 def answers(module: nn.Module, task: LanguageModelling) -> str:
-    """Some questions, and what a module answers to each."""
+    """Returns QUESTIONS with a module's answer to each, as text."""
     run, lines = as_run(module, task), []
     for question in QUESTIONS:
         messages = [Message(role="user", content=question)]

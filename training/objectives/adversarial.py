@@ -27,29 +27,29 @@ from zoo.models.gan import GAN, Generator
 from zoo.tasks.image_generation import ImageGeneration
 
 EXHIBITED = 8  # images of each class
-# Signs of failure, far from what a training that goes well shows once it has settled.
-SETTLING = 0.25  # share of the run in which every generator is still all alike and easily told apart
-COLLAPSED = 0.1  # of the real images' variety
-UNABLE = 0.51  # share of pairs told apart: chance, but for the epoch's sampling error
-BEATEN = 0.05  # the discriminator's loss, where chance is 2 ln 2, or 2 with hinge
-VANISHED = 1e-4  # norm of the generator's gradient, which is about 1 otherwise
-MID_LEVEL = 127.5  # uint8 intensities to (-1, 1), as the generator makes them
+# Thresholds for signs of failure, far from the values of a healthy run after the beginning.
+SETTLING = 0.25  # share of the run at its start, when all images are alike and easily told from real ones
+COLLAPSED = 0.1  # share of the real images' variety
+UNABLE = 0.51  # share of pairs told apart: chance level plus the epoch's sampling error
+BEATEN = 0.05  # the discriminator's loss; at chance level it is 2 ln 2, or 2 with hinge
+VANISHED = 1e-4  # norm of the generator's gradient, which is normally about 1
+MID_LEVEL = 127.5  # scales uint8 intensities to (-1, 1), the range of the generator
 
 
 @dataclass(frozen=True)
 class Game:
-    """What the two networks play for."""
+    """Loss and update rule of the two networks."""
 
     loss: Literal["non-saturating", "hinge", "wasserstein"] = "non-saturating"
-    """Goodfellow's, with the generator's gradient strong where it loses; hinge; or WGAN-GP."""
+    """Kind of loss: Goodfellow's, whose gradient is strong while the generator loses; hinge; or WGAN-GP."""
     label_smoothing: float = 0.0
-    """How far below 1 the discriminator's target for real images lies (non-saturating)."""
+    """Difference between 1 and the discriminator's target for real images (non-saturating)."""
     gradient_penalty: float = 10.0
     """Weight of the penalty on slopes other than 1 (wasserstein)."""
     discriminator_updates: int = 1
-    """For each update of the generator; each takes its part of the batch."""
+    """Discriminator updates per update of the generator; each uses its part of the batch."""
     averaging: float = 0.999
-    """Share of the exported generator that stays in each step; the rest comes from the trained one."""
+    """Decay of the moving average that is exported: its share of the old weights in each step."""
 
     def __post_init__(self) -> None:
         if self.label_smoothing and self.loss != "non-saturating":
@@ -61,7 +61,7 @@ class Game:
 
 
 def discriminator_loss(game: Game, real: Tensor, fake: Tensor) -> Tensor:
-    """Mean loss of scores [B] given to real images and [B] to generated ones, the penalty aside."""
+    """Returns the mean loss for scores [B] of real and [B] of generated images, without the penalty."""
     match game.loss:
         case "non-saturating":  # cross-entropy of the score as a logit, in nats
             target = torch.full_like(real, 1 - game.label_smoothing)
@@ -73,16 +73,16 @@ def discriminator_loss(game: Game, real: Tensor, fake: Tensor) -> Tensor:
 
 
 def generator_loss(game: Game, fake: Tensor) -> Tensor:
-    """Mean loss of the scores [B] that the generated images were given."""
+    """Returns the generator's mean loss for the scores [B] of its images."""
     return F.softplus(-fake).mean() if game.loss == "non-saturating" else -fake.mean()
 
 
 def slope_penalty(
     discriminator: nn.Module, real: Tensor, fake: Tensor, label: Tensor, share: Tensor
 ) -> Tensor:
-    """Mean of (|∇ₓ D(x)| - 1)² at points x between real and generated images [B, C, H, W].
+    """Returns the mean of (|∇ₓ D(x)| - 1)² at points x between real and generated images [B, C, H, W].
 
-    `share` [B] says how near to the real one each point lies.
+    `share` [B] is the weight of the real image in each point.
     """
     between = torch.lerp(fake, real, share[:, None, None, None]).requires_grad_()
     scores = discriminator(between, label).sum()
@@ -92,9 +92,9 @@ def slope_penalty(
 
 
 def variety(images: Tensor, label: Tensor, classes: int) -> Tensor:
-    """For each class [K] the mean squared distance of its images, of [B, ...], from their mean.
+    """Returns for each class [K] the mean squared distance of its images, of [B, ...], from their mean.
 
-    0 where all images of a class are alike, and where the batch has fewer than two of it.
+    It is 0 if all images of a class are equal, or if the batch has fewer than two of the class.
     """
     flat = images.flatten(1)
     member = F.one_hot(label, classes).to(flat.dtype)  # [B, K]
@@ -105,7 +105,7 @@ def variety(images: Tensor, label: Tensor, classes: int) -> Tensor:
 
 
 def failure_signs(game: Game, means: dict[str, float]) -> list[str]:
-    """Mode collapse and a dead discriminator, as an epoch's means show them."""
+    """Returns signs of mode collapse and of a dead discriminator in an epoch's means, as texts."""
     collapsed, least = means["variety"], means["least_variety"]
     apart, slope = means["told_apart"], means["generator_gradient"]
     beaten = game.loss != "wasserstein" and means["discriminator_loss"] < BEATEN  # a distance has no floor
@@ -122,7 +122,7 @@ def failure_signs(game: Game, means: dict[str, float]) -> list[str]:
 
 
 class Intensities(nn.Module):
-    """What a graph returns: latent [B, Z] and class [B] -> intensities [B, H, W, C] from 0 to 1."""
+    """Module for the ONNX graph: latent [B, Z] and class [B] -> intensities [B, H, W, C] from 0 to 1."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class Adversarial(Objective):
         fabric: Fabric,
         steps: int,
     ) -> None:
-        """`rules` are the generator's and the discriminator's."""
+        """Takes the optimisers of the generator and the discriminator as `rules`."""
         if game.loss == "wasserstein" and model.config.normalisation == "batch":
             raise ZooError(
                 "the gradient penalty is of each image by itself, which normalised batches do not allow: "
@@ -201,7 +201,7 @@ class Adversarial(Objective):
 
     @torch.no_grad()
     def exhibits(self) -> Exhibits:
-        """A row a class, a column a latent vector: always the same ones."""
+        """Returns samples, one row per class and one column per latent vector; the latents never change."""
         classes = len(self.task.labels)
         latents = self._latents(EXHIBITED, seed=0).repeat(classes, 1)  # [K · columns, Z]
         labels = torch.arange(classes, device=latents.device).repeat_interleave(EXHIBITED)
@@ -222,7 +222,7 @@ class Adversarial(Objective):
         return {"loss": loss, "discriminator_loss": loss, **_compared(*(s.detach() for s in scores))}
 
     def _update_generator(self, fake: Tensor, label: Tensor) -> Tensors:
-        # Not the wrapped one: these are no gradients for the discriminator, nor for other devices' sum.
+        # Not Fabric's wrapper: the discriminator gets no gradients here, so devices must not sum them.
         self.model.discriminator.requires_grad_(False)
         with self.fabric.autocast():
             score = self.model.discriminator(fake, label)
@@ -241,22 +241,22 @@ class Adversarial(Objective):
     @torch.no_grad()
     def _update_average(self) -> None:
         step = self.schedules[0].last_epoch
-        keep = min(self.game.averaging, (1 + step) / (10 + step))  # so that the first weights are forgotten
+        keep = min(self.game.averaging, (1 + step) / (10 + step))  # small at first, to forget the start
         new = self.model.generator.state_dict()
         for name, tensor in self.average.state_dict().items():
             if tensor.is_floating_point():  # not the counters of batch normalisation
                 tensor.lerp_(new[name], 1 - keep)
 
     def _latents(self, count: int, seed: int | None = None) -> Tensor:
-        """Standard normal [count, Z]; with a seed always the same."""
+        """Draws standard normal latents [count, Z]; with a seed, always the same."""
         device = self.fabric.device
         random = None if seed is None else torch.Generator(device).manual_seed(seed)
         return torch.randn(count, self.task.latent_size, device=device, generator=random)
 
     def _variety(self, real: Tensor, fake: Tensor, label: Tensor) -> Tensors:
-        """The generated images' variety as a share of the real ones': mean over the classes, and least."""
+        """Returns the variety of generated images relative to real ones: mean and minimum over classes."""
         ours, theirs = (variety(images, label, len(self.task.labels)) for images in (fake, real))
-        shares = torch.where(theirs > 0, ours / theirs, torch.nan)  # of one image nothing can be said
+        shares = torch.where(theirs > 0, ours / theirs, torch.nan)  # undefined for a single image
         return {
             "variety": shares.nanmean().nan_to_num(1.0),
             "least_variety": shares.nan_to_num(1.0).min(),
@@ -264,7 +264,7 @@ class Adversarial(Objective):
 
 
 def _compared(real: Tensor, fake: Tensor) -> Tensors:
-    """Mean scores, and the share of real images with a higher score than a generated one of their class."""
+    """Returns mean scores, and the share of real images that score above a generated one of their class."""
     return {
         "real_score": real.mean(),
         "fake_score": fake.mean(),

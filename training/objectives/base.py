@@ -1,6 +1,6 @@
-"""The objective contract: what one step of training does.
+"""Interface of objectives, which perform one step of training.
 
-The loop knows nothing of losses, an objective nothing of epochs, a model nothing of either.
+The loop does not know losses, an objective does not know epochs, and a model knows neither.
 """
 
 import copy
@@ -19,7 +19,7 @@ Tensors = dict[str, Tensor]
 """A batch or split: the graph's inputs by name, and `target`."""
 
 Exhibits = dict[str, NDArray[np.uint8] | str]
-"""What is worth looking at, by name: images uint8 [rows, columns, H, W, C], or a text."""
+"""Samples to log during training, by name: images uint8 [rows, columns, H, W, C], or a text."""
 
 
 class Objective(ABC):
@@ -31,33 +31,33 @@ class Objective(ABC):
         optimizers: tuple[torch.optim.Optimizer, ...] = (),
         schedules: tuple[LRScheduler, ...] = (),
     ) -> None:
-        """`network` holds everything that is trained, in one module or several."""
+        """Takes a `network` that contains all trained modules."""
         self.network = network
         self.optimizers = optimizers
         self.schedules = schedules
 
     @abstractmethod
     def step(self, batch: Tensors) -> Tensors:
-        """Forward, backward and update; returns scalars, `loss` among them, without a host sync."""
+        """Performs forward, backward and update; returns scalars, including `loss`, without a host sync."""
 
     @abstractmethod
     def validate(self, batch: Tensors) -> Tensors:
-        """Means over the batch, `loss` among them; called in evaluation mode without gradients."""
+        """Returns means over the batch, including `loss`; called in evaluation mode without gradients."""
 
     @abstractmethod
     def export_module(self) -> nn.Module:
-        """The module that becomes ONNX: raw inputs in, readable outputs out; see `exportable`."""
+        """Returns the module to export as ONNX, from raw inputs to readable outputs; see `exportable`."""
 
     def exhibits(self) -> Exhibits:
-        """What is worth looking at on the way."""
+        """Returns samples to log during training."""
         return {}
 
     def failure_signs(self, means: dict[str, float]) -> list[str]:
-        """What goes wrong, in words, as the means of `step`'s scalars since the last logged epoch show."""
+        """Returns problems, as texts, seen in the means of `step`'s scalars since the last logged epoch."""
         return []
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy of all weights."""
+        """Returns a copy of all weights."""
         return {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
@@ -65,7 +65,7 @@ class Objective(ABC):
         self.network.load_state_dict(weights)
 
     def state(self) -> dict[str, Any]:
-        """Everything that a later step depends on."""
+        """Returns everything that later steps depend on, for a checkpoint."""
         return {
             "weights": self.network.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -84,10 +84,10 @@ class Objective(ABC):
 def clipped_update(
     objective: Objective, fabric: Fabric, forward: nn.Module, losses: Iterable[Tensor], clip: float
 ) -> Tensors:
-    """A step of the one optimiser along a gradient no longer than `clip`; the loss and the gradient's norm.
+    """Makes a step of the only optimiser with the gradient clipped to norm `clip`; returns loss and norm.
 
-    `losses` add up to the loss: what one of them keeps for its gradient is gone before the next is computed.
-    `forward` is the network as Fabric set it up.
+    The loss is the sum of `losses`; each one's graph is freed before the next one is computed. `forward` is
+    the network as set up by Fabric.
     """
     (optimizer,), (schedule,) = objective.optimizers, objective.schedules
     optimizer.zero_grad()
@@ -103,5 +103,5 @@ def clipped_update(
 
 
 def exportable(network: nn.Module, *after: nn.Module) -> nn.Module:
-    """A float32 copy on the CPU in evaluation mode, followed by further modules."""
+    """Returns a float32 copy on the CPU in evaluation mode, followed by the modules `after`."""
     return copy.deepcopy(nn.Sequential(network, *after) if after else network).cpu().float().eval()

@@ -22,15 +22,15 @@ from zoo.tasks.tabular_classification import TabularClassification
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """What the training of an image classifier may have besides."""
+    """Additional options for training an image classifier."""
 
     augmentation: Augmentation = Augmentation()
     memory_format: torch.memory_format = torch.channels_last
     rates: tuple[tuple[nn.Module, float], ...] = ()
-    """Parts of the model with a peak learning rate of their own."""
+    """Parts of the model with their own peak learning rates."""
     frozen: Frozen | None = None
     mirrored: bool = False
-    """The exported graph averages over an image and its mirror image."""
+    """True if the exported graph averages over an image and its mirror image."""
 
 
 class Classification(Objective):
@@ -74,7 +74,7 @@ class Classification(Objective):
         return {"loss": loss.detach()}
 
     def _loss(self, inputs: Tensor, target: Tensor) -> Tensor:
-        images = self.augmentation.images(inputs)  # [B, H, W, C], or [B, F] as they are
+        images = self.augmentation.images(inputs)  # [B, H, W, C], or [B, F] unchanged
         if not self.augmentation.mixup:
             return self._cross_entropy(self.forward(images), target)
         images, order, share = mix(images, self.augmentation.mixup)

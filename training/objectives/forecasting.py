@@ -1,4 +1,4 @@
-"""Forecasting: the mean squared or absolute error of all steps ahead, in the training split's variance.
+"""Forecasting: mean squared or absolute error of all steps ahead, standardised by the training split.
 
 Shape legend: B batch, W window, H horizon, V variables.
 """
@@ -30,7 +30,7 @@ class Forecast(Objective):
         loss: Literal["mse", "mae"],
         clip: float,
     ) -> None:
-        """Gradients of a larger norm than `clip` are shortened to it."""
+        """Clips gradients to the norm `clip`."""
         self.scaling = FeatureScaling(task.mean, task.std)
         self.unscaling = ValueUnscaling(task.mean, task.std)
         self.loss, self.clip = LOSSES[loss], clip

@@ -1,4 +1,4 @@
-"""Language modelling: the surprise at each next token, in nats.
+"""Language modelling: cross entropy of each next token, in nats.
 
 Shape legend: B batch, T time, V vocabulary.
 """
@@ -20,7 +20,7 @@ from zoo.tasks.memory import RecurrentState
 
 
 class NextToken(Objective):
-    """Minimises the cross entropy of the next tokens [B, T]; each row of a batch begins with no state."""
+    """Minimises the cross entropy of the next tokens [B, T]; each row of a batch starts from a zero state."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class NextToken(Objective):
         steps: int,
         clip: float,
     ) -> None:
-        """Gradients of a larger norm than `clip` are shortened to it."""
+        """Clips gradients to the norm `clip`."""
         self.task, self.clip = task, clip
         rule, schedule = optimizer.build(model, steps)
         self.forward, rule = fabric.setup(model, rule)
@@ -42,9 +42,9 @@ class NextToken(Objective):
         return clipped_update(self, self.fabric, self.forward, [self._loss(batch)], self.clip)
 
     def validate(self, batch: Tensors) -> Tensors:
-        """As `LanguageModelling.evaluate`: rows that follow one another are read as one, in STREAMS parts."""
+        """Reads consecutive rows as one text, in STREAMS parts at once, as `LanguageModelling.evaluate`."""
         streams = min(STREAMS, len(batch["tokens"]))
-        rows = len(batch["tokens"]) // streams  # of each part
+        rows = len(batch["tokens"]) // streams  # per part
         tokens, target = (
             batch[name][: streams * rows].view(streams, rows, -1).unbind(1) for name in ("tokens", "target")
         )
@@ -72,9 +72,9 @@ class NextToken(Objective):
 
 
 class NextTokenInContext(Objective):
-    """Minimises the cross entropy of the next tokens [B, T], each given those before it in its row.
+    """Minimises the cross entropy of the next tokens [B, T], each given the earlier tokens of its row.
 
-    Where a target is UNSAID, nothing is learned.
+    Targets that are UNSAID do not count.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class NextTokenInContext(Objective):
         clip: float,
         accumulate: int = 1,
     ) -> None:
-        """A step's rows are read in `accumulate` parts; gradients longer than `clip` are shortened to it."""
+        """Reads the rows of a step in `accumulate` parts; clips gradients to the norm `clip`."""
         self.model, self.task, self.clip, self.accumulate = model, task, clip, accumulate
         rule, schedule = optimizer.build(model, steps)
         self.forward, rule = fabric.setup(model, rule)
@@ -99,7 +99,7 @@ class NextTokenInContext(Objective):
         return clipped_update(self, self.fabric, self.forward, self._losses(batch, rows), self.clip)
 
     def validate(self, batch: Tensors) -> Tensors:
-        """Nats a token."""
+        """Returns the loss in nats per token."""
         rows = max(1, MOST_LOGITS // (batch["target"].shape[1] * self.task.vocabulary))
         return {"loss": torch.stack(list(self._losses(batch, rows))).sum()}
 
@@ -113,7 +113,7 @@ class NextTokenInContext(Objective):
         return {"sample": _sample(self.export_module(), self.task)}
 
     def _losses(self, batch: Tensors, rows: int) -> Iterator[Tensor]:
-        """Of so many rows at a time, what they add to the mean of the batch; each computed when asked for."""
+        """Yields the contribution of each `rows` rows to the mean loss of the batch, computed on demand."""
         said = (batch["target"] != UNSAID).sum()
         parts = (torch.split(batch[name], rows) for name in ("tokens", "target"))
         for tokens, target in zip(*parts, strict=True):
@@ -122,7 +122,7 @@ class NextTokenInContext(Objective):
 
 
 def trimmed(tokens: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Both [B, longest] of [B, T]: without the columns after the last token that is to be said."""
+    """Cuts tokens and targets [B, T] to [B, longest]: drops the columns after the last target not UNSAID."""
     longest = int((target != UNSAID).any(dim=0).nonzero()[-1]) + 1
     return tokens[:, :longest], target[:, :longest]
 
@@ -132,7 +132,7 @@ def _sample(module: nn.Module, task: LanguageModelling) -> str:
 
 
 def _surprise(logits: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """Nats of [B, T, V] at [B, T] but where that is UNSAID, as a mean or all together."""
+    """Returns the cross entropy in nats of logits [B, T, V] at targets [B, T], ignoring UNSAID ones."""
     return F.cross_entropy(
         logits.flatten(0, 1).float(), target.flatten(), ignore_index=UNSAID, reduction=reduction
     )

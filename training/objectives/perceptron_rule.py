@@ -1,9 +1,9 @@
-"""Rosenblatt's learning rule: no gradient, no loss, only corrections of mistakes.
+"""Rosenblatt's learning rule: corrects mistakes, without a loss or a gradient.
 
 Source: Rosenblatt (1958), doi:10.1037/h0042519. For each example in turn: if the unit's answer is wrong,
 add the example to the weights (target 1) or subtract it (target 0). On separable data this stops after
-finitely many mistakes (Novikoff 1962); the pocket, the best weights so far, is for data that are not
-(Gallant 1990, doi:10.1109/72.80230).
+finitely many mistakes (Novikoff 1962); for other data there is the pocket, which keeps the best weights so
+far (Gallant 1990, doi:10.1109/72.80230).
 
 Shape legend: B batch, F features.
 """
@@ -20,7 +20,7 @@ from zoo.tasks.tabular_classification import TabularClassification
 
 
 class Threshold(nn.Module):
-    """The firing of the unit as certainties: excitation [B] -> [B, 2], one-hot."""
+    """Output of the unit as probabilities 0 and 1: excitation [B] -> [B, 2], one-hot."""
 
     def forward(self, excitation: Tensor) -> Tensor:
         fires = (excitation > 0).float()
@@ -28,7 +28,7 @@ class Threshold(nn.Module):
 
 
 class PerceptronRule(Objective):
-    """`loss` is the share of examples that were answered wrongly when their turn came."""
+    """Applies the rule to each example in turn; `loss` is the share of examples that needed a correction."""
 
     def __init__(
         self, model: Perceptron, task: TabularClassification, learning_rate: float, fabric: Fabric
@@ -45,8 +45,8 @@ class PerceptronRule(Objective):
     def step(self, batch: Tensors) -> Tensors:
         x = self.scaling(batch["features"])
         sign = 2.0 * batch["target"] - 1  # 1 where the unit should fire, -1 where it should not
-        # The rule is sequential: each correction changes the answer to the next example. In numpy, as a
-        # torch call costs more than the ten multiplications in it.
+        # The rule is sequential: each correction changes the answer to the next example. In numpy, because a
+        # torch call costs more than its ten multiplications.
         weight, bias = self.model.weight.cpu().numpy().copy(), float(self.model.bias)
         mistakes = 0
         for example, correction in zip(x.cpu().numpy(), (self.learning_rate * sign).tolist(), strict=True):

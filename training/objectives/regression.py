@@ -1,4 +1,4 @@
-"""Regression: mean squared error in standardised units, with its gradient by autograd or by hand.
+"""Regression: mean squared error in standardised units, with a gradient from autograd or explicit formulas.
 
 Shape legend: B batch, F features.
 """
@@ -18,7 +18,7 @@ from zoo.tasks.tabular_regression import TabularRegression
 
 
 def mse_gradients(x: Tensor, y: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
-    """∂MSE/∂w [F] and ∂MSE/∂b [] of ŷ = xᵀw + b, written out.
+    """Returns ∂MSE/∂w [F] and ∂MSE/∂b [] of ŷ = xᵀw + b, by their formulas.
 
     MSE = 1/B Σ (ŷ - y)², so ∂MSE/∂w = 2/B Σ (ŷ - y) x and ∂MSE/∂b = 2/B Σ (ŷ - y),
     for x [B, F], y [B] and ŷ [B].
@@ -39,7 +39,7 @@ class Regression(Objective):
         steps: int,
         gradient: Literal["hand", "autograd"] = "autograd",
     ) -> None:
-        """`gradient="hand"` is for `LinearRegression` alone: its two partial derivatives, written out."""
+        """Uses explicit partial derivatives with `gradient="hand"`, only for `LinearRegression`."""
         self.gradient = gradient
         self.model = model
         self.scaling = FeatureScaling(task.feature_mean, task.feature_std)
@@ -84,7 +84,7 @@ class Regression(Objective):
         x = self.scaling(features)
         prediction = self.model(x)
         by_weight, by_bias = mse_gradients(x, target, prediction)
-        # Over several devices each holds its share of the batch; the mean of shares is the batch's.
+        # Each of several devices has its share of the batch; the mean over devices is that of the batch.
         self.model.weight.grad = self.fabric.all_reduce(by_weight, reduce_op="mean")  # type: ignore[assignment]
         self.model.bias.grad = self.fabric.all_reduce(by_bias, reduce_op="mean")  # type: ignore[assignment]
         return F.mse_loss(prediction, target)

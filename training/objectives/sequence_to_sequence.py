@@ -1,4 +1,4 @@
-"""Sequence to sequence: each token of the target, given the source and the target's tokens before it.
+"""Sequence to sequence: predicts each target token from the source and the earlier target tokens.
 
 Label smoothing is Szegedy et al.'s (2016), "Rethinking the Inception Architecture for Computer Vision",
 arXiv:1512.00567, as in section 5.4 of Vaswani et al. (2017), arXiv:1706.03762.
@@ -17,7 +17,7 @@ from training.optimizer import Optimizer
 from zoo.models.transformer import DecoderStep, Encoder, Transformer
 from zoo.tasks.sequence_to_sequence import PADDING, SequenceToSequence, TransformTextRequest
 
-VALIDATED = 64  # rows at a time: logits [B, T, V] of more would fill the memory
+VALIDATED = 64  # rows at a time: logits [B, T, V] of more need too much memory
 
 
 class NextTargetToken(Objective):
@@ -33,7 +33,7 @@ class NextTargetToken(Objective):
         label_smoothing: float,
         clip: float,
     ) -> None:
-        """Gradients of a larger norm than `clip` are shortened to it."""
+        """Clips gradients to the norm `clip`."""
         self.model, self.task = model, task
         self.label_smoothing, self.clip = label_smoothing, clip
         rule, schedule = optimizer.build(model, steps)
@@ -49,7 +49,7 @@ class NextTargetToken(Objective):
         return {**clipped_update(self, self.fabric, self.forward, [loss], self.clip), "padding": padding}
 
     def validate(self, batch: Tensors) -> Tensors:
-        """Nats a target token."""
+        """Returns the loss in nats per target token."""
         parts = [
             {name: trimmed(tokens[start : start + VALIDATED]) for name, tokens in batch.items()}
             for start in range(0, len(batch["target"]), VALIDATED)
@@ -64,7 +64,7 @@ class NextTargetToken(Objective):
         return nn.ModuleDict({"encoder": Encoder(model), "decoder": DecoderStep(model)}).eval()
 
     def exhibits(self) -> Exhibits:
-        """What is made of some training texts, greedily."""
+        """Returns greedy outputs for some training texts."""
         texts = list(self.task.opening)
         request = TransformTextRequest(model="-", text=texts, beam_size=1)
         made = self.task.answer(as_run(self.export_module(), self.task), request)["texts"]
@@ -82,5 +82,5 @@ class NextTargetToken(Objective):
 
 
 def trimmed(tokens: Tensor) -> Tensor:
-    """[B, longest] of tokens [B, T]: without the columns at the end that only fill up."""
+    """Cuts tokens [B, T] to [B, longest]: drops the columns at the end that are only padding."""
     return tokens[:, : int((tokens != PADDING).sum(dim=1).max())]

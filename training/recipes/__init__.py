@@ -1,10 +1,9 @@
-"""Recipes, one file an architecture: defaults, data sets and the bar of the promotion gate.
+"""Recipes, one file per architecture: defaults, data sets and the bar of the promotion gate.
 
-A file `linear_regression.py` here holds `RECIPES`: the architecture's recipe for each data set it is
-tried on, the quickest first; `LONG_RECIPES`, where some take a quarter of an hour or more on a core; and, for
-anybody's data, `CSV_RECIPE` where tables are its data, `FOLDER_RECIPE` where images are and no other recipe
-will do, `TEXT_RECIPE` where texts are, `TSV_RECIPE` where pairs of texts are, and `CHAT_RECIPE` where
-conversations are.
+A file such as `linear_regression.py` holds `RECIPES`: the architecture's recipe for each of its data sets,
+the quickest first. `LONG_RECIPES` are those that take a quarter of an hour or more on one core. For user data
+there may be `CSV_RECIPE` for tables, `FOLDER_RECIPE` for images if none of the other recipes fits,
+`TEXT_RECIPE` for texts, `TSV_RECIPE` for pairs of texts, and `CHAT_RECIPE` for conversations.
 """
 
 import importlib
@@ -22,14 +21,14 @@ from zoo.errors import NotFound, ZooError
 
 
 def names() -> list[str]:
-    """All architectures, by name."""
+    """Returns the names of all architectures."""
     return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
 
 
 def recipes(architecture: str, *, long: bool = True) -> dict[str, Recipe]:
-    """The architecture's recipes by data set, the quickest first; `NotFound` lists the architectures.
+    """Returns an architecture's recipes by data set, the quickest first; `NotFound` lists the architectures.
 
-    Those that take long come last, if at all.
+    The long recipes come last, and only if `long` is True.
     """
     if architecture not in names():
         raise NotFound(f"there is no architecture {architecture!r}; choose one of {', '.join(names())}")
@@ -39,11 +38,11 @@ def recipes(architecture: str, *, long: bool = True) -> dict[str, Recipe]:
 
 
 def recipe_for(architecture: str, dataset: str | None = None) -> Recipe:
-    """The recipe to start from: the data set's own, or another one turned to that data set, without its bar.
+    """Returns the recipe for a data set, or another recipe with that data set and without its bar.
 
-    The other one is the module's `CSV_RECIPE` for a csv: data set, its `TEXT_RECIPE` for a text: one, its
-    `TSV_RECIPE` for a tsv: one, its `CHAT_RECIPE` for a chat: one; its `FOLDER_RECIPE`, or else its quickest
-    for images, for an images: one; and the quickest otherwise.
+    The other recipe is the module's `CSV_RECIPE` for a csv: data set, `TEXT_RECIPE` for text:, `TSV_RECIPE`
+    for tsv:, `CHAT_RECIPE` for chat:, and for images: its `FOLDER_RECIPE` or else the quickest for images. If
+    the module has none of these, and in all other cases, it is the quickest recipe.
     """
     known = recipes(architecture)
     module, quickest = _module(architecture), next(iter(known.values()))
@@ -77,7 +76,7 @@ def _module(architecture: str) -> ModuleType:
 
 
 def restore(saved: dict[str, Any]) -> Recipe:
-    """The recipe of a `recipe.json`."""
+    """Returns the recipe saved in a `recipe.json`."""
     cls = type(recipe_for(saved["architecture"]))
     recipe: Recipe = TypeAdapter(cls).validate_python(saved["recipe"])
     return recipe

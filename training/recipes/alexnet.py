@@ -1,4 +1,4 @@
-"""AlexNet, the paper's for photographs in folders, and its small form for 28 and 32 pixels."""
+"""Recipes for AlexNet: the paper's for photographs in folders, a small one for 28 and 32 pixels."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,7 +13,7 @@ from zoo.models.alexnet import SMALL, AlexNet, AlexNetConfig
 from zoo.tasks import Task
 from zoo.tasks.image_classification import ImageClassification
 
-# Large steps that shrink to nothing: few epochs then reach what many of small steps would.
+# Large steps that decay to zero: few epochs then reach the accuracy of many epochs with small steps.
 SWIFT = Optimizer("muon", 0.05, momentum=0.9, weight_decay=0.05, schedule="cosine", warmup=0.2)
 
 

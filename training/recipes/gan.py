@@ -1,4 +1,4 @@
-"""A generative adversarial network that makes images of each class."""
+"""Recipes for a generative adversarial network that makes images of each class."""
 
 import logging
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ from zoo.tasks.image_generation import ImageGeneration
 
 log = logging.getLogger(__name__)
 
-# DCGAN's, but for a rate five times as high, which these smaller networks bear.
+# DCGAN's settings, except for a learning rate five times as high: these smaller networks are stable with it.
 ADAM = Optimizer("adam", 1e-3, betas=(0.5, 0.999))
 JUDGED = 100  # images of each class
-LOST = 0.5  # share of a class's images below which the judge does not know the class in them
+LOST = 0.5  # a class is lost if the judge recognises less than this share of its images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +39,9 @@ class GANRecipe(Recipe):
     generator: Optimizer = ADAM
     discriminator: Optimizer = ADAM
     images_per_class: int | None = None
-    """Train on so many images of each class only."""
+    """Train on only this many images of each class."""
     image_size: int = 32
-    """Side in pixels to which the images of a folder (images:PATH) are brought."""
+    """Side in pixels to which the images of a folder (images:PATH) are resized."""
 
     architecture: ClassVar[str] = "gan"
     paper: ClassVar[str] = "Goodfellow et al. 2014"
@@ -70,7 +70,7 @@ class GANRecipe(Recipe):
         return task.model_copy(update={"latent_size": self.model.latent_size})
 
     def prerequisites(self) -> tuple[Recipe, ...]:
-        """The judge."""
+        """Returns the recipe of the judge, the classifier that evaluates the images."""
         return (recipe_for(JUDGE, self.dataset),)
 
     def evaluate(self, task: Task, run: Run, data: Data) -> dict[str, float]:
@@ -79,7 +79,7 @@ class GANRecipe(Recipe):
         return task.evaluate(judge.after(run), real)
 
     def report(self, trained: Trained) -> Report:
-        """The usual report, and what the judge takes images of each class for."""
+        """Returns the usual report, with the classes that the judge assigns to images of each class."""
         task = trained.task
         assert isinstance(task, ImageGeneration)
         inputs = task.example_inputs(JUDGED * len(task.labels))
@@ -105,7 +105,7 @@ class GANRecipe(Recipe):
         return Adversarial(model, task, self.game, (self.generator, self.discriminator), fabric, steps)
 
 
-# No schedule: with ever smaller steps the discriminator learns its images by heart, and variety goes.
+# No schedule: with decreasing steps the discriminator memorises its images, and the variety shrinks.
 RECIPES = (
     GANRecipe(
         dataset="mnist-5k",

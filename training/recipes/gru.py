@@ -1,4 +1,4 @@
-"""The gated recurrent unit, on series and texts."""
+"""Recipes for the gated recurrent unit, on series and texts."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -47,7 +47,7 @@ RECIPES = (
         optimizer=Optimizer("adam", 3e-3),
         bar=0.7,
     ),
-    # Two days are read at once: the month before becomes 15 steps.
+    # The network reads two days at once, so the month before becomes 15 steps.
     GRURecipe(
         dataset="etth1",
         epochs=8,
@@ -66,7 +66,7 @@ RECIPES = (
         dataset="python-topics",
         epochs=3,
         threads=1,
-        precision="32-true",  # small enough for the probe to take longer than it saves
+        precision="32-true",  # so small that the precision probe takes longer than it saves
         model=GRUConfig(width=128),
         bar=2.3,
     ),

@@ -1,4 +1,4 @@
-"""LeNet-5 on MNIST and what took its place."""
+"""Recipes for LeNet-5 on MNIST and similar data sets."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,7 +15,7 @@ from zoo.tasks.image_classification import ImageClassification
 
 @dataclass(frozen=True, kw_only=True)
 class LeNet5Recipe(ImageRecipe):
-    """LeNet-5, the convolutional network that read cheques (LeCun et al. 1998)."""
+    """LeNet-5, a convolutional network that was used to read cheques (LeCun et al. 1998)."""
 
     model: LeNet5Config = LeNet5Config(activation="relu", pooling="max")
 

@@ -1,4 +1,4 @@
-"""Linear regression by gradient descent in all its forms, with the four assumptions tested."""
+"""Recipes for linear regression by gradient descent, with tests of its four assumptions."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -25,7 +25,7 @@ class LinearRegressionRecipe(Recipe):
     model: LinearRegressionConfig = LinearRegressionConfig()
     optimizer: Optimizer = Optimizer("sgd", learning_rate=0.1)
     gradient: Literal["hand", "autograd"] = "hand"
-    """Partial derivatives written out, or torch's."""
+    """Source of the gradient: explicit formulas, or torch's autograd."""
     target: str | None = None
     """Column to predict; for csv: data sets."""
 
@@ -50,22 +50,22 @@ class LinearRegressionRecipe(Recipe):
         return Regression(model, task, self.optimizer, fabric, steps, self.gradient)
 
     def report(self, trained: Trained) -> Report:
-        """The usual report, and the four assumptions."""
+        """Returns the usual report, with tests of the four assumptions."""
         from training.diagnostics import assumptions  # statsmodels takes a second to import
 
         usual, tested = report(trained), assumptions(trained)
         return Report(usual.figures | tested.figures, tested.metrics, tested.sections)
 
 
-# Batch gradient descent. The features' correlations have eigenvalues from 0.009 to 3.97; the loss curves
-# twice as much, so 2 / 7.94 = 0.25 is the largest stable rate, and the flattest direction takes thousands
-# of steps.
+# Batch gradient descent. The features' correlation matrix has eigenvalues from 0.009 to 3.97; the curvature
+# of the loss is twice as large, so 2 / 7.94 = 0.25 is the largest stable rate, and the flattest direction
+# takes thousands of steps.
 DIABETES = LinearRegressionRecipe(
     dataset="diabetes",
     epochs=6000,
     batch_size=0,
     threads=1,
-    validation_share=0.0,  # the reference split has none: all 353 rows are fitted
+    validation_share=0.0,  # the reference split has no validation: all 353 rows are fitted
     precision="64-true",
     optimizer=Optimizer("sgd", learning_rate=0.2),
     log_every=20,
@@ -74,7 +74,7 @@ DIABETES = LinearRegressionRecipe(
 )
 RECIPES = (DIABETES,)
 
-# Adam, since no one learning rate of plain descent is stable on every table.
+# Adam, because no single learning rate of plain gradient descent is stable on every table.
 CSV_RECIPE = LinearRegressionRecipe(
     dataset="csv:PATH",
     epochs=2000,

@@ -1,4 +1,4 @@
-"""A Llama-style decoder, on texts."""
+"""Recipes for a Llama-style decoder, on texts."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -24,20 +24,20 @@ class LlamaRecipe(Recipe):
     """A decoder with rotary positions and gated layers (Touvron et al. 2023)."""
 
     validation_share: float = 0.05
-    """Share of the training split, its end, held out for validation, where the data set has no such split."""
+    """Share of the training split, at its end, held out for validation if the data set has no such split."""
     model: LlamaConfig = LlamaConfig()
     optimizer: Optimizer = Optimizer()
     vocabulary: int = 0
-    """Tokens of a byte-pair encoding; 0 makes each character a token."""
+    """Number of tokens of the byte-pair encoding; 0 makes each character a token."""
     context: int = 64
-    """Tokens that training reads at once, and the model's window where it has none of its own."""
+    """Number of tokens per training sequence, and the model's window if it sets none."""
     places: int = 2048
-    """Tokens that a text may have at most, prompt and all."""
+    """Maximum number of tokens of a text, including the prompt."""
     accumulate: int = 1
-    """Parts in which a step's examples are read one after the other, each in its share of the memory, for one
+    """Number of parts into which a batch is divided to save memory; their gradients are added for one
     update."""
     clip: float = 1.0
-    """Largest norm of the gradient: longer ones are shortened to it."""
+    """Maximum norm of the gradient; larger gradients are clipped."""
 
     architecture: ClassVar[str] = "llama"
     paper: ClassVar[str] = "Touvron et al. 2023"
@@ -63,7 +63,7 @@ class LlamaRecipe(Recipe):
     def load_data(self) -> Data:
         data = text_file.load_text(self.dataset)
         if data.kind not in self.kinds:
-            return data  # of which no task can be fitted
+            return data  # fitting a task to it fails
         data = text_file.hold_out_end(data, self.validation_share)
         return replace(data, schema=replace(data.schema, vocabulary=self.vocabulary))
 
@@ -82,7 +82,7 @@ class LlamaRecipe(Recipe):
         return NextTokenInContext(model, task, self.optimizer, fabric, steps, self.clip, self.accumulate)
 
 
-# From 0.03 to 0.06 the rate hardly matters.
+# Learning rates from 0.03 to 0.06 give nearly the same loss.
 MUON = Optimizer(
     "muon",
     0.04,
@@ -114,6 +114,6 @@ RECIPES = (
         bar=2.3,
     ),
 )
-# The play of the last tenth begins just before it: a model that has not read the names of its persons is
-# surprised by 0.13 nats a character more.
+# The play in the last tenth begins just before it: for a model that has not read the names of its persons,
+# the loss is higher by 0.13 nats per character.
 LONG_RECIPES = (replace(TEXT_RECIPE, dataset="tiny-shakespeare", validation_share=0.005, bar=2.5),)

@@ -1,4 +1,4 @@
-"""The long short-term memory, on series and texts."""
+"""Recipes for the long short-term memory, on series and texts."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -47,7 +47,7 @@ RECIPES = (
         optimizer=Optimizer("adam", 3e-3),
         bar=0.7,
     ),
-    # The coming year from the last two, four weeks read at once.
+    # Forecasts the coming year from the last two; the network reads four weeks at once.
     LSTMRecipe(
         dataset="co2",
         epochs=30,
@@ -59,7 +59,7 @@ RECIPES = (
         patience=30,
         model=LSTMConfig(width=64),
         optimizer=Optimizer("adamw", 3e-3, weight_decay=1e-2, schedule="cosine"),
-        bar=0.5,  # of the linear map
+        bar=0.5,  # the linear map's
     ),
     replace(TEXT_RECIPE, dataset="python-topics", bar=3.0),
     replace(TEXT_RECIPE, dataset="tiny-shakespeare", bar=2.4),

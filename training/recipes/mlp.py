@@ -1,4 +1,4 @@
-"""The multilayer perceptron, on images and tables, for classes and values."""
+"""Recipes for the multilayer perceptron: classification and regression, on images and tables."""
 
 from dataclasses import dataclass
 from typing import ClassVar

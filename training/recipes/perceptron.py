@@ -1,4 +1,4 @@
-"""The perceptron: Rosenblatt's rule on data that are separable, nearly separable, and not at all."""
+"""Recipes for the perceptron: Rosenblatt's rule on separable, nearly separable, and inseparable data."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,11 +19,11 @@ from zoo.tasks.tabular_classification import TabularClassification
 
 @dataclass(frozen=True, kw_only=True)
 class PerceptronRecipe(Recipe):
-    """Perceptron: Rosenblatt's correction of mistakes (Rosenblatt 1958)."""
+    """Perceptron, trained by correcting its mistakes (Rosenblatt 1958)."""
 
     model: PerceptronConfig = PerceptronConfig()
     learning_rate: float = 1.0
-    """Size of a correction; from zero weights it scales them and changes no answer."""
+    """Size of a correction; with zero initial weights it only scales them and changes no answer."""
     target: str | None = None
     """Column to predict; for csv: data sets."""
 
@@ -51,10 +51,10 @@ class PerceptronRecipe(Recipe):
         return PerceptronRule(model, task, self.learning_rate, fabric)
 
 
-# Patience as long as the run: never stop early, but keep the best weights (Gallant's pocket).
+# Patience as long as the run: never stops early, but keeps the best weights (Gallant's pocket).
 RECIPES = (
     PerceptronRecipe(dataset="breast-cancer", epochs=100, batch_size=0, threads=1, patience=100, bar=0.95),
     PerceptronRecipe(dataset="iris-setosa", epochs=20, batch_size=0, threads=1, patience=20, bar=1.0),
-    # No weights reach this bar: three corners of four are the most that one line can get right.
+    # No weights reach this bar: a line classifies at most three of the four corners correctly.
     PerceptronRecipe(dataset="xor", epochs=50, batch_size=0, threads=1, patience=50, bar=0.95),
 )

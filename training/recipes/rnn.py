@@ -1,4 +1,4 @@
-"""The simple recurrent network, on series and texts."""
+"""Recipes for the simple recurrent network, on series and texts."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar

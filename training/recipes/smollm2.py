@@ -1,4 +1,4 @@
-"""SmolLM2, which others have trained: as it is, and adapted to conversations or texts."""
+"""Recipes for SmolLM2, a pretrained model: as published, and adapted to conversations or texts."""
 
 import json
 from dataclasses import dataclass, replace
@@ -26,24 +26,24 @@ from zoo.tasks.conversations import CONVERSATIONS
 from zoo.tasks.language_modelling import OPENING, LanguageModelling
 from zoo.tasks.memory import KeyValueCache
 
-GENERAL_ROWS, GENERAL_CONTEXT = 16, 256  # of the text that shows what adaptation costs elsewhere
+GENERAL_ROWS, GENERAL_CONTEXT = 16, 256  # of the text that measures the loss of general ability
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmolLM2Recipe(Recipe):
-    """SmolLM2-135M-Instruct (Ben Allal et al. 2025) as it was published or, given epochs, adapted by LoRA."""
+    """SmolLM2-135M-Instruct (Ben Allal et al. 2025) as published or, with epochs above 0, adapted by LoRA."""
 
     epochs: int = 0
-    """Passes over the training split; 0 takes the weights as they are."""
+    """Passes over the training split; 0 keeps the published weights."""
     batch_size: int = 16
     validation_share: float = 0.05
-    """Share of the training split held out for validation, where the data set has no such split."""
+    """Share of the training split held out for validation if the data set has no such split."""
     context: int = 256
-    """Tokens that training and measuring read at once."""
+    """Number of tokens per sequence in training and evaluation."""
     low_rank: LowRank = LowRank()
     optimizer: Optimizer = Optimizer("adamw", 1e-3, schedule="cosine", warmup=0.1)
     clip: float = 1.0
-    """Largest norm of the gradient: longer ones are shortened to it."""
+    """Maximum norm of the gradient; larger gradients are clipped."""
 
     architecture: ClassVar[str] = "smollm2"
     paper: ClassVar[str] = "Ben Allal et al. 2025"
@@ -59,14 +59,14 @@ class SmolLM2Recipe(Recipe):
 
     @cached_property
     def imported(self) -> ImportedModel:
-        """The published model."""
+        """Published model, as imported from its file."""
         return smollm2.load()
 
     def load_data(self) -> Data:
         chats = self.dataset.startswith(chat_pairs.PREFIX)
         data = (chat_pairs.load_conversations if chats else text_file.load_text)(self.dataset)
         if data.kind not in self.kinds:
-            return data  # of which no task can be fitted
+            return data  # fitting a task to it fails
         held = chat_pairs.hold_out_conversations if CONVERSATIONS in data.train else text_file.hold_out_end
         return held(data, self.validation_share)
 
@@ -90,8 +90,8 @@ class SmolLM2Recipe(Recipe):
         return model
 
     def published(self) -> Llama:
-        """The published weights."""
-        with torch.device("meta"):  # no numbers are drawn that are then replaced
+        """Returns a model with the published weights."""
+        with torch.device("meta"):  # skips the random initial weights, which are replaced anyway
             model = Llama(self.imported.config, self.imported.tokenizer.get_vocab_size())
         weights = {name: torch.from_numpy(weight) for name, weight in self.imported.weights.items()}
         model.load_state_dict(weights, assign=True)
@@ -103,11 +103,11 @@ class SmolLM2Recipe(Recipe):
         return Adaptation(model, task, self.optimizer, fabric, max(1, steps), self.clip)
 
     def kept_weights(self, model: nn.Module) -> dict[str, Tensor]:
-        """The additions; everything else is in the published file."""
+        """Returns only the low-rank additions; all other weights are in the published file."""
         return additions(model) if self.epochs else {}
 
     def report(self, trained: Trained) -> Report:
-        """What it answers; of an adapted model also what adaptation changed, here and on another text."""
+        """Reports the model's answers; for an adapted model also perplexities before and after adaptation."""
         assert isinstance(trained.task, LanguageModelling)
         said = answers(trained.module, trained.task).splitlines()
         reported = Report(sections=["## What it answers", "", *(f"    {line}" for line in said), ""])
@@ -144,13 +144,13 @@ class SmolLM2Recipe(Recipe):
 
 
 def _general_examples(task: LanguageModelling) -> Arrays:
-    """Rows of a text that every Python carries."""
+    """Returns rows of a text that every Python installation contains."""
     rows = task.model_copy(update={"context": GENERAL_CONTEXT}).examples(python_topics.load().test)
     return {name: array[:GENERAL_ROWS] for name, array in rows.items()}
 
 
 def _opening(data: Data) -> str:
-    """How the training text, or the first conversation, begins."""
+    """Returns the beginning of the training text, or of the first conversation."""
     if CONVERSATIONS not in data.train:
         return data.train["text"].tobytes().decode()[:OPENING]
     line = data.train[CONVERSATIONS].tobytes().decode().partition("\n")[0]
@@ -161,5 +161,5 @@ IMPORT = SmolLM2Recipe(dataset="python-topics", validation_share=0.0, bar=1.0)
 CHAT_RECIPE = SmolLM2Recipe(dataset="chat:PATH", epochs=2)
 TEXT_RECIPE = SmolLM2Recipe(dataset="text:PATH", epochs=1)
 RECIPES = ()
-# The published model needs 0.99 bits a character of ChatterBot's answers.
+# The published model has 0.99 bits per character on ChatterBot's answers.
 LONG_RECIPES = (IMPORT, replace(CHAT_RECIPE, dataset="chatterbot", bar=0.75))

@@ -1,4 +1,4 @@
-"""The Transformer, on pairs of texts: translations, numbers in words, and summaries."""
+"""Recipes for the Transformer, on pairs of texts: translations, numbers in words, and summaries."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -22,18 +22,18 @@ from zoo.tasks.sequence_to_sequence import SequenceToSequence
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerRecipe(Recipe):
-    """The Transformer, attention for recurrence (Vaswani et al. 2017)."""
+    """The Transformer, attention instead of recurrence (Vaswani et al. 2017)."""
 
     model: TransformerConfig = TransformerConfig()
     optimizer: Optimizer = Optimizer()
     vocabulary: int = 4000
-    """Tokens of the byte-pair encoding that both sides share."""
+    """Number of tokens of the byte-pair encoding, which source and target share."""
     label_smoothing: float = 0.1
-    """Probability that training takes from the right token and gives to all alike."""
+    """Probability mass moved from the target token to all tokens."""
     clip: float = 1.0
-    """Largest norm of the gradient: longer ones are shortened to it."""
+    """Maximum norm of the gradient; larger gradients are clipped."""
     no_repeat_ngram_size: int = 0
-    """Tokens of an n-gram that no answer may have twice; 0 allows all."""
+    """Length of n-grams that no answer may repeat; 0 allows all."""
 
     architecture: ClassVar[str] = "transformer"
     paper: ClassVar[str] = "Vaswani et al. 2017"
@@ -71,7 +71,7 @@ class TransformerRecipe(Recipe):
         return NextTargetToken(model, task, self.optimizer, fabric, steps, self.label_smoothing, self.clip)
 
     def evaluate(self, task: Task, run: Run, data: Data) -> dict[str, float]:
-        """What the task measures, and what libraries do, of answers found with its usual number of beams."""
+        """Returns the task's metrics and those of libraries, for answers with its usual number of beams."""
         assert isinstance(task, SequenceToSequence)
         written = task.answers(run, data.test["source"])
         references = [task.text(row) for row in data.test["target"]]
@@ -94,8 +94,8 @@ NUMBERS = TransformerRecipe(
     batch_size=64,
     validation_share=0.02,
     threads=1,
-    vocabulary=500,  # enough for every word of theirs to be a token
-    label_smoothing=0.0,  # there is one right answer, and the model can be sure of it
+    vocabulary=500,  # enough for each word to be a token
+    label_smoothing=0.0,  # there is only one right answer
     model=TransformerConfig(width=96, heads=4, layers=2, hidden=192, dropout=0.0),
     optimizer=MUON,
     bar=0.99,
@@ -109,8 +109,8 @@ TSV_RECIPE = TransformerRecipe(
     model=TransformerConfig(width=192, heads=4, layers=3, hidden=384, dropout=0.2),
     optimizer=MUON,
 )
-# A summary has words of its source that nothing else has. Smoothed labels would have each token of the
-# vocabulary be likelier than copying makes it. The bars are what the first words come to.
+# Summaries contain rare words of their sources. With label smoothing, each token of the vocabulary would get
+# a higher probability than copying gives to such words. The bars are the scores of the source's first words.
 SUMMARY = replace(
     TSV_RECIPE,
     label_smoothing=0.0,

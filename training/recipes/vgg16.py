@@ -1,4 +1,4 @@
-"""VGG16, the paper's for photographs in folders, and narrow ones for 28 and 32 pixels."""
+"""Recipes for VGG16: the paper's for photographs in folders, narrow ones for 28 and 32 pixels."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,13 +15,13 @@ from zoo.tasks import Task
 from zoo.tasks.image_classification import ImageClassification
 
 NARROW = VGG16Config(batch_norm=True, width=16, hidden=0, dropout=0.1, initial="dirac")
-# Large steps that shrink to nothing: few epochs then reach what many of small steps would.
+# Large steps that decay to zero: few epochs then reach the accuracy of many epochs with small steps.
 SWIFT = Optimizer("muon", 0.05, momentum=0.9, weight_decay=0.05, schedule="cosine", warmup=0.2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class VGG16Recipe(ImageRecipe):
-    """VGG16, depth from stacks of 3x3 convolutions (Simonyan & Zisserman 2014)."""
+    """VGG16, a deep network of stacked 3x3 convolutions (Simonyan & Zisserman 2014)."""
 
     model: VGG16Config = VGG16Config()
 

@@ -1,1 +1,1 @@
-"""Ideas of the course as sets of tracked runs with one figure each."""
+"""Studies: ideas of the course as sets of tracked runs, with one figure each."""

@@ -1,8 +1,8 @@
-"""Vanishing gradients: what the activation function does to networks of growing depth.
+"""Vanishing gradients: the effect of the activation function in networks of growing depth.
 
-Multilayer perceptrons on the digits with sigmoid, tanh and ReLU. Going back through a layer multiplies the
-gradient by the activation's slope: at most 1/4 for the sigmoid, at most 1 for tanh, 0 or 1 for ReLU. After
-a few layers of sigmoids too little arrives at the first ones to learn from.
+Multilayer perceptrons on the digits with sigmoid, tanh and ReLU. Back-propagation through a layer multiplies
+the gradient by the activation's slope: at most 1/4 for the sigmoid, at most 1 for tanh, 0 or 1 for ReLU. With
+several layers of sigmoids, the gradient of the first ones is too small to learn from.
 
 Source: Hochreiter (1991), "Untersuchungen zu dynamischen neuronalen Netzen"; Glorot & Bengio (2010),
 "Understanding the difficulty of training deep feedforward neural networks"; Glorot, Bordes & Bengio
@@ -30,11 +30,11 @@ ACTIVATIONS: dict[Activation, tuple[str, str]] = {
     "tanh": ("tanh", COLOURS[0]),
     "relu": ("ReLU", COLOURS[2]),
 }
-"""Name and colour of each."""
+"""Name and colour of each activation function in the figure."""
 DEPTHS = (1, 2, 4, 8)
-WIDTH = 64  # as many as the inputs, so that no layer is a bottleneck
+WIDTH = 64  # the number of inputs, so that no layer is a bottleneck
 EPOCHS = 30
-# Plain momentum: Adam divides by the gradient's size and so hides that it vanishes.
+# Plain momentum, because Adam divides by the gradient's size, which hides that it vanishes.
 RECIPE = MLPRecipe(
     dataset="digits", epochs=EPOCHS, batch_size=64, optimizer=Optimizer("sgd", 0.05, momentum=0.9)
 )
@@ -42,22 +42,22 @@ RECIPE = MLPRecipe(
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run."""
+    """Result of one run."""
 
     accuracy: Sequence[float]
     """Validation accuracy after each epoch."""
     gradients: Sequence[float]
-    """Root mean square of each layer's weight gradient in the first step, from the input on."""
+    """Root mean square of each layer's weight gradient in the first step, from the input layer on."""
     test_accuracy: float
 
     @property
     def ratio(self) -> float:
-        """First layer's gradient over the last one's."""
+        """Ratio of the first layer's gradient to the last layer's."""
         return self.gradients[0] / self.gradients[-1]
 
 
 def first_gradients(trial: Trial) -> list[float]:
-    """A list that the first step fills: root mean square of each layer's weight gradient."""
+    """Returns a list that the first step fills with the root mean square of each layer's weight gradient."""
 
     def record(*_: object) -> None:
         if not found:
@@ -72,7 +72,7 @@ def first_gradients(trial: Trial) -> list[float]:
 
 
 def run(laboratory: Laboratory) -> Findings:
-    """Every activation at every depth."""
+    """Trains networks with every activation at every depth."""
     outcomes = {}
     for depth in DEPTHS:
         for activation, (name, _) in ACTIVATIONS.items():
@@ -87,7 +87,7 @@ def run(laboratory: Laboratory) -> Findings:
                 progress = trial.train()
                 accuracy = [value for _, value in progress.history["validation_accuracy"]]
                 outcome = Outcome(accuracy, gradients, trial.measure(trial.prepared.data.test)["accuracy"])
-                # The step of this metric is the layer: MLflow draws the gradient over the depth.
+                # The step of this metric is the layer, so that MLflow plots the gradient over the depth.
                 trial.log.points({"gradient_by_layer": list(enumerate(gradients, start=1))})
                 trial.log.points(
                     {
@@ -116,7 +116,7 @@ def _conclusion(outcomes: dict[tuple[Activation, int], Outcome]) -> str:
 
 
 def _figure(outcomes: dict[tuple[Activation, int], Outcome]) -> Figure:
-    """A column a depth: learning curves above, gradients by layer below."""
+    """Draws one column per depth: learning curves above, gradients by layer below."""
     figure, (curves, layers) = new_figure(2, len(DEPTHS), 3.1, 3.0)
     for depth, curve, layer in zip(DEPTHS, curves, layers, strict=True):
         for activation, (name, colour) in ACTIVATIONS.items():

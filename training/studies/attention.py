@@ -1,11 +1,11 @@
-"""Attention: where a Transformer looks in the source for each token that it writes.
+"""Attention: the source tokens that a Transformer attends to for each token that it writes.
 
-German says the ones before the tens: forty-five is fünfundvierzig. A Transformer learns to write numbers in
-words, from English to German, and its cross-attention shows what it turns round: the token for five is
-written while it looks at the end of the English word, and that for forty after it, while it looks back.
+German says the ones before the tens: forty-five is fünfundvierzig. A Transformer learns to translate numbers
+in words from English to German, and its cross-attention shows the reordering: for the token for five it
+attends to the end of the English word, and for the following token for forty it attends to an earlier part.
 
-Source: Vaswani et al. (2017), "Attention Is All You Need", arXiv:1706.03762; the picture is Bahdanau, Cho &
-Bengio's (2015), "Neural Machine Translation by Jointly Learning to Align and Translate", arXiv:1409.0473.
+Source: Vaswani et al. (2017), "Attention Is All You Need", arXiv:1706.03762; the figure is as in Bahdanau,
+Cho & Bengio (2015), "Neural Machine Translation by Jointly Learning to Align and Translate", arXiv:1409.0473.
 """
 
 import dataclasses
@@ -32,30 +32,30 @@ Weights = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run."""
+    """Result of one run."""
 
     exact: float
-    """Share of the test numbers that are written to the letter."""
+    """Share of the test numbers that are written exactly."""
     written: str
     read: list[str]
     made: list[str]
     weights: Weights
-    """[H, T, S] of the last layer, while the sentence is written."""
+    """Cross-attention weights [H, T, S] of the last layer for SENTENCE."""
 
     @property
     def mean(self) -> Weights:
-        """[T, S] over the heads."""
+        """Mean weights [T, S] over the heads."""
         mean: Weights = self.weights.mean(axis=0)
         return mean
 
     @property
     def spread(self) -> float:
-        """Tokens that a head looks at, as the exponential of the mean entropy of its weights."""
+        """Effective number of tokens that a head attends to: the exponential of its weights' mean entropy."""
         return float(np.exp(-(self.weights * np.log(self.weights + 1e-9)).sum(axis=2).mean()))
 
 
 def run(laboratory: Laboratory) -> Findings:
-    """The same width shared by one head, two and four; each writes the same number."""
+    """Trains models of the same width with one, two and four heads; each translates the same number."""
     outcomes = {heads: _translate(laboratory, heads) for heads in HEADS}
     metrics = {f"exact_{heads}_heads": outcome.exact for heads, outcome in outcomes.items()}
     metrics |= {f"spread_{heads}_heads": outcome.spread for heads, outcome in outcomes.items()}
@@ -103,7 +103,7 @@ def _conclusion(outcomes: dict[int, Outcome]) -> str:
 
 
 def _figure(outcomes: dict[int, Outcome]) -> Figure:
-    """A map for each number of heads: the weights of the last layer, over its heads."""
+    """Draws one map per number of heads: the mean weights of the last layer's heads."""
     figure, (axes,) = new_figure(1, len(outcomes), 4.6, 4.8)
     for axis, (heads, outcome) in zip(axes, outcomes.items(), strict=True):
         axis.imshow(outcome.mean, cmap="Blues", vmin=0, vmax=1, aspect="auto")

@@ -1,8 +1,8 @@
-"""Augmentation: which changes to the training images help where there are few of them.
+"""Augmentation: changes to the training images that help if there are few of them.
 
-LeNet-5 on a few images of each digit, without augmentation and with each change alone, and with those
-together that keep a digit what it is. Each says something about the world: that a digit turned a little or
-moved a little is the same digit. Flipping says something false: a mirrored 3 is none.
+LeNet-5 on a few images of each digit, without augmentation, with each change alone, and with a combination of
+changes that preserve a digit. Each change assumes something about the data, for example that a digit turned
+or moved a little is the same digit. Flipping makes a wrong assumption: a mirrored 3 is not a 3.
 
 Source: Krizhevsky, Sutskever & Hinton (2012), doi:10.1145/3065386; Zhong et al. (2017), arXiv:1708.04896;
 Zhang et al. (2017), arXiv:1710.09412.
@@ -48,7 +48,7 @@ RECIPE = dataclasses.replace(
 
 
 def run(laboratory: Laboratory) -> Findings:
-    """Every variant with every seed, which also draws the images."""
+    """Trains every variant with every seed; the seed also selects the images."""
     accuracies: dict[str, list[float]] = {name: [] for name in VARIANTS}
     for name, augmentation in VARIANTS.items():
         for seed in range(laboratory.scaled(SEEDS)):
@@ -72,7 +72,7 @@ def _conclusion(accuracies: dict[str, list[float]]) -> str:
     ]
     gains = {name: np.array(values) - plain for name, values in accuracies.items() if name != NONE}
     for name, gain in gains.items():
-        # The same seed has the same images and the same first weights: the gain is measured in pairs.
+        # Runs with the same seed have the same images and initial weights, so the gains are paired.
         error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else float("nan")
         lines.append(f"- {name}: {plain.mean() + gain.mean():.3f}, {gain.mean():+.3f} ± {error:.3f}")
     best = max(gains, key=lambda name: gains[name].mean())
@@ -82,7 +82,7 @@ def _conclusion(accuracies: dict[str, list[float]]) -> str:
 
 
 def _figure(accuracies: dict[str, list[float]]) -> Figure:
-    """A row a variant: what it does to a digit, and the accuracies of all seeds."""
+    """Draws one row per variant: examples of a changed digit, and the accuracies of all seeds."""
     names = list(accuracies)
     figure = Figure(figsize=(10.5, 0.72 * len(names) + 0.6), layout="constrained")
     grid = GridSpec(len(names), SHOWN + 6, figure=figure)
@@ -93,7 +93,7 @@ def _figure(accuracies: dict[str, list[float]]) -> Figure:
     for row, name in enumerate(names):
         for column in range(SHOWN):
             axis = figure.add_subplot(grid[row, column])
-            pair = torch.cat([digit, torch.from_numpy(train[-1 - column :][:1])])  # mixup takes two
+            pair = torch.cat([digit, torch.from_numpy(train[-1 - column :][:1])])  # mixup needs two images
             show_image(axis, VARIANTS[name].views(pair)[0].numpy())
     axis = figure.add_subplot(grid[:, SHOWN + 1 :])
     for row, (name, values) in enumerate(accuracies.items()):

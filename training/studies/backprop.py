@@ -1,7 +1,7 @@
 """Back-propagation by hand: the chain rule, factor by factor, against autograd and finite differences.
 
-The smallest network with a hidden unit: ŷ = σ(w₂ σ(w₁ x)), L = ½ (ŷ - y)². Each quantity's derivative of
-the loss is the one of the quantity after it, times one local factor; going backwards, nothing is computed
+The smallest network with a hidden unit: ŷ = σ(w₂ σ(w₁ x)), L = ½ (ŷ - y)². The derivative of the loss by each
+quantity is that by the next quantity, times one local factor; computed backwards, no factor is computed
 twice.
 
 Source: Rumelhart, Hinton & Williams (1986), "Learning representations by back-propagating errors",
@@ -24,14 +24,14 @@ from training.study import Findings
 INPUT, TARGET = 1.5, 0.1
 START = (0.6, 1.2)  # w₁, w₂
 STEPS = 60
-RATE = 4.0  # sigmoids shrink the gradient by up to 4 each: steps must be long to be seen
-LEVELS = (0.001, 0.003, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3)  # of the loss, drawn as contours
-STEP = 1e-5  # of finite differences: its square and the rounding error it magnifies are both near 1e-10
+RATE = 4.0  # each sigmoid divides the gradient by at least 4: steps must be large to be visible
+LEVELS = (0.001, 0.003, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3)  # contour levels of the loss
+STEP = 1e-5  # of finite differences: its square and the magnified rounding error are both near 1e-10
 
 
 @dataclass(frozen=True)
 class Forward:
-    """Every quantity of the forward pass."""
+    """All quantities of a forward pass."""
 
     x: float
     y: float
@@ -45,16 +45,16 @@ class Forward:
 
 
 Gradients = dict[str, float]
-"""∂L by the quantity that is derived by."""
+"""Derivative of the loss L by each quantity, by its name."""
 
 
 def sigmoid(z: float) -> float:
-    """1 / (1 + e⁻ᶻ)."""
+    """Returns 1 / (1 + e⁻ᶻ)."""
     return 1 / (1 + math.exp(-z))
 
 
 def forward(w1: float, w2: float, x: float = INPUT, y: float = TARGET) -> Forward:
-    """The network and its loss."""
+    """Computes the network's output and its loss."""
     z1 = w1 * x
     h = sigmoid(z1)
     z2 = w2 * h
@@ -63,7 +63,7 @@ def forward(w1: float, w2: float, x: float = INPUT, y: float = TARGET) -> Forwar
 
 
 def by_hand(f: Forward) -> Gradients:
-    """The chain rule, backwards from the loss."""
+    """Computes the derivatives by the chain rule, backwards from the loss."""
     prediction = f.prediction - f.y
     z2 = prediction * f.prediction * (1 - f.prediction)  # σ' = σ (1 - σ)
     w2 = z2 * f.h
@@ -74,7 +74,7 @@ def by_hand(f: Forward) -> Gradients:
 
 
 def by_autograd(f: Forward) -> Gradients:
-    """The same by torch, of the same quantities."""
+    """Computes the same derivatives with torch's autograd."""
     w1 = torch.tensor(f.w1, dtype=torch.float64, requires_grad=True)
     w2 = torch.tensor(f.w2, dtype=torch.float64, requires_grad=True)
     z1 = w1 * f.x
@@ -88,7 +88,7 @@ def by_autograd(f: Forward) -> Gradients:
 
 
 def by_differences(f: Forward) -> Gradients:
-    """The same by moving each quantity a little and computing what comes after it again."""
+    """Computes the same derivatives by central differences of each quantity."""
 
     def loss_of(prediction: float) -> float:
         return (prediction - f.y) ** 2 / 2
@@ -122,7 +122,7 @@ RULES = {
 
 
 def descend(method: Callable[[Forward], Gradients], steps: int) -> list[Forward]:
-    """The forward pass at the start and after each step."""
+    """Returns the forward passes at the start and after each step of gradient descent."""
     passes = [forward(*START)]
     for _ in range(steps):
         gradients = method(passes[-1])
@@ -133,7 +133,7 @@ def descend(method: Callable[[Forward], Gradients], steps: int) -> list[Forward]
 
 
 def run(laboratory: Laboratory) -> Findings:
-    """The gradients at the start, then descent by each of the three methods."""
+    """Compares the gradients at the start, then descends with each of the three methods."""
     table = {name: method(forward(*START)) for name, method in METHODS.items()}
     descents = {}
     for name, method in METHODS.items():
@@ -194,7 +194,7 @@ def _markdown(table: dict[str, Gradients]) -> str:
 
 
 def _figure(table: dict[str, Gradients], descents: dict[str, list[Forward]]) -> Figure:
-    """The derivatives as a table, and descent by each method on the loss surface and by step."""
+    """Draws the derivatives as a table, and each method's descent on the loss surface and by step."""
     figure, ((top, _), (surface, curve)) = new_figure(2, 2, 5.4, 3.2)
     figure.delaxes(figure.axes[1])
     top.set_subplotspec(top.get_gridspec()[0, :])  # the table is as wide as both plots

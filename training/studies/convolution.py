@@ -1,9 +1,9 @@
-"""Convolution: the formula by hand, as torch computes it, and as a graph; edges in a photograph.
+"""Convolution: the formula as loops, with torch, and as an ONNX graph; edges in a photograph.
 
-Of an image I and a kernel K the course takes (I*K)(i, j) = Σₘ Σₙ I(i + m, j + n) K(m, n): every place of
-the result is the kernel's similarity to what lies under it. (Mathematicians turn the kernel round first;
-a network learns its kernels, so it makes no difference.) Kernels of nine numbers, written down by hand,
-find edges; LeNet-5 is not told what to look for and learns its own.
+For an image I and a kernel K, the course defines (I*K)(i, j) = Σₘ Σₙ I(i + m, j + n) K(m, n): each value of
+the result is the similarity of the kernel and the part of the image under it. (Mathematicians flip the kernel
+first; this makes no difference, because a network learns its kernels.) Hand-written kernels of nine numbers
+find edges; LeNet-5 learns its own kernels.
 
 Source: LeCun, Bottou, Bengio & Haffner (1998), doi:10.1109/5.726791; Goodfellow, Bengio & Courville (2016),
 "Deep Learning", equation 9.6. Photograph: scikit-learn's `china.jpg`, by Gary Todd, CC BY 2.0.
@@ -42,12 +42,12 @@ KERNELS: dict[str, Image] = {
     "blur": np.full((3, 3), 1 / 9, np.float32),
     "sharpen": np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], np.float32),
 }
-PATCH = 48  # side of the part of the photograph that is convolved place by place: loops are slow
+PATCH = 48  # side of the part of the photograph that is convolved, small because the loops are slow
 EPOCHS = 15
 
 
 def by_hand(image: Image, kernel: Image) -> Image:
-    """(I*K) wherever the kernel lies inside the image: [H, W], [h, w] -> [H - h + 1, W - w + 1]."""
+    """Computes I*K without padding in loops: [H, W], [h, w] -> [H - h + 1, W - w + 1]."""
     height, width = kernel.shape
     result = np.zeros((image.shape[0] - height + 1, image.shape[1] - width + 1), np.float32)
     for i in range(result.shape[0]):
@@ -59,13 +59,13 @@ def by_hand(image: Image, kernel: Image) -> Image:
 
 
 def by_torch(image: Image, kernel: Image) -> Image:
-    """The same by `torch.nn.functional.conv2d`."""
+    """Computes the same with `torch.nn.functional.conv2d`."""
     convolved = F.conv2d(torch.from_numpy(image)[None, None], torch.from_numpy(kernel)[None, None])
     return convolved[0, 0].numpy()  # [1, 1, H, W] -> [H, W]
 
 
 def by_graph(image: Image, kernel: Image) -> Image:
-    """The same by an exported ONNX graph, run by ONNX Runtime."""
+    """Computes the same with an exported ONNX graph in ONNX Runtime."""
     layer = nn.Conv2d(1, 1, kernel.shape[0], bias=False)
     layer.weight = nn.Parameter(torch.from_numpy(kernel)[None, None])
     example = torch.from_numpy(image)[None, None]
@@ -88,7 +88,7 @@ METHODS: dict[str, Callable[[Image, Image], Image]] = {
 
 
 def photograph() -> Image:
-    """A grey photograph [H, W] of intensities 0 to 1."""
+    """Returns a grey photograph [H, W] with intensities from 0 to 1."""
     from sklearn.datasets import load_sample_image
 
     grey: Image = load_sample_image("china.jpg").mean(axis=2).astype(np.float32) / 255
@@ -96,14 +96,14 @@ def photograph() -> Image:
 
 
 def first_kernels(model: nn.Module) -> Image:
-    """The kernels [N, h, w] of a network's first convolution, of its first channel."""
+    """Returns the kernels [N, h, w] of a network's first convolution for the first input channel."""
     layer = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
     kernels: Image = layer.weight.detach()[:, 0].numpy()
     return kernels
 
 
 def run(laboratory: Laboratory) -> Findings:
-    """The formula three ways, then kernels written down beside kernels learned."""
+    """Computes the formula in three ways, then compares hand-written kernels with learned ones."""
     photo = photograph()
     patch = photo[150 : 150 + PATCH, 250 : 250 + PATCH]
     expected = {name: by_hand(patch, kernel) for name, kernel in KERNELS.items()}
@@ -146,7 +146,7 @@ def _conclusion(metrics: dict[str, float]) -> str:
 
 
 def _figure(photo: Image, digit: Image, learned: Image) -> Figure:
-    """A photograph under the kernels written down; a digit under those that were learned."""
+    """Draws a photograph convolved with the hand-written kernels, and a digit with the learned ones."""
     figure, axes = new_figure(2, 1 + len(learned), 2.0, 2.1)
     for axis in axes.flat:
         axis.axis("off")

@@ -1,9 +1,9 @@
-"""How large a step of gradient descent may be, and what happens beyond.
+"""Learning rate: the largest stable step of gradient descent, and divergence above it.
 
-Linear regression with two weights, fitted by batch gradient descent at four learning rates. On a bowl of
-largest curvature λ (the largest eigenvalue of the Hessian) descent converges exactly where the rate is
-below 2 / λ: far below it creeps, just below it zigzags across the valley, above it every step overshoots
-by more than the last.
+Linear regression with two weights, fitted by batch gradient descent at four learning rates. On a quadratic
+loss with largest curvature λ (the largest eigenvalue of the Hessian), descent converges if and only if the
+rate is below 2 / λ: far below, it is slow; just below, it zigzags across the valley; above, every step
+overshoots by more than the last.
 
 Source: Goodfellow, Bengio & Courville (2016), "Deep Learning", section 4.3; the rate of convergence by
 eigenvalue as in Goh (2017), "Why Momentum Really Works", doi:10.23915/distill.00006.
@@ -25,16 +25,16 @@ from training.recipes.linear_regression import LinearRegressionRecipe
 from training.study import Findings
 from zoo.errors import TrainingDiverged
 
-EPOCHS = 60  # of one step each; fewer would not show the divergence
-RATES = {"too small": 0.01, "good": 0.6, "zigzag": 0.985, "too large": 1.1}  # shares of 2 / λ
-FRAME = 8.0  # loss above the minimum at which a path leaves the picture
+EPOCHS = 60  # of one step each; with fewer, the divergence would not be visible
+RATES = {"too small": 0.01, "good": 0.6, "zigzag": 0.985, "too large": 1.1}  # as shares of 2 / λ
+FRAME = 8.0  # loss above the minimum at which a path leaves the plot
 DRAWN = (COLOURS[5], COLOURS[2], COLOURS[4], COLOURS[1])
 RECIPE = dataclasses.replace(TWO_WEIGHTS, epochs=EPOCHS)
 
 
 @dataclass(frozen=True)
 class Descent:
-    """One run at one rate."""
+    """Result of one run at one rate."""
 
     rate: float
     path: NDArray[np.float64]
@@ -45,7 +45,7 @@ class Descent:
 
 
 def run(laboratory: Laboratory) -> Findings:
-    """Four rates, the last of which diverges."""
+    """Descends at four rates, the last of which diverges."""
     with torch_settings(RECIPE):
         surface = surface_of(prepare(RECIPE))
     descents = {}
@@ -96,7 +96,7 @@ def _conclusion(surface: LossSurface, descents: dict[str, Descent]) -> str:
 
 
 def _figure(surface: LossSurface, descents: dict[str, Descent]) -> Figure:
-    """Paths on the loss surface, loss curves, and the final loss against the rate, theory and runs."""
+    """Draws paths on the loss surface, loss curves, and the final loss by rate, in theory and in the runs."""
     figure, ((valley, curves, final),) = new_figure(1, 3, 4.2, 4.2)
     surface.draw(valley, -0.7, 2.1, -1.4, 1.4)
     valley.set(title="Paths over the two weights")
@@ -113,7 +113,7 @@ def _figure(surface: LossSurface, descents: dict[str, Descent]) -> Figure:
     final.set(yscale="log", ylim=(1e-4, 1e3), xlim=(0, rates[-1]))
     for (name, descent), colour in reversed(list(zip(descents.items(), DRAWN, strict=True))):
         label = f"{name} ({descent.rate:.3g})"
-        inside = descent.path[descent.excess < FRAME, :2]  # the diverging one would cover the others
+        inside = descent.path[descent.excess < FRAME, :2]  # the diverging path would cover the others
         valley.plot(*inside.T, color=colour, marker="o", markersize=3, linewidth=0.9)
         curves.plot(descent.excess, color=colour, linewidth=2, label=label)
         if descent.failure is None:

@@ -1,9 +1,9 @@
-"""How far back recurrent networks remember, and how the gradient fares on its way through time.
+"""Memory: the time span that recurrent networks remember, and the size of the gradient through time.
 
-Each value of a series depends on the one `lag` steps before and on nothing in between, so that a forecast is
-good only as far as the oldest value of the window is remembered. Going back a step multiplies the gradient
-by the same matrix and slope each time: in the simple network it vanishes with distance; the gates of LSTM
-and GRU can keep it. Where it grows instead, clipping its norm keeps a step from undoing what was learned.
+Each value of a series depends on the value `lag` steps before and on no value in between, so that a good
+forecast needs to remember the oldest value of the window. Each step back in time multiplies the gradient by
+the same matrix and a slope: in the simple network it vanishes with distance; the gates of LSTM and GRU can
+keep it. If it grows instead, clipping its norm prevents steps that destroy what was learned.
 
 Source: Bengio, Simard & Frasconi (1994), "Learning Long-Term Dependencies with Gradient Descent is
 Difficult", doi:10.1109/72.279181; Hochreiter & Schmidhuber (1997), doi:10.1162/neco.1997.9.8.1735; Pascanu,
@@ -36,8 +36,8 @@ from zoo.models.lstm import LSTMConfig
 from zoo.models.rnn import RNNConfig
 
 LAGS = (5, 10, 20, 40)
-KEPT = 0.95  # share of a value that comes again; the rest is new
-UNKNOWN = 1 - KEPT**2  # squared error of a perfect memory, where 1 is that of none
+KEPT = 0.95  # factor of the value `lag` steps before; the rest is noise
+UNKNOWN = 1 - KEPT**2  # squared error with a perfect memory; without memory it is 1
 STEPS, WIDTH, EPOCHS, WINDOWS = 3000, 32, 30, 200
 UNCLIPPED = 1e9
 FREE = "RNN, not clipped"
@@ -60,20 +60,20 @@ DRAWN = dict(zip(RECIPES, COLOURS, strict=False))
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run."""
+    """Result of one run."""
 
     error: float
-    """Test error: 1 where nothing is remembered, UNKNOWN where all is."""
+    """Test error: 1 without memory, UNKNOWN with a perfect memory."""
     before: NDArray[np.float64]
-    """Norm of the forecast's gradient by the value 1 to W steps back, at the start."""
+    """Norm of the forecast's gradient by the value 1 to W steps back, before training."""
     after: NDArray[np.float64]
-    """The same, trained."""
+    """Same norm after training."""
     norms: list[float]
-    """Mean norm of the weights' gradient in each epoch, before it is clipped."""
+    """Mean norm of the weights' gradient in each epoch, before clipping."""
 
 
 def series(lag: int, steps: int) -> NDArray[np.float64]:
-    """[T] of variance 1: each value is KEPT times the one `lag` steps before, and noise."""
+    """Returns a series [T] of variance 1: each value is KEPT times the one `lag` steps before, plus noise."""
     random = np.random.default_rng(lag)
     values = random.standard_normal(steps)
     for t in range(lag, steps):
@@ -82,7 +82,7 @@ def series(lag: int, steps: int) -> NDArray[np.float64]:
 
 
 def gradient_by_distance(trial: Trial) -> NDArray[np.float64]:
-    """Mean over test windows of |∂ forecast / ∂ value| [W], of the last value first."""
+    """Returns the mean over test windows of |∂ forecast / ∂ value| [W], for the last value first."""
     network = trial.prepared.objective.network
     history = torch.from_numpy(trial.prepared.data.test["history"][:WINDOWS].copy()).requires_grad_()
     (gradient,) = torch.autograd.grad(network(history).sum(), history)
@@ -90,7 +90,7 @@ def gradient_by_distance(trial: Trial) -> NDArray[np.float64]:
 
 
 def run(laboratory: Laboratory) -> Findings:
-    """Every network at every lag; the simple one once more without clipping."""
+    """Trains every network at every lag, and the simple one once more without clipping."""
     outcomes: dict[tuple[str, int], Outcome] = {}
     with tempfile.TemporaryDirectory() as folder:
         for lag in LAGS:
@@ -116,7 +116,7 @@ def _remember(laboratory: Laboratory, name: str, recipe: RecurrentRecipe, lag: i
         progress = trial.train()
         after = gradient_by_distance(trial)
         error = trial.measure(trial.prepared.data.test)["loss"]
-        # The step of this metric is the distance: MLflow draws the gradient over it.
+        # The step of this metric is the distance, so that MLflow plots the gradient over it.
         trial.log.points({"gradient_by_distance": list(enumerate(after.tolist(), start=1))})
         trial.log.points({"test_error": [(0, error)]})
         return Outcome(error, before, after, [norm for _, norm in progress.history["train_gradient_norm"]])
@@ -138,7 +138,7 @@ def _conclusion(outcomes: dict[tuple[str, int], Outcome]) -> str:
 
 
 def _figure(outcomes: dict[tuple[str, int], Outcome]) -> Figure:
-    """Errors by lag, gradients by distance, and the weights' gradients by epoch."""
+    """Draws errors by lag, gradients by distance, and the weights' gradients by epoch."""
     far = max(LAGS)
     figure, ((errors, gradients, clipping),) = new_figure(1, 3)
     for name, colour in DRAWN.items():

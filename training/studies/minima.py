@@ -1,9 +1,9 @@
-"""Local against global minima: who gets out of the nearest hollow.
+"""Local and global minima: optimisers that escape the nearest hollow of the loss.
 
 A loss of one weight with three hollows, of which the middle one is the lowest. Plain descent ends in the
-hollow that it starts in. Momentum rolls through shallow ones. The noise of stochastic gradients kicks the
-weight out of shallow hollows more often than out of deep ones, as long as the rate is large; while it
-falls to zero the weight settles (simulated annealing by another name).
+hollow that it starts in. Momentum carries the weight through shallow ones. While the rate is large, the noise
+of stochastic gradients moves the weight out of shallow hollows more often than out of deep ones; as the rate
+decays to zero, the weight settles (a form of simulated annealing).
 
 Source: Bottou (1991), "Stochastic Gradient Learning in Neural Networks"; Kirkpatrick, Gelatt & Vecchi
 (1983), doi:10.1126/science.220.4598.671. The loss is made for this study.
@@ -26,25 +26,25 @@ from training.optimizer import Optimizer
 from training.study import Findings
 
 STEPS = 400
-STARTS = 100  # a seed
+STARTS = 100  # per seed
 SEEDS = 5
 RANGE = 5.0  # starts are uniform in -5..5
-EXAMPLES = 64  # whose mean is the loss
-SHOWN = -4.3  # the start whose path is drawn: in the outermost hollow, on the slope
+EXAMPLES = 64  # the loss is their mean
+SHOWN = -4.3  # start of the path that is drawn: on the slope of the outermost hollow
 REACHED, STUCK = COLOURS[0], COLOURS[1]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A way of descending."""
+    """An optimiser, and the noise of the gradients that it gets."""
 
     optimizer: Optimizer
     noise: float
     """Standard deviation of the examples' gradients; 0 uses their mean."""
 
 
-# One rate for plain descent and SGD, so that the noise is all that differs. Momentum takes a smaller one,
-# as it adds up ten steps.
+# The same rate for plain descent and SGD, so that they differ only in noise. Momentum has a smaller one,
+# because it adds up ten steps.
 RULES = {
     "plain descent": Rule(Optimizer("sgd", 0.2, schedule="cosine"), noise=0.0),
     "momentum": Rule(Optimizer("sgd", 0.05, momentum=0.9, schedule="cosine"), noise=0.0),
@@ -53,12 +53,12 @@ RULES = {
 
 
 def loss(weight: Tensor) -> Tensor:
-    """A bowl with ripples: the mean of all examples' losses, elementwise."""
+    """Returns the mean loss of all examples, a parabola plus a cosine, elementwise."""
     return 0.08 * (weight - 0.3) ** 2 + 0.3 * (1 - torch.cos(2.2 * weight))
 
 
 def hollows() -> tuple[float, tuple[float, float]]:
-    """Where the lowest minimum lies, and the maxima left and right of it."""
+    """Returns the weight at the lowest minimum, and the maxima left and right of it."""
     weight = torch.linspace(-RANGE, RANGE, 10_001, dtype=torch.float64)
     height = loss(weight)
     lowest = int(height.argmin())
@@ -69,10 +69,10 @@ def hollows() -> tuple[float, tuple[float, float]]:
 
 
 def descend(rule: Rule, starts: Tensor, generator: torch.Generator) -> Tensor:
-    """The weights of all starts [S] after each step, [T + 1, S]; each start descends by itself.
+    """Returns the weights [T + 1, S] after each step from all starts [S], which descend independently.
 
-    Example i has the loss f(w) + aᵢ w with Σ aᵢ = 0, so that the mean over examples is f; a noisy step
-    takes one example, drawn for each start.
+    Example i has the loss f(w) + aᵢ w with Σ aᵢ = 0, so that the mean over examples is f; a noisy step uses
+    one random example for each start.
     """
     module = nn.Module()
     module.weight = nn.Parameter(starts.clone())
@@ -91,14 +91,14 @@ def descend(rule: Rule, starts: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def reached(path: Tensor) -> NDArray[np.bool_]:
-    """Which starts [S] ended in the lowest hollow."""
+    """Returns True for each start [S] that ended in the lowest hollow."""
     _, (left, right) = hollows()
     inside: NDArray[np.bool_] = ((path[-1] > left) & (path[-1] < right)).numpy()
     return inside
 
 
 def explore(rule: Rule, seed: int) -> tuple[float, Tensor]:
-    """Share of a seed's starts that end in the lowest hollow, and their path [T + 1, S]."""
+    """Returns the share of a seed's starts that end in the lowest hollow, and all paths [T + 1, S]."""
     generator = torch.Generator().manual_seed(seed)
     starts = RANGE * (2 * torch.rand(STARTS, generator=generator, dtype=torch.float64) - 1)
     starts[0] = SHOWN
@@ -107,7 +107,7 @@ def explore(rule: Rule, seed: int) -> tuple[float, Tensor]:
 
 
 def run(laboratory: Laboratory) -> Findings:
-    """Every rule from many starts, several times over."""
+    """Descends by every rule from many random starts, with several seeds."""
     shares: dict[str, list[float]] = {name: [] for name in RULES}
     paths: dict[str, Tensor] = {}
     for name, rule in RULES.items():
@@ -147,7 +147,7 @@ def _conclusion(shares: dict[str, list[float]]) -> str:
 
 
 def _figure(shares: dict[str, list[float]], paths: dict[str, Tensor]) -> Figure:
-    """One path a rule with the fate of every start below it, and the shares that reach the minimum."""
+    """Draws one path per rule with the outcome of every start below it, and the shares that succeed."""
     figure, (axes,) = new_figure(1, 4, 3.2, 3.6)
     for axis, name in zip(axes, RULES, strict=False):
         _draw(axis, name, paths[name])

@@ -1,9 +1,9 @@
-"""Which update rule gets down a narrow valley, and at what cost in epochs, steps and time.
+"""Optimisers: descent by each update rule in a narrow valley, and its cost in epochs, steps and time.
 
-Batch gradient descent takes one exact step an epoch, stochastic gradient descent one noisy step an
-example, mini-batches lie between. Momentum (Polyak 1964, doi:10.1016/0041-5553(64)90137-5) remembers its
-direction; RMSProp (Tieleman & Hinton 2012) and Adam (Kingma & Ba 2014, arXiv:1412.6980) scale each
-weight's step by the size of its past gradients. All start at zero on the same linear regression.
+Batch gradient descent takes one exact step per epoch, stochastic gradient descent one noisy step per example;
+mini-batches are in between. Momentum (Polyak 1964, doi:10.1016/0041-5553(64)90137-5) keeps its direction;
+RMSProp (Tieleman & Hinton 2012) and Adam (Kingma & Ba 2014, arXiv:1412.6980) scale each weight's step by the
+size of its past gradients. All start at zero on the same linear regression.
 
 Source: Ruder (2016), "An overview of gradient descent optimization algorithms", arXiv:1609.04747.
 """
@@ -23,7 +23,7 @@ from training.recipes.linear_regression import LinearRegressionRecipe
 from training.study import Findings
 
 # Batch size (0 is all examples) and rule. Each rate is, within a factor of two, the one of 1, 2, 3, 5 x 10^k
-# that ends lowest, as the mean over epochs 56 to 60.
+# with the lowest mean loss over epochs 56 to 60.
 RULES = {
     "batch": (0, Optimizer("sgd", 0.3)),
     "SGD, 1 example": (1, Optimizer("sgd", 0.005)),
@@ -35,13 +35,13 @@ RULES = {
 DRAWN = dict(
     zip(RULES, (COLOURS[6], COLOURS[5], COLOURS[0], COLOURS[1], COLOURS[4], COLOURS[2]), strict=True)
 )
-NEAR = 0.01  # loss above the minimum that counts as arrived
+NEAR = 0.01  # a run has arrived if its loss is less than this above the minimum
 RECIPE = dataclasses.replace(TWO_WEIGHTS, log_steps=20)
 
 
 @dataclass(frozen=True)
 class Descent:
-    """One run of one rule; E epochs, S steps."""
+    """Result of one run of one rule; E epochs, S steps."""
 
     path: NDArray[np.float64]
     """Parameters after each step [S + 1, P]."""
@@ -54,18 +54,18 @@ class Descent:
 
     @property
     def excess_by_epoch(self) -> NDArray[np.float64]:
-        """Loss above the minimum at the end of each epoch [E + 1], from the start."""
+        """Loss above the minimum at the start and at the end of each epoch [E + 1]."""
         return self.excess[:: (len(self.excess) - 1) // (len(self.milliseconds) - 1)]
 
     @property
     def arrival(self) -> int | None:
-        """The first step that is near the minimum; None where there is none."""
+        """First step with a loss near the minimum; None if there is none."""
         near = np.flatnonzero(self.excess < NEAR)
         return int(near[0]) if len(near) else None
 
 
 def run(laboratory: Laboratory) -> Findings:
-    """The same regression by every rule."""
+    """Fits the same regression by every rule."""
     recipe = dataclasses.replace(RECIPE, epochs=laboratory.scaled(60))
     descents = {}
     for name, (batch_size, rule) in RULES.items():
@@ -122,7 +122,7 @@ def _conclusion(descents: dict[str, Descent]) -> str:
 
 
 def _figure(surface: LossSurface, descents: dict[str, Descent]) -> Figure:
-    """A path a rule, and the loss against epochs, steps and time."""
+    """Draws one path per rule, and the loss by epochs, steps and time."""
     figure, axes = new_figure(3, 3, 4.2, 2.5)
     for axis, (name, descent) in zip(axes[:2].flat, descents.items(), strict=True):
         surface.draw(axis, -0.6, 2.3, -0.85, 0.75)

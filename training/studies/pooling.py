@@ -1,9 +1,9 @@
-"""Pooling: the largest or the mean of each window, what either keeps and what it is good for.
+"""Pooling: the maximum or the mean of each window, and the effect on accuracy for shifted images.
 
-LeNet-5 with max and with average pooling, and as the paper has it otherwise. Max pooling passes on that a
-feature is there, wherever in the window it lies; averaging also passes on how much of the window it fills.
-Both make the answer depend less on exactly where the strokes lie, which shows on test images that are
-shifted: the training images were not.
+LeNet-5 with ReLU, and max or average pooling. Max pooling passes on that a feature is present, anywhere in
+the window; average pooling also passes on how much of the window it fills. Both make the answer less
+dependent on the exact position of the strokes. The study tests this on shifted test images; the training
+images are not shifted.
 
 Source: LeCun, Bottou, Bengio & Haffner (1998), doi:10.1109/5.726791 (average); Scherer, Müller & Behnke
 (2010), "Evaluation of Pooling Operations in Convolutional Architectures for Object Recognition",
@@ -33,19 +33,19 @@ DRAWN = dict(zip(POOLINGS, (COLOURS[0], COLOURS[1]), strict=True))
 SHIFTS = (0, 1, 2, 3, 4)  # pixels to the right and down
 SEEDS = 4
 EPOCHS = 10
-RECIPE = dataclasses.replace(RECIPES[0], epochs=EPOCHS, bar=None)  # MNIST-5k's own
+RECIPE = dataclasses.replace(RECIPES[0], epochs=EPOCHS, bar=None)  # the recipe for MNIST-5k
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run."""
+    """Result of one run."""
 
     accuracies: Sequence[float]
-    """On the test split shifted by each of SHIFTS."""
+    """Accuracies on the test split shifted by each of SHIFTS."""
 
 
 def run(laboratory: Laboratory) -> Findings:
-    """Both poolings with every seed."""
+    """Trains with both kinds of pooling and every seed."""
     outcomes = {
         pooling: [_train(laboratory, pooling, seed) for seed in range(max(2, laboratory.scaled(SEEDS)))]
         for pooling in POOLINGS
@@ -59,7 +59,7 @@ def run(laboratory: Laboratory) -> Findings:
 
 
 def shifted(images: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:
-    """Images [N, H, W, C] moved right and down, black where they were."""
+    """Moves images [N, H, W, C] right and down by this many pixels, and fills with black."""
     moved = np.zeros_like(images)
     end = images.shape[1] - pixels
     moved[:, pixels:, pixels:] = images[:, :end, :end]
@@ -106,7 +106,7 @@ def _conclusion(outcomes: dict[Pooling, list[Outcome]], metrics: dict[str, float
 
 
 def _figure(recipe: LeNet5Recipe, outcomes: dict[Pooling, list[Outcome]]) -> Figure:
-    """What both make of one digit, and accuracy by shift."""
+    """Draws one digit after both kinds of pooling, and accuracy by shift."""
     figure, (row,) = new_figure(1, 4, 2.9, 2.9)
     digit = recipe.load_data().test["image"][3]  # [H, W, 1]
     strokes = torch.from_numpy(digit).permute(2, 0, 1).float()  # [1, H, W]

@@ -1,9 +1,9 @@
-"""Overfitting, and what L2, dropout and early stopping do against it.
+"""Overfitting, and the effect of L2, dropout and early stopping on it.
 
-A multilayer perceptron with 50,000 weights on 200 images of digits learns them by heart. L2 keeps the
-weights small, dropout (Srivastava et al. 2014) silences half of the hidden units in each step, early
-stopping (Prechelt 1998, doi:10.1007/3-540-49430-8_3) goes back to the weights of the lowest validation
-loss. The images that are not trained on are the validation split: large, so that its curves are smooth.
+A multilayer perceptron with 50,000 weights memorises 200 images of digits. L2 keeps the weights small,
+dropout (Srivastava et al. 2014) drops half of the hidden units in each step, early stopping (Prechelt 1998,
+doi:10.1007/3-540-49430-8_3) restores the weights with the lowest validation loss. All other images of the
+training split are for validation: a large split, so that its curves are smooth.
 
 Source: Goodfellow, Bengio & Courville (2016), "Deep Learning", chapter 7.
 """
@@ -28,7 +28,7 @@ IMAGES = 200
 TRAINING_SPLIT = 1437  # images of the digits' training split
 SEEDS = 3
 EPOCHS = 150
-PATIENCE = 20  # epochs; the validation loss of so few images trembles
+PATIENCE = 20  # epochs; with so few training images the validation loss is noisy
 PLAIN_MODEL = MLPConfig(hidden=(256, 128))
 DROPOUT_MODEL = dataclasses.replace(PLAIN_MODEL, dropout=0.5)
 PLAIN = Optimizer("sgd", 0.02, momentum=0.9)
@@ -54,10 +54,10 @@ DRAWN = dict(zip(VARIANTS, (COLOURS[6], COLOURS[0], COLOURS[4], COLOURS[3], COLO
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run; losses by epoch."""
+    """Result of one run; losses by epoch."""
 
     train_loss: Sequence[float]
-    """On the training images as the network answers them, dropout off."""
+    """Loss on the training images without dropout."""
     validation_loss: Sequence[float]
     kept: int
     """Epoch whose weights were kept."""
@@ -66,7 +66,7 @@ class Outcome:
 
 
 def run(laboratory: Laboratory) -> Findings:
-    """Every variant with every seed."""
+    """Trains every variant with every seed."""
     outcomes = {
         name: [
             _train(laboratory, f"{name} seed {seed}", dataclasses.replace(recipe, seed=seed))
@@ -88,7 +88,7 @@ def _train(laboratory: Laboratory, name: str, recipe: MLPRecipe) -> Outcome:
         losses: list[float] = []
 
         def watch(progress: Progress, _: Points) -> None:
-            # The loop's own training loss has dropout on, and would lie above the validation loss.
+            # The loop's own training loss includes dropout, and would be above the validation loss.
             losses.append(trial.measure(trial.prepared.data.train)["loss"])
             trial.log.points({"train_loss_dropout_off": [(progress.epoch, losses[-1])]})
 
@@ -121,7 +121,7 @@ def _conclusion(outcomes: dict[str, list[Outcome]]) -> str:
 
 
 def _figure(outcomes: dict[str, list[Outcome]]) -> Figure:
-    """Training and validation loss of each variant, and the test accuracies."""
+    """Draws training and validation loss of each variant, and the test accuracies."""
     figure, axes = new_figure(2, 3, 4.2, 2.9)
     unhelped = _common_mean([outcome.validation_loss for outcome in outcomes["none"]])
     for axis, (name, runs) in zip(axes.flat, outcomes.items(), strict=False):
@@ -153,7 +153,7 @@ def _draw(axis: Any, name: str, runs: list[Outcome]) -> None:
 
 
 def _common_mean(curves: list[Sequence[float]]) -> tuple[range, Any]:
-    """Mean over seeds, as far as all of them have run."""
+    """Returns the epochs that all seeds have run, and the mean over the seeds in each."""
     shortest = min(len(curve) for curve in curves)
     return range(1, shortest + 1), np.mean([curve[:shortest] for curve in curves], axis=0)
 

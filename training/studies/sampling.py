@@ -1,9 +1,10 @@
-"""Temperature and nucleus: what they make of the same model's probabilities, and of the text it writes.
+"""Sampling: the effect of temperature and nucleus on a model's probabilities and on its text.
 
-A character model writes at several temperatures, from all characters and from the nucleus, the likeliest ones
-that have nine tenths of the probability together. Two measures: the share of words that are spelled as some
-word of the training text, and the share of words that were not written before. Cold, it repeats itself; hot,
-it stops spelling; the nucleus takes away the improbable tail that spoils a word, at any temperature.
+A character model writes at several temperatures, from all characters and from the nucleus, the likeliest
+characters whose probabilities sum to nine tenths. There are two measures: the share of words that occur in
+the training text, and the share of words that were not written before. At a low temperature the model repeats
+itself; at a high one it misspells words; the nucleus removes the improbable characters that spoil a word, at
+any temperature.
 
 Source: Holtzman et al. (2020), "The Curious Case of Neural Text Degeneration", arXiv:1904.09751.
 """
@@ -43,17 +44,17 @@ WORD = re.compile(r"[A-Za-z]{2,}")
 
 @dataclass(frozen=True)
 class Written:
-    """What was written at one setting."""
+    """Texts written at one setting, with their measures."""
 
     spelled: float
-    """Share of words that the training text has, too."""
+    """Share of words that occur in the training text."""
     fresh: float
     """Share of words that were not written before in the same text."""
     sample: str
 
 
 def run(laboratory: Laboratory) -> Findings:
-    """One model, trained once, writes at every temperature with and without the nucleus."""
+    """Trains one model, which then writes at every temperature with and without the nucleus."""
     recipe = dataclasses.replace(RECIPE, epochs=laboratory.scaled(RECIPE.epochs))
     with laboratory.trial("the model", recipe) as trial:
         trial.train()
@@ -95,7 +96,7 @@ def run(laboratory: Laboratory) -> Findings:
 
 
 def _measured(text: str, known: set[str]) -> tuple[float, float]:
-    """The two shares of a text's words."""
+    """Returns the shares `spelled` and `fresh` of a text's words."""
     words = WORD.findall(text)
     count = max(1, len(words))
     return sum(word in known for word in words) / count, len(set(words)) / count
@@ -118,7 +119,7 @@ def _conclusion(written: dict[tuple[float, float], Written]) -> str:
 
 
 def _figure(logits: Floats, letters: list[str], written: dict[tuple[float, float], Written]) -> Figure:
-    """The probabilities of the next character, and both measures by temperature."""
+    """Draws the probabilities of the next character, and both measures by temperature."""
     figure, ((bars, spelled, fresh),) = new_figure(1, 3)
     order = np.argsort(-logits)[:LIKELIEST]
     places = np.arange(len(order))

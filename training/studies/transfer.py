@@ -1,11 +1,12 @@
-"""What a network that has learned one thing saves another: from scratch, frozen, fine-tuned.
+"""Transfer learning: the gain from pretrained weights, frozen or fine-tuned, over training from scratch.
 
-A LeNet-5 learns 26 printed letters, which cost nothing to make. Its weights, all but the last layer's, then
-start networks that learn ten handwritten digits from 10, 50 and 250 images of each: with its convolutions
-kept as they are (frozen) or trained further (fine-tuned), beside networks that start from scratch. All take
-about as many steps. Letters and digits share no class, only strokes, corners and loops: what carries over
-is in the features. And a network this small learns in seconds, so that every point has several seeds and
-the network from scratch is trained to its end; a large one would lose by its budget, not by its data.
+A LeNet-5 learns 26 printed letters, which are generated. Its weights, except for the last layer's, initialise
+networks that learn ten handwritten digits from 10, 50 and 250 images of each: with frozen convolutions or
+with all weights trained (fine-tuned). They are compared with networks that start from scratch. All take about
+the same number of steps. Letters and digits share no class, only strokes, corners and loops, so only the
+features can transfer. A network this small learns in seconds, so that every point has several seeds and the
+network from scratch converges; a large one would lose because of its training budget, not because of its
+data.
 
 Source: Yosinski, Clune, Bengio & Lipson (2014), "How transferable are features in deep neural networks?",
 arXiv:1411.1792.
@@ -29,7 +30,7 @@ from zoo.models.lenet5 import LeNet5Config
 
 IMAGES = (10, 50, 250)  # of each class
 WAYS = ("from scratch", "frozen", "fine-tuned")
-SEEDS = 5  # each with digits of its own, the same ones for all three ways
+SEEDS = 5  # each with its own digits, the same for all three ways
 LETTER_EPOCHS = 12
 STEPS = 500
 BATCH = 25
@@ -47,11 +48,11 @@ DIGITS = replace(LETTERS, dataset="mnist-5k", batch_size=BATCH)
 DRAWN = dict(zip(WAYS, (COLOURS[6], COLOURS[0], COLOURS[1]), strict=True))
 
 Accuracies = dict[str, NDArray[np.float64]]
-"""Test accuracies [images a class, seed] by way."""
+"""Test accuracies [images per class, seed], by way of training."""
 
 
 def run(laboratory: Laboratory) -> Findings:
-    """Letters once, then digits in every way, from every number of images, with every seed."""
+    """Trains on letters once, then on digits in every way, with every number of images and every seed."""
     weights, letters = _learn_letters(laboratory)
     seeds = range(laboratory.scaled(SEEDS))
     accuracies: Accuracies = {
@@ -68,7 +69,7 @@ def run(laboratory: Laboratory) -> Findings:
 
 
 def _learn_letters(laboratory: Laboratory) -> tuple[Weights, float]:
-    """The weights to start from, and their test accuracy."""
+    """Trains on letters; returns the weights and their test accuracy."""
     recipe = replace(LETTERS, epochs=laboratory.scaled(LETTER_EPOCHS))
     with laboratory.trial("letters", recipe) as trial:
         trial.train()
@@ -78,7 +79,7 @@ def _learn_letters(laboratory: Laboratory) -> tuple[Weights, float]:
 
 
 def _learn_digits(laboratory: Laboratory, weights: Weights, way: str, images: int, seed: int) -> float:
-    """Test accuracy of one network."""
+    """Trains one network on digits; returns its test accuracy."""
     recipe = replace(
         DIGITS,
         images_per_class=images,
@@ -113,7 +114,7 @@ def _conclusion(accuracies: Accuracies, letters: float) -> str:
 
 
 def _gain(differences: NDArray[np.float64]) -> str:
-    """Mean of differences [seed], with its standard error where there are several."""
+    """Formats the mean of differences [seed], with its standard error if there are several."""
     if len(differences) == 1:
         return f"{differences[0]:+.3f}"
     error = differences.std(ddof=1) / np.sqrt(len(differences))
@@ -122,7 +123,7 @@ def _gain(differences: NDArray[np.float64]) -> str:
 
 
 def _figure(accuracies: Accuracies) -> Figure:
-    """What is learned first and then, the accuracies, and what transfer gains with the same digits."""
+    """Draws images of both data sets, the accuracies, and the gain from transfer with the same digits."""
     figure, ((seen, accuracy, gain),) = new_figure(1, 3, 4.2, 4.2)
     _samples(seen)
     places = np.arange(len(IMAGES))
@@ -141,14 +142,14 @@ def _figure(accuracies: Accuracies) -> Figure:
 
 
 def _draw(axis: Any, places: NDArray[Any], values: NDArray[Any], way: str) -> None:
-    """Means over the seeds as a line, and the seeds: values [images a class, seed]."""
+    """Draws values [images per class, seed]: means over the seeds as a line, and single seeds as dots."""
     axis.plot(places, values.mean(axis=1), color=DRAWN[way], linewidth=2, marker="o", label=way)
     for place, seeds in zip(places, values, strict=True):
         axis.plot(np.full(len(seeds), place), seeds, ".", color=DRAWN[way], markersize=5, alpha=0.5)
 
 
 def _samples(axis: Any) -> None:
-    """A few images of both data sets."""
+    """Draws a few images of both data sets."""
     rows = [datasets.find(recipe.dataset).load().train["image"][:24, ..., 0] for recipe in (LETTERS, DIGITS)]
     tables = [np.block([list(images[start : start + 6]) for start in range(0, 24, 6)]) for images in rows]
     gap = np.full((4, tables[0].shape[1]), 255)  # white

@@ -1,1 +1,1 @@
-"""Blocks that two or more architectures or exports use."""
+"""Layers that two or more architectures or exports share."""

@@ -1,9 +1,9 @@
-"""Forecasts of a recurrent network: what it makes of the past, once read, is mapped to all steps ahead.
+"""Forecasts with a recurrent network: its output after reading the past is mapped to all steps ahead.
 
-Several steps may be read at once, as a segment, which keeps a long past short for the network, and each
-variable by itself with the same weights. Source: Lin et al. (2023), "SegRNN: Segment Recurrent Neural Network
-for Long-Term Time Series Forecasting", arXiv:2308.11200; deviation: one affine layer gives all steps ahead,
-where the paper decodes a segment at a time.
+The network reads several steps at once, as a segment, so that a long past becomes a short sequence. It reads
+each variable separately with the same weights. Source: Lin et al. (2023), "SegRNN: Segment Recurrent Neural
+Network for Long-Term Time Series Forecasting", arXiv:2308.11200; deviation: one affine layer gives all steps
+ahead, where the paper decodes one segment at a time.
 
 Shape legend: B batch, W window, V variables, S segment, H horizon, D width.
 """
@@ -15,14 +15,15 @@ from zoo.layers.recurrence import Recurrence
 
 
 class Forecaster(nn.Module):
-    """Standardised [B, W, V] -> [B, H, V]; W is a multiple of the segment."""
+    """Forecaster: standardised [B, W, V] -> [B, H, V]; W is a multiple of the segment."""
 
     def __init__(
         self, recurrent: Recurrence, segment: int, horizon: int, relative: bool, dropout: float
     ) -> None:
-        """`recurrent` maps [B, T, S] to [B, T, D].
+        """Takes a network `recurrent` that maps [B, T, S] to [B, T, D].
 
-        `relative` has it read and forecast distances from the last value: no level is then new to it.
+        With `relative`, the network reads and forecasts differences from the last value, so that it works at
+        levels that training did not contain.
         """
         super().__init__()
         self.recurrent = recurrent

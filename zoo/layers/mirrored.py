@@ -1,7 +1,7 @@
 """Test-time averaging over an image and its mirror image.
 
 Source: Simonyan & Zisserman (2014), arXiv:1409.1556, section 3.2; Krizhevsky, Sutskever & Hinton (2012),
-doi:10.1145/3065386, section 4.1, who average over five crops as well.
+doi:10.1145/3065386, section 4.1, who also average over five crops.
 
 Shape legend: B batch, H height, W width, C channels, K classes.
 """

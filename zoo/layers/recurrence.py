@@ -1,7 +1,7 @@
-"""Recurrent layers in torch's fused form, each of which is one operator in an ONNX graph.
+"""Recurrent layers in torch's fused form; each becomes one operator in an ONNX graph.
 
-torch's exporter would write an Elman layer out step by step, for one length of sequence only; ONNX has an
-operator for each of the three kinds, which takes any.
+torch's exporter would unroll an Elman layer step by step, for one sequence length only; ONNX has an operator
+for each of the three kinds, which takes any length.
 
 Shape legend: B batch, T time, I inputs, H hidden width, L layers, G gates.
 """
@@ -9,8 +9,8 @@ Shape legend: B batch, T time, I inputs, H hidden width, L layers, G gates.
 import torch
 from torch import Tensor, nn
 
-OPSET = 14  # since which the three operators are what they are
-# Operator, the places of torch's gates in ONNX's order, and attributes.
+OPSET = 14  # the version that introduced the current form of the three operators
+# Operator, indices of torch's gates in ONNX's order, and attributes.
 OPERATORS: dict[type[nn.RNNBase], tuple[str, tuple[int, ...], dict[str, int]]] = {
     nn.RNN: ("RNN", (0,), {}),
     nn.GRU: ("GRU", (1, 0, 2), {"linear_before_reset": 1}),  # r z n -> z r h
@@ -18,14 +18,14 @@ OPERATORS: dict[type[nn.RNNBase], tuple[str, tuple[int, ...], dict[str, int]]] =
 }
 
 State = tuple[Tensor, ...]
-"""Each [L, B, H]: the hidden state, and an LSTM's cell state."""
+"""State after a sequence: the hidden state and, for an LSTM, the cell state, each [L, B, H]."""
 
 
 class Recurrence(nn.Module):
     """A stack of layers: sequence [B, T, I] -> outputs of the last layer [B, T, H]. Subclasses are final."""
 
     def __init__(self, fused: nn.RNNBase) -> None:
-        """`fused` takes the batch first."""
+        """Wraps a torch layer with `batch_first=True`."""
         super().__init__()
         self.fused = fused
 
@@ -35,21 +35,21 @@ class Recurrence(nn.Module):
 
     @property
     def width(self) -> int:
-        """H."""
+        """Hidden width H."""
         return self.fused.hidden_size
 
     @property
     def state_shape(self) -> tuple[int, int, int]:
-        """How many tensors a state has, and two of the axes of each: L and H."""
+        """Number of tensors in a state, and the axes L and H of each."""
         return (2 if isinstance(self.fused, nn.LSTM) else 1), self.fused.num_layers, self.fused.hidden_size
 
     def initial(self, sequence: Tensor) -> State:
-        """Zeros, as a sequence [B, T, I] needs them."""
+        """Returns the initial state, zeros, for a sequence [B, T, I]."""
         parts, layers, width = self.state_shape
         return tuple(sequence.new_zeros(layers, sequence.shape[0], width) for _ in range(parts))
 
     def run(self, sequence: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Outputs [B, T, H] and the state after the sequence; from zeros where no state is given."""
+        """Returns outputs [B, T, H] and the state after the sequence; without a state, starts from zeros."""
         given = self.initial(sequence) if state is None else state
         if torch.onnx.is_in_onnx_export():
             return self._operators(sequence, given)
@@ -83,6 +83,6 @@ class Recurrence(nn.Module):
 
 
 def _reorder(parameter: Tensor, order: tuple[int, ...]) -> Tensor:
-    """[G H, ...] with its gates in another order."""
+    """Returns a parameter [G H, ...] with its gates in the given order."""
     width = len(parameter) // len(order)
     return torch.cat([parameter[place * width : (place + 1) * width] for place in order])

@@ -1,7 +1,7 @@
 """A language model around a recurrent network: token -> vector -> network -> logits of the next token.
 
 Source: Mikolov et al. (2010), "Recurrent neural network based language model",
-doi:10.21437/Interspeech.2010-343; dropout outside the recurrence alone, as Zaremba, Sutskever & Vinyals
+doi:10.21437/Interspeech.2010-343; dropout only outside the recurrence, as in Zaremba, Sutskever & Vinyals
 (2014), "Recurrent Neural Network Regularization", arXiv:1409.2329.
 
 Shape legend: B batch, T time, V vocabulary, S parts of the state, L layers, H hidden width.
@@ -14,10 +14,10 @@ from zoo.layers.recurrence import Recurrence
 
 
 class RecurrentLanguageModel(nn.Module):
-    """Tokens [B, T] and state [B, S, L, H] -> logits [B, T, V] and the state after them."""
+    """Language model: tokens [B, T] and state [B, S, L, H] -> logits [B, T, V] and the next state."""
 
     def __init__(self, recurrent: Recurrence, vocabulary: int, embedding: int, dropout: float) -> None:
-        """`recurrent` reads vectors of `embedding` numbers."""
+        """Takes a network `recurrent` that reads vectors of `embedding` numbers."""
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, embedding)
         self.recurrent = recurrent

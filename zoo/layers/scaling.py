@@ -1,6 +1,6 @@
 """Fitted scaling as part of the network, so that a graph takes and returns natural units.
 
-Buffers, not parameters: they are fitted on the training split and never trained.
+Mean and standard deviation are buffers, not parameters: fitted on the training split and never trained.
 
 Shape legend: B batch, F features, C channels, H height, W width.
 """
@@ -38,7 +38,7 @@ class PixelScaling(nn.Module):
         std: Sequence[float],
         memory_format: torch.memory_format = torch.channels_last,
     ) -> None:
-        """`memory_format` is the result's; in most networks convolutions of channels last are faster."""
+        """Takes the memory format of the result; in most networks, channels last is faster."""
         super().__init__()
         self.memory_format = memory_format
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])  # [C, 1, 1]
@@ -50,7 +50,7 @@ class PixelScaling(nn.Module):
 
 
 class ValueUnscaling(nn.Module):
-    """Undoes standardisation: [B] or [..., V] with variance 1 -> the same in natural units."""
+    """Undoes standardisation: [B] or [..., V], standardised -> the same shape in natural units."""
 
     mean: Tensor
     std: Tensor

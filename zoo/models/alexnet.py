@@ -3,13 +3,13 @@
 Source: Krizhevsky, Sutskever & Hinton (2012), "ImageNet Classification with Deep Convolutional Neural
 Networks", doi:10.1145/3065386.
 
-The same design at two scales, by config: the paper's for 224 pixels (60,965,224 parameters with 1,000
-classes), and `SMALL` for 28 or 32 pixels, where a first kernel of 11 with stride 4 would leave nothing to
-see. Deviations: the paper splits the second, fourth and fifth convolution over two GPUs, and so does
-`groups=2` here, in one piece; the first convolution pads by 2, so that 224 pixels give the paper's 55;
-batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167) may take the place of local response
-normalisation, and does in `SMALL`: it trains several times faster. Weights start as Kaiming's (He et al.
-2015, arXiv:1502.01852): the paper's own constants fit its own widths only.
+The config gives the same design at two scales: the paper's for 224 pixels (60,965,224 parameters with 1,000
+classes), and `SMALL` for 28 or 32 pixels, where a first kernel of 11 with stride 4 would leave no feature
+maps. Deviations: the paper splits the second, fourth and fifth convolution over two GPUs; `groups=2` splits
+them in the same way on one device. The first convolution pads by 2, so that 224 pixels give the paper's 55.
+Batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167) can replace local response normalisation, and
+does in `SMALL`: it trains several times faster. Weights are initialised as by He et al. (2015,
+arXiv:1502.01852): the paper's own constants fit only its own widths.
 
 Shape legend: B batch, C channels, H height, W width, K classes.
 """
@@ -20,33 +20,34 @@ from typing import Literal
 from torch import Tensor, nn
 
 DEPTH = 5
-POOLED = (0, 1, 4)  # the convolutions that pooling follows
-GROUPED = (1, 3, 4)  # and those that the paper splits over its two GPUs
-NORMALISED = (0, 1)  # and those that the paper normalises
+POOLED = (0, 1, 4)  # convolutions that are followed by pooling
+GROUPED = (1, 3, 4)  # convolutions that the paper splits over its two GPUs
+NORMALISED = (0, 1)  # convolutions that the paper normalises
 
 
 @dataclass(frozen=True)
 class AlexNetConfig:
-    """The paper's choices."""
+    """Configuration of AlexNet; the defaults are the paper's."""
 
     widths: tuple[int, int, int, int, int] = (96, 256, 384, 384, 256)
-    """Kernels of the five convolutions."""
+    """Number of kernels in each of the five convolutions."""
     kernels: tuple[int, int, int, int, int] = (11, 5, 3, 3, 3)
-    """Sides of these kernels."""
+    """Side of the kernels in each convolution."""
     stride: int = 4
-    """Of the first convolution."""
+    """Stride of the first convolution."""
     padding: int = 2
-    """Of the first convolution; the others keep their input's size."""
+    """Padding of the first convolution; the others keep their input's size."""
     pooling: tuple[int, int] = (3, 2)
-    """Side and stride of max pooling; the paper's overlap."""
+    """Side and stride of max pooling; the paper's windows overlap."""
     groups: int = 2
     """Parts into which the second, fourth and fifth convolution are split."""
     hidden: int = 4096
     """Units of the two hidden layers."""
     dropout: float = 0.5
-    """Share of units silenced before each hidden layer."""
+    """Share of units dropped before each hidden layer."""
     normalisation: Literal["local response", "batch"] = "local response"
-    """Local response after the first two convolutions, as in the paper, or batch after each."""
+    """Kind of normalisation: local response after the first two convolutions, as in the paper, or batch after
+    each."""
 
 
 SMALL = AlexNetConfig(
@@ -59,14 +60,14 @@ SMALL = AlexNetConfig(
     dropout=0.3,
     normalisation="batch",
 )
-"""The design for images of 28 or 32 pixels."""
+"""Configuration for images of 28 or 32 pixels."""
 
 
 class AlexNet(nn.Module):
-    """[B, C, H, W] -> logits [B, K]."""
+    """Image classifier: [B, C, H, W] -> logits [B, K]."""
 
     def __init__(self, config: AlexNetConfig, channels: int, size: int, classes: int) -> None:
-        """`ValueError` where images of `size` pixels leave nothing for the classifier to see."""
+        """Raises `ValueError` if images of `size` pixels are too small to leave a feature map."""
         super().__init__()
         self.config = config
         side = feature_side(config, size)
@@ -99,7 +100,7 @@ class AlexNet(nn.Module):
 
 
 def feature_side(config: AlexNetConfig, size: int) -> int:
-    """Side of the feature maps that images of `size` pixels leave for the classifier."""
+    """Returns the side of the last feature maps for images of `size` pixels."""
     side = (size + 2 * config.padding - config.kernels[0]) // config.stride + 1
     for _ in POOLED:
         side = (side - config.pooling[0]) // config.pooling[1] + 1
@@ -107,7 +108,7 @@ def feature_side(config: AlexNetConfig, size: int) -> int:
 
 
 def _convolution(config: AlexNetConfig, depth: int, inputs: int) -> list[nn.Module]:
-    """One convolution with what follows it."""
+    """Returns one convolution with its normalisation, activation and pooling."""
     width, kernel = config.widths[depth], config.kernels[depth]
     stride, padding = (config.stride, config.padding) if depth == 0 else (1, kernel // 2)
     groups = config.groups if depth in GROUPED else 1

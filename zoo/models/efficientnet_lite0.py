@@ -1,16 +1,16 @@
-"""EfficientNet-Lite0, a small network for photographs whose shape was found by search.
+"""EfficientNet-Lite0, a small network for photographs; its shape was found by architecture search.
 
 Source: Tan & Le (2019), "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
 arXiv:1905.11946, table 1 (B0). The Lite variant is Liu's (2020), in TensorFlow's `tpu` repository,
-models/official/efficientnet/lite: no squeeze-and-excitation, ReLU6 for swish, nothing else changed in
+models/official/efficientnet/lite: no squeeze-and-excitation, ReLU6 instead of swish, nothing else changed in
 Lite0. Its block is MobileNetV2's (Sandler et al. 2018, arXiv:1801.04381). 4,652,008 parameters with 1,000
 classes.
 
-Convolutions pad as TensorFlow's "SAME", as the ImageNet weights expect; so do inputs scaled as
-(pixel - 127) / 128. Deviations: no stochastic depth; batch normalisation forgets as fast as torch's
-default (0.1 a step, not 0.01), because we train for fewer steps than 0.01 needs; images of another side
-than the config's are resized within the network, so that its graph takes a data set's own pixels, and grey
-ones are repeated in three channels.
+The ImageNet weights expect convolutions padded as TensorFlow's "SAME", and inputs scaled as
+(pixel - 127) / 128. Deviations: no stochastic depth. Batch normalisation updates its running statistics by
+torch's default (0.1 per step, not 0.01), because training has fewer steps than 0.01 needs. The network
+resizes images to the config's side, so that its graph takes a data set's own pixels, and repeats grey images
+in three channels.
 
 Shape legend: B batch, C channels, H height, W width, K classes.
 """
@@ -32,17 +32,17 @@ STAGES = (
     (6, 3, 1, 320, 1),
 )
 HEAD = 1280
-EPSILON = 1e-3  # of batch normalisation, as in the original
+EPSILON = 1e-3  # epsilon of batch normalisation, as in the original
 
 
 @dataclass(frozen=True)
 class EfficientNetLite0Config:
-    """What the network leaves open."""
+    """Configuration of EfficientNet-Lite0."""
 
     size: int = 128
-    """Side in pixels that images are resized to; its ImageNet weights were trained at 224."""
+    """Side in pixels that images are resized to; the ImageNet weights were trained at 224."""
     dropout: float = 0.2
-    """Share of the classifier's inputs silenced while training."""
+    """Share of the classifier's inputs dropped during training."""
 
 
 class Convolution(nn.Module):
@@ -72,13 +72,13 @@ class Convolution(nn.Module):
         return activations
 
     def _padding(self, side: int) -> tuple[int, int]:
-        """Before and after a side, so that it is divided by the stride and rounded up; odd totals end it."""
+        """Returns the padding before and after a side, as TensorFlow's "SAME": the larger part after it."""
         total = max((-(-side // self.stride) - 1) * self.stride + self.kernel - side, 0)
         return total // 2, total - total // 2
 
 
 class InvertedBottleneck(nn.Module):
-    """Widen, filter each channel by itself, narrow; added to the input where the shapes agree."""
+    """Expansion, depthwise convolution, projection; the input is added if the shapes agree."""
 
     def __init__(self, channels: int, expansion: int, kernel: int, stride: int, width: int) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class InvertedBottleneck(nn.Module):
 
 
 class Features(nn.Module):
-    """[B, 3, H, W] -> [B, 1280, ⌈H/32⌉, ⌈W/32⌉]."""
+    """Feature extractor: [B, 3, H, W] -> [B, 1280, ⌈H/32⌉, ⌈W/32⌉]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Features(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """[B, C, H, W] as (pixel - 127) / 128 -> logits [B, K]; C is 1 or 3."""
+    """Image classifier: [B, C, H, W], scaled as (pixel - 127) / 128 -> logits [B, K]; C is 1 or 3."""
 
     def __init__(self, config: EfficientNetLite0Config, channels: int, classes: int) -> None:
         super().__init__()

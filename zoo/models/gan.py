@@ -1,7 +1,7 @@
 """A conditional deep convolutional generative adversarial network.
 
 A generator turns random numbers and a class into an image; a discriminator scores how real an image of
-that class looks. Each is trained against the other.
+the given class looks. Each is trained against the other.
 
 Source: Goodfellow et al. (2014), "Generative Adversarial Networks", arXiv:1406.2661; Radford, Metz &
 Chintala (2016), "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
@@ -9,10 +9,10 @@ Networks", arXiv:1511.06434: strided and transposed convolutions of 4x4 instead 
 normalisation, ReLU in the generator, LeakyReLU in the discriminator, weights drawn from N(0, 0.02²);
 Mirza & Osindero (2014), "Conditional Generative Adversarial Nets", arXiv:1411.1784.
 
-Deviations: two scales instead of four, as the images have 28 or 32 pixels a side and not 64. The
-discriminator sees the class by projection, which is what made it a good judge of classes: Miyato & Koyama
-(2018), "cGANs with Projection Discriminator", arXiv:1802.05637, here on the whole last map instead of its
-sum. `normalisation="spectral"` is Miyato et al. (2018), "Spectral Normalization for Generative Adversarial
+Deviations: two scales instead of four, because the images have a side of 28 or 32 pixels, not 64. The
+discriminator gets the class by projection, which made it a good judge of classes: Miyato & Koyama (2018),
+"cGANs with Projection Discriminator", arXiv:1802.05637, here on the whole last map instead of its sum.
+`normalisation="spectral"` is Miyato et al. (2018), "Spectral Normalization for Generative Adversarial
 Networks", arXiv:1802.05957; the gradient penalty of WGAN-GP needs `"none"`.
 
 Shape legend: B batch, Z latent size, K classes, C channels, H W height and width, M maps.
@@ -32,23 +32,23 @@ LEAK = 0.2
 
 @dataclass(frozen=True)
 class GANConfig:
-    """Sizes, and what keeps the discriminator's scores in bounds."""
+    """Sizes of the GAN, and the normalisation of its discriminator."""
 
     latent_size: int = 64
-    """Random numbers that an image is made of."""
+    """Number of random numbers that an image is generated from."""
     width: int = 64
-    """Maps of the layers nearest to the image; those behind them have twice as many."""
+    """Feature maps in the layers nearest to the image; the deeper layers have twice as many."""
     normalisation: Literal["batch", "spectral", "none"] = "batch"
-    """What the discriminator normalises: each batch, each layer's weights, or nothing."""
+    """Normalisation in the discriminator: of each batch, of each layer's weights, or none."""
 
 
 class Generator(nn.Module):
-    """Latent [B, Z] and class [B] -> image [B, C, H, W] in (-1, 1)."""
+    """Generator: latent [B, Z] and class [B] -> image [B, C, H, W] in (-1, 1)."""
 
     def __init__(self, config: GANConfig, channels: int, size: int, classes: int) -> None:
         super().__init__()
         self.deep, self.side = 2 * config.width, size // 2**SCALES
-        # One affine map of the latent and the one-hot class side by side, as in Mirza & Osindero.
+        # Together an affine map of the latent concatenated with the one-hot class, as in Mirza & Osindero.
         self.project = nn.Linear(config.latent_size, self.deep * self.side**2, bias=False)
         self.place = nn.Embedding(classes, self.deep * self.side**2)
         self.grow = nn.Sequential(
@@ -69,7 +69,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Image [B, C, H, W] in (-1, 1) and class [B] -> score [B], larger for real ones."""
+    """Discriminator: image [B, C, H, W] in (-1, 1) and class [B] -> score [B], larger for real images."""
 
     def __init__(self, config: GANConfig, channels: int, size: int, classes: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Discriminator(nn.Module):
             nn.Conv2d(channels, config.width, 4, stride=2, padding=1),  # [B, M, H/2, W/2]
             nn.LeakyReLU(LEAK),
             nn.Conv2d(config.width, deep, 4, stride=2, padding=1),  # [B, 2M, H/4, W/4]
-            # Real and generated images differ in the mean: running statistics of both would fit neither.
+            # Real and generated images have different means: running statistics of both would fit neither.
             nn.BatchNorm2d(deep, track_running_stats=False)
             if config.normalisation == "batch"
             else nn.Identity(),
@@ -99,7 +99,7 @@ class Discriminator(nn.Module):
 
 
 class GAN(nn.Module):
-    """Latent [B, Z] and class [B] -> the discriminator's score [B] of the generator's images."""
+    """Both networks: latent [B, Z] and class [B] -> the discriminator's score [B] of the generated images."""
 
     def __init__(self, config: GANConfig, channels: int, size: int, classes: int) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class GAN(nn.Module):
 
 @torch.no_grad()
 def _initialize(module: nn.Module) -> None:
-    """N(0, 0.02²) for weights and N(1, 0.02²) for the scales of batch normalisation, biases 0."""
+    """Draws weights from N(0, 0.02²) and batch normalisation's scales from N(1, 0.02²); sets biases to 0."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, 0, INITIAL_STD)
     elif isinstance(module, nn.BatchNorm2d):

@@ -1,8 +1,9 @@
-"""The gated recurrent unit: an LSTM's idea with one state and two gates.
+"""The gated recurrent unit: like an LSTM, but with one state and two gates.
 
 Source: Cho et al. (2014), "Learning Phrase Representations using RNN Encoder-Decoder for Statistical
-Machine Translation", arXiv:1406.1078. Deviation, as in torch's fused layer: the reset gate scales what the
-hidden state contributes, not the hidden state itself (so that all is one matrix product); and two biases.
+Machine Translation", arXiv:1406.1078. Deviations, as in torch's fused layer: the reset gate scales the
+product of the hidden state and its weights, not the hidden state itself, so that one matrix product is
+enough; and there are two biases.
 
 Shape legend: B batch, T time, I inputs, H hidden width.
 """
@@ -17,18 +18,18 @@ from zoo.layers.recurrence import Recurrence
 
 @dataclass(frozen=True)
 class GRUConfig:
-    """What the network leaves open."""
+    """Configuration of a GRU."""
 
     width: int = 128
-    """Hidden units of a layer."""
+    """Hidden units per layer."""
     layers: int = 1
-    """Layers, each reading the outputs of the one below."""
+    """Number of layers, each of which reads the outputs of the one below."""
     dropout: float = 0.0
-    """Share of outputs silenced between layers while training."""
+    """Share of outputs dropped between layers during training."""
 
 
 class GRUCell(nn.Module):
-    """One step, written out: inputs [B, I] and hidden state [B, H] -> the next hidden state [B, H]."""
+    """One explicit time step: inputs [B, I] and hidden state [B, H] -> the next hidden state [B, H]."""
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
@@ -44,7 +45,7 @@ class GRUCell(nn.Module):
 
 
 class GRU(Recurrence):
-    """[B, T, I] -> [B, T, H]."""
+    """GRU layers: [B, T, I] -> [B, T, H]."""
 
     def __init__(self, config: GRUConfig, inputs: int) -> None:
         super().__init__(

@@ -1,9 +1,9 @@
-"""LeNet-5, the convolutional network that read cheques.
+"""LeNet-5, a convolutional network for characters, which was used to read cheques.
 
 Source: LeCun, Bottou, Bengio & Haffner (1998), "Gradient-Based Learning Applied to Document Recognition",
 doi:10.1109/5.726791.
 
-Deviations, the usual ones since (61,706 parameters): C3 sees all six maps of S2 instead of the paper's
+Deviations, now usual (61,706 parameters): C3 sees all six maps of S2 instead of the paper's
 table of subsets; pooling has no trainable coefficients; tanh is not scaled by 1.7159; the output layer is
 affine with softmax instead of radial basis functions. The modern variant is the same network with
 `activation="relu"` and `pooling="max"`.
@@ -21,20 +21,20 @@ RETINA = 32  # the paper's input size; smaller images are padded to it
 
 @dataclass(frozen=True)
 class LeNet5Config:
-    """The paper's choices; the modern variant is relu with max."""
+    """Configuration of LeNet-5; the defaults are the paper's, the modern variant is relu with max."""
 
     activation: Literal["tanh", "relu"] = "tanh"
     """Non-linearity after each hidden layer."""
     pooling: Literal["average", "max"] = "average"
-    """How S2 and S4 subsample."""
+    """Kind of pooling in S2 and S4."""
 
 
 class LeNet5(nn.Module):
-    """[B, C, 28..32, 28..32] -> logits [B, K]."""
+    """Image classifier: [B, C, 28..32, 28..32] -> logits [B, K]."""
 
     def __init__(self, config: LeNet5Config, channels: int, size: int, classes: int) -> None:
         super().__init__()
-        if not 28 <= size <= RETINA or size % 2:  # smaller images leave nothing for C5 to see
+        if not 28 <= size <= RETINA or size % 2:  # smaller images leave no map for C5
             raise ValueError(f"LeNet-5 takes images of 28, 30 or 32 pixels, not {size}; choose the MLP")
         self.config = config
         activation = nn.Tanh if config.activation == "tanh" else nn.ReLU

@@ -1,8 +1,7 @@
 """Linear regression: ŷ = xᵀw + b.
 
 Source: Legendre (1805), "Nouvelles méthodes pour la détermination des orbites des comètes", which fits it
-by least squares; here the weights come from gradient descent, and the closed form is what tests hold
-them to.
+by least squares. Here the weights come from gradient descent, and tests compare them with the closed form.
 
 Shape legend: B batch, F features.
 """
@@ -15,11 +14,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class LinearRegressionConfig:
-    """Nothing to choose: the number of features comes from the data."""
+    """Empty configuration: the number of features comes from the data."""
 
 
 class LinearRegression(nn.Module):
-    """One weight a feature and a bias, all starting at zero (the loss is convex: any start will do)."""
+    """One weight per feature and a bias, all initially zero (the loss is convex, so any start works)."""
 
     def __init__(self, config: LinearRegressionConfig, features: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A decoder that writes: each token's vector, mixed layer by layer with those before it, gives the next one.
+"""A decoder-only Transformer: predicts the next token from the tokens so far, with attention in each layer.
 
 Source: Touvron et al. (2023), "LLaMA: Open and Efficient Foundation Language Models", arXiv:2302.13971, with
 its parts: Zhang & Sennrich (2019), "Root Mean Square Layer Normalization", arXiv:1910.07467; Su et al.
@@ -6,10 +6,10 @@ its parts: Zhang & Sennrich (2019), "Root Mean Square Layer Normalization", arXi
 (2023), "GQA: Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints",
 arXiv:2305.13245; Shazeer (2020), "GLU Variants Improve Transformer", arXiv:2002.05202; Press & Wolf (2017),
 "Using the Output Embedding to Improve Language Models", arXiv:1608.05859.
-Deviations: dropout, for small texts; a window, as in Jiang et al. (2023), "Mistral 7B", arXiv:2310.06825; a
-pair of numbers that is rotated together lies half a head apart.
+Deviations: dropout, for small data sets; a window, as in Jiang et al. (2023), "Mistral 7B", arXiv:2310.06825;
+the two numbers of a rotated pair lie half a head apart.
 
-Shape legend: B batch, T tokens that are read, S places of the cache, D width, H heads, G heads of keys and
+Shape legend: B batch, T tokens that are read, S positions of the cache, D width, H heads, G heads of keys and
 values, K width of a head, F hidden width, V vocabulary.
 """
 
@@ -20,41 +20,41 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-EMBEDDING_DEVIATION = 0.02  # of the normal distribution that weights begin with (the paper's code)
+EMBEDDING_DEVIATION = 0.02  # of the normal distribution of initial weights (as in the paper's code)
 
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """What the network leaves open."""
+    """Configuration of a Llama."""
 
     layers: int = 4
-    """Blocks of attention and a feed-forward layer."""
+    """Number of blocks of attention and a feed-forward layer."""
     width: int = 128
-    """Numbers in the vector of a token."""
+    """Size of a token's vector."""
     heads: int = 4
-    """Heads of attention."""
+    """Number of attention heads."""
     key_value_heads: int = 4
-    """Heads of keys and values, each shared by as many heads of queries: a divisor of the heads."""
+    """Number of heads of keys and values, shared equally by the attention heads: a divisor of `heads`."""
     hidden: int = 0
     """Hidden units of a feed-forward layer; 0 for 8/3 of the width, rounded up to a multiple of 32."""
     rotary_base: float = 10_000.0
-    """Longest wavelength of the positions, in units of 2 π places."""
+    """Base of the rotary angles: the longest wavelength in units of 2 π positions."""
     epsilon: float = 1e-5
-    """Keeps the normalisation of a vector of zeros finite."""
+    """Small term that keeps the normalisation of a vector of zeros finite."""
     window: int = 0
-    """Tokens that each token sees, itself the last of them; 0 for all that there are. With a window texts can
-    be longer than those of the training."""
+    """Number of tokens that each token sees, including itself; 0 for all. With a window, texts can be longer
+    than in training."""
     dropout: float = 0.0
-    """Share of what each layer adds, and of the embedding, silenced while training."""
+    """Share of each layer's output, and of the embedding, dropped during training."""
 
     @property
     def head_width(self) -> int:
-        """K."""
+        """Width K of a head."""
         return self.width // self.heads
 
     @property
     def hidden_units(self) -> int:
-        """F."""
+        """Hidden width F of a feed-forward layer."""
         return self.hidden or -(-8 * self.width // 3 // 32) * 32
 
     def __post_init__(self) -> None:
@@ -66,45 +66,46 @@ class LlamaConfig:
 
 @dataclass(frozen=True)
 class Cache:
-    """Keys and values of tokens that were read: for each layer, twice [B, G, S, K].
+    """Keys and values of the tokens read so far: two tensors [B, G, S, K] for each layer.
 
-    Row b holds `read[b]` tokens; what lies behind them is overwritten.
+    Row b holds `read[b]` tokens; the positions after them are free.
     """
 
     read: Tensor
-    """int64 [B]."""
+    """Number of tokens read, int64 [B]."""
     layers: tuple[tuple[Tensor, Tensor], ...]
 
     @classmethod
     def empty(cls, config: LlamaConfig, batch: int, places: int) -> Self:
-        """For so many texts of at most so many tokens."""
+        """Returns an empty cache for `batch` sequences of at most `places` tokens."""
         shape = (batch, config.key_value_heads, places, config.head_width)
         layers = tuple((torch.zeros(shape), torch.zeros(shape)) for _ in range(config.layers))
         return cls(torch.zeros(batch, dtype=torch.int64), layers)
 
 
 def angles(places: int, width: int, base: float) -> Tensor:
-    """float32 [S, K / 2]: how far each pair of numbers of a head is turned at each place."""
+    """Returns the rotary angle of each pair of numbers of a head at each position, float32 [S, K / 2]."""
     frequencies = base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     return (torch.arange(places, dtype=torch.float64)[:, None] * frequencies).float()
 
 
 @dataclass(frozen=True)
 class Positions:
-    """Where the tokens stand that are read: what is the same for all layers."""
+    """Positions of the tokens that are read, with their rotation and attention mask, for all layers."""
 
     cosine: Tensor
-    """[T, K] or [B, 1, T, K]."""
+    """Cosines of the rotary angles, [T, K] or [B, 1, T, K]."""
     sine: Tensor
-    """The same, negative for the first number of each pair."""
+    """Sines of the same shape, negated for the first number of each pair."""
     places: Tensor
-    """int64 [T] or [B, T]."""
+    """Positions, int64 [T] or [B, T]."""
     seen: Tensor | None
-    """bool [T, S] or [B, 1, T, S]: what each token looks at; none for all up to itself, without a cache."""
+    """Mask, bool [T, S] or [B, 1, T, S], True where a token attends; None for plain causal attention without
+    a cache."""
 
     @classmethod
     def of(cls, config: LlamaConfig, tokens: Tensor, cache: Cache | None) -> Self:
-        """Of tokens [B, T]."""
+        """Returns the positions of tokens [B, T], which start at 0 or continue a cache."""
         length = tokens.shape[1]
         longest = length if cache is None else cache.layers[0][0].shape[2]
         turned = angles(longest, config.head_width, config.rotary_base).to(tokens.device)  # [S, K / 2]
@@ -120,12 +121,12 @@ class Positions:
         return cls(torch.cat([cosine, cosine], dim=-1), torch.cat([-sine, sine], dim=-1), places, seen)
 
     def rotate(self, x: Tensor) -> Tensor:
-        """Turns the pairs of [B, H, T, K]: products of two then depend on their distance alone."""
+        """Rotates the pairs of [B, H, T, K], so that dot products depend only on relative positions."""
         return x * self.cosine + x.roll(x.shape[-1] // 2, dims=-1) * self.sine
 
 
 class Attention(nn.Module):
-    """Grouped-query attention of [B, T, D] to itself and to what was read before."""
+    """Grouped-query attention of [B, T, D] to itself and to the cached tokens."""
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
@@ -137,7 +138,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(config.width, config.width, bias=False)
 
     def forward(self, x: Tensor, positions: Positions, past: tuple[Tensor, Tensor] | None) -> Tensor:
-        """The past's [B, G, S, K] take up what is read."""
+        """Writes the new keys and values in place into `past`, two tensors [B, G, S, K]."""
         queries = positions.rotate(self._heads(self.query(x)))
         keys = positions.rotate(self._heads(self.key(x)))
         values = self._heads(self.value(x))
@@ -157,7 +158,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """SwiGLU: [B, T, D] -> F hidden units, each opened or closed by a gate -> [B, T, D]."""
+    """SwiGLU: [B, T, D] -> F hidden units, each multiplied by a gate -> [B, T, D]."""
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
@@ -171,7 +172,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Adds to each vector what attention finds, then what the feed-forward layer makes of it."""
+    """Adds the output of attention to each vector, then the output of the feed-forward layer."""
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
@@ -188,7 +189,7 @@ class Block(nn.Module):
 
 
 class Llama(nn.Module):
-    """Tokens [B, T] -> logits [B, T, V] of the token that follows each."""
+    """Language model: tokens [B, T] -> logits [B, T, V] of the token after each."""
 
     def __init__(self, config: LlamaConfig, vocabulary: int) -> None:
         super().__init__()
@@ -199,15 +200,15 @@ class Llama(nn.Module):
         self.norm = nn.RMSNorm(config.width, config.epsilon)
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
-                # What 2 x layers matrices add up to keeps its size (Radford et al. 2019, GPT-2, section 2.3).
+                # Keeps the scale of the sum of 2 x layers outputs (Radford et al. 2019, GPT-2, section 2.3).
                 adds = name.endswith(("output.weight", "down.weight"))
                 scale = (2 * config.layers) ** -0.5 if adds else 1.0
                 nn.init.normal_(parameter, std=EMBEDDING_DEVIATION * scale)
 
     def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
-        """Of texts from their beginning, or that go on where a cache ends.
+        """Returns the logits for sequences from their beginning, or for the continuation of a cache.
 
-        The cache takes up keys and values; its `read` is the caller's to raise.
+        Writes keys and values into the cache; the caller has to update its `read`.
         """
         positions = Positions.of(self.config, tokens, cache)
         x = self.dropout(self.embedding(tokens))
@@ -217,16 +218,16 @@ class Llama(nn.Module):
 
 
 class LlamaStep(nn.Module):
-    """What becomes the graph: the cache is an input and an output, and few places' logits are wanted."""
+    """Module for the ONNX export: the cache is an input and an output, and logits are for given positions."""
 
     def __init__(self, llama: Llama) -> None:
         super().__init__()
         self.llama = llama
 
     def forward(self, tokens: Tensor, read: Tensor, places: Tensor, *kept: Tensor) -> tuple[Tensor, ...]:
-        """Logits [B, P, V] at the places [B, P] of tokens [B, T], and the cache, layer by layer.
+        """Returns logits [B, P, V] at positions `places` [B, P] of tokens [B, T], and the updated cache.
 
-        `kept` are keys and values [B, G, S, K] of each layer, `read` [B] says how many tokens they hold.
+        `kept` are keys and values [B, G, S, K] of each layer; `read` [B] is the number of tokens they hold.
         """
         after = tuple(tensor.clone() for tensor in kept)
         logits = self.llama(tokens, Cache(read, tuple(zip(after[::2], after[1::2], strict=True))))

@@ -1,4 +1,4 @@
-"""Long short-term memory: a cell state that is added to, so that gradients last, and gates that rule it.
+"""Long short-term memory: an additive cell state, through which gradients last, controlled by gates.
 
 Source: Hochreiter & Schmidhuber (1997), "Long Short-Term Memory", doi:10.1162/neco.1997.9.8.1735; the forget
 gate is Gers, Schmidhuber & Cummins's (2000), "Learning to Forget", doi:10.1162/089976600300015015.
@@ -17,18 +17,18 @@ from zoo.layers.recurrence import Recurrence
 
 @dataclass(frozen=True)
 class LSTMConfig:
-    """What the network leaves open."""
+    """Configuration of an LSTM."""
 
     width: int = 128
-    """Hidden units of a layer."""
+    """Hidden units per layer."""
     layers: int = 1
-    """Layers, each reading the outputs of the one below."""
+    """Number of layers, each of which reads the outputs of the one below."""
     dropout: float = 0.0
-    """Share of outputs silenced between layers while training."""
+    """Share of outputs dropped between layers during training."""
 
 
 class LSTMCell(nn.Module):
-    """One step, written out: inputs [B, I], hidden and cell state [B, H] -> both states after it."""
+    """One explicit time step: inputs [B, I], hidden and cell state [B, H] -> the next of both states."""
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class LSTMCell(nn.Module):
 
 
 class LSTM(Recurrence):
-    """[B, T, I] -> [B, T, H]."""
+    """LSTM layers: [B, T, I] -> [B, T, H]."""
 
     def __init__(self, config: LSTMConfig, inputs: int) -> None:
         super().__init__(

@@ -22,15 +22,15 @@ class MLPConfig:
     """Sizes and non-linearity of the hidden layers."""
 
     hidden: tuple[int, ...] = (128,)
-    """Units of each hidden layer; none makes the model linear."""
+    """Units of each hidden layer; without any, the model is linear."""
     activation: Literal["sigmoid", "relu", "tanh"] = "relu"
     """Non-linearity after each hidden layer."""
     dropout: float = 0.0
-    """Share of hidden units silenced at random in each training step."""
+    """Share of hidden units dropped at random in each training step."""
 
 
 class MLP(nn.Module):
-    """[B, ...] of D numbers each -> [B, K]."""
+    """Feed-forward network: [B, ...] with D numbers per example -> [B, K]."""
 
     def __init__(self, config: MLPConfig, inputs: int, outputs: int) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ Source: Rosenblatt (1958), "The Perceptron: A Probabilistic Model for Informatio
 Organization in the Brain", doi:10.1037/h0042519. Its learning rule is in
 `training/objectives/perceptron_rule.py`; Minsky & Papert (1969) showed what it cannot learn (XOR).
 
-Deviation: the random association layer of the 1958 machine is left out, as usual since; the inputs feed
+Deviation: the random association layer of the 1958 machine is left out, as is now usual; the inputs feed
 the response unit directly.
 
 Shape legend: B batch, F features.
@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class PerceptronConfig:
-    """Nothing to choose: the number of features comes from the data."""
+    """Empty configuration: the number of features comes from the data."""
 
 
 class Perceptron(nn.Module):
-    """Returns the unit's excitation; the unit fires, and the class is the second, where it is positive."""
+    """Threshold unit: [B, F] -> excitation [B]; if it is positive, the unit fires and predicts class 1."""
 
     def __init__(self, config: PerceptronConfig, features: int) -> None:
         super().__init__()

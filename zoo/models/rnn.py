@@ -1,8 +1,8 @@
-"""The simple recurrent network: a layer that reads a sequence step by step and hears its own last output.
+"""The simple recurrent network: a layer that reads a sequence step by step, with its last output as input.
 
-Source: Elman (1990), "Finding Structure in Time", doi:10.1207/s15516709cog1402_1. Deviations: tanh for the
-logistic function, two biases as in torch's fused layer, any number of layers; trained through the whole
-sequence (back-propagation through time), where the paper went one step back.
+Source: Elman (1990), "Finding Structure in Time", doi:10.1207/s15516709cog1402_1. Deviations: tanh instead
+of the logistic function, two biases as in torch's fused layer, any number of layers; trained through the
+whole sequence (back-propagation through time), where the paper went one step back.
 
 Shape legend: B batch, T time, I inputs, H hidden width.
 """
@@ -17,18 +17,18 @@ from zoo.layers.recurrence import Recurrence
 
 @dataclass(frozen=True)
 class RNNConfig:
-    """What the network leaves open."""
+    """Configuration of an RNN."""
 
     width: int = 128
-    """Hidden units of a layer."""
+    """Hidden units per layer."""
     layers: int = 1
-    """Layers, each reading the outputs of the one below."""
+    """Number of layers, each of which reads the outputs of the one below."""
     dropout: float = 0.0
-    """Share of outputs silenced between layers while training."""
+    """Share of outputs dropped between layers during training."""
 
 
 class RNNCell(nn.Module):
-    """One step, written out: inputs [B, I] and hidden state [B, H] -> the next hidden state [B, H]."""
+    """One explicit time step: inputs [B, I] and hidden state [B, H] -> the next hidden state [B, H]."""
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class RNNCell(nn.Module):
 
 
 class RNN(Recurrence):
-    """[B, T, I] -> [B, T, H]."""
+    """RNN layers: [B, T, I] -> [B, T, H]."""
 
     def __init__(self, config: RNNConfig, inputs: int) -> None:
         super().__init__(

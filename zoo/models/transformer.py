@@ -1,24 +1,25 @@
-"""The Transformer: an encoder reads a sequence and a decoder writes another, with attention for recurrence.
+"""The Transformer: an encoder reads a sequence and a decoder writes another, with attention, not recurrence.
 
 Source: Vaswani et al. (2017), "Attention Is All You Need", arXiv:1706.03762. By default half the layers,
 heads and width of its base model, and a quarter of its hidden units. One embedding serves source, target and
 output (section 3.4).
 
-Deviations: each sublayer normalises what it reads (`norm_first`), and not its sum with what it adds to, as
-in Xiong et al. (2020), "On Layer Normalization in the Transformer Architecture", arXiv:2002.04745. Where
-sums are normalised, gradients near the output are large at first, and only a careful warm-up of the learning
-rate bears them; where they are not, a last norm follows each stack. `dropout` silences attention weights and
-hidden units of feed-forward networks as well, as `transformer_base_v2` of the authors' tensor2tensor does.
-The paper is silent on initial weights: here Glorot & Bengio's uniform ones (2010, "Understanding the
+Deviations: each sublayer normalises its input (`norm_first`) instead of the sum of its input and output, as
+in Xiong et al. (2020), "On Layer Normalization in the Transformer Architecture", arXiv:2002.04745. If the
+sums are normalised, gradients near the output are large at first, and training needs a careful warm-up of the
+learning rate; otherwise a final norm follows each stack. `dropout` also applies to attention weights and to
+the hidden units of feed-forward networks, as in `transformer_base_v2` of the authors' tensor2tensor. The
+paper does not give initial weights: here they are Glorot & Bengio's uniform ones (2010, "Understanding the
 difficulty of training deep feedforward neural networks"), biases 0, and embeddings from N(0, 1 / D): scaled
-by √D they are about as large as the positions added to them; unscaled, as the output's weights, they give
-logits with a variance of 1.
+by √D they are about as large as the positional encodings added to them; unscaled, as the output's weights,
+they give logits with a variance of 1.
 
-With `copying`, tokens of the source can be written as they are, known to the vocabulary's weights or not: a
-gate mixes the output's probabilities with those of the source's tokens, by where the last layer looks, as in
-See, Liu & Manning (2017), "Get To The Point", arXiv:1704.04368.
+With `copying`, the decoder can copy tokens of the source, even those that the output weights have not
+learned: a gate mixes the output's probabilities with a distribution over the source's tokens, the
+cross-attention weights of the last layer, as in See, Liu & Manning (2017), "Get To The Point",
+arXiv:1704.04368.
 
-Shape legend: B batch, S source places, T target places, P target places written before, D width,
+Shape legend: B batch, S source positions, T target positions, P target positions written before, D width,
 V vocabulary, L layers, H heads, K width of a head (D / H).
 """
 
@@ -32,34 +33,34 @@ from torch.nn import functional
 
 from zoo.layers.attention import MultiHeadAttention, hidden_future, sinusoidal_positions
 
-LEAST = 1e-9  # probability of which a logarithm is taken
+LEAST = 1e-9  # smallest probability of which a logarithm is taken
 KeysValues = tuple[Tensor, Tensor]
-"""Of the memory, each [B, L, H, S, K], or of the past, each [B, L, H, P, K]."""
+"""Keys and values of the memory, each [B, L, H, S, K], or of the past, each [B, L, H, P, K]."""
 
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """Sizes, and where to normalise."""
+    """Sizes of the Transformer, order of normalisation, and copying."""
 
     width: int = 256
-    """Numbers that stand for a token, in every layer; a multiple of `heads`."""
+    """Size of a token's vector in every layer; a multiple of `heads`."""
     heads: int = 4
-    """Attention heads, which share the width."""
+    """Number of attention heads, which share the width."""
     layers: int = 3
-    """Layers of the encoder, and as many of the decoder."""
+    """Number of layers of the encoder, and of the decoder."""
     hidden: int = 512
     """Units of a feed-forward network's hidden layer."""
     dropout: float = 0.1
-    """Share of units silenced while training."""
+    """Share of units dropped during training."""
     norm_first: bool = True
-    """Normalise what a sublayer reads, which trains without a careful warm-up, or else its sum with what it
-    adds to, as in the paper."""
+    """Normalise a sublayer's input, which trains without a careful warm-up; if not, the sum of its input and
+    output, as in the paper."""
     copying: bool = False
-    """Whether to write tokens of the source as they are; for answers in its words."""
+    """Allow the decoder to copy tokens of the source; for answers in its words."""
 
 
 class FeedForward(nn.Sequential):
-    """[B, T, D] -> [B, T, D], each place by itself."""
+    """Feed-forward network at each position: [B, T, D] -> [B, T, D]."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(
@@ -71,7 +72,7 @@ class FeedForward(nn.Sequential):
 
 
 class Residual(nn.Module):
-    """The way around a sublayer, which reads `enter(x)` and whose answer `leave` adds to x; all [B, T, D]."""
+    """Residual connection around a sublayer: x -> leave(x, sublayer(enter(x))); all [B, T, D]."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -80,18 +81,18 @@ class Residual(nn.Module):
         self.norm_first = config.norm_first
 
     def enter(self, x: Tensor) -> Tensor:
-        """What the sublayer reads."""
+        """Returns the input of the sublayer."""
         read: Tensor = self.norm(x) if self.norm_first else x
         return read
 
     def leave(self, x: Tensor, change: Tensor) -> Tensor:
-        """What the next sublayer gets."""
+        """Adds the sublayer's output to x, and returns the input of the next connection."""
         changed: Tensor = x + self.dropout(change)
         return changed if self.norm_first else self.norm(changed)
 
 
 class EncoderLayer(nn.Module):
-    """[B, S, D] -> [B, S, D]."""
+    """Encoder layer: [B, S, D] -> [B, S, D]."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -100,7 +101,7 @@ class EncoderLayer(nn.Module):
         self.around_attention, self.around_feed = Residual(config), Residual(config)
 
     def forward(self, x: Tensor, padding: Tensor) -> Tensor:
-        """`padding` [B, 1, 1, S] is true where there is none to attend to."""
+        """Applies the layer; `padding` [B, 1, 1, S] is True at positions not to attend to."""
         seen = self.around_attention.enter(x)
         mixed, _ = self.attention(seen, *self.attention.project(seen), padding)
         x = self.around_attention.leave(x, mixed)
@@ -108,7 +109,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """[B, T, D] -> [B, T, D], beside what it keeps for the tokens to come, and where it looked."""
+    """Decoder layer: [B, T, D] -> [B, T, D], its keys and values, and its cross-attention weights."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -127,9 +128,9 @@ class DecoderLayer(nn.Module):
         past_keys: Tensor,
         past_values: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """`padding` [B, 1, 1, S]; of the memory [B, H, S, K] and of the past [B, H, P, K].
+        """Takes `padding` [B, 1, 1, S], and keys and values of memory [B, H, S, K] and past [B, H, P, K].
 
-        Returns x, keys and values [B, H, P + T, K], and the weights of the memory [B, H, T, S].
+        Returns x, keys and values [B, H, P + T, K], and the cross-attention weights [B, H, T, S].
         """
         seen = self.around_attention.enter(x)
         new_keys, new_values = self.attention.project(seen)
@@ -146,10 +147,10 @@ class DecoderLayer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Source [B, S] and target [B, T], int64 -> logits [B, T, V] of the token after each of the target."""
+    """Whole model: source [B, S] and target [B, T], int64 -> logits [B, T, V] of the token after each."""
 
     def __init__(self, config: TransformerConfig, vocabulary: int, padding: int = 0) -> None:
-        """`padding` is the token that fills sources up; `ValueError` where heads do not divide the width."""
+        """Takes the id of the token that pads sources; `ValueError` if `heads` does not divide `width`."""
         super().__init__()
         self.config, self.padding = config, padding
         self.embedding = nn.Embedding(vocabulary, config.width)
@@ -168,7 +169,7 @@ class Transformer(nn.Module):
         return logits
 
     def read(self, source: Tensor) -> Tensor:
-        """[B, S] -> memory [B, S, D]."""
+        """Encodes a source [B, S] to the memory [B, S, D]."""
         x, padding = self._embed(source, past=0), self._padding(source)
         for layer in self.encoder:
             x = layer(x, padding)
@@ -176,13 +177,13 @@ class Transformer(nn.Module):
         return memory
 
     def project(self, memory: Tensor) -> KeysValues:
-        """[B, S, D] -> the decoder layers' keys and values of the memory, each [B, L, H, S, K]."""
-        layers: Any = self.decoder  # a `ModuleList` forgets what its modules are
+        """Projects the memory [B, S, D] to the decoder layers' keys and values, each [B, L, H, S, K]."""
+        layers: Any = self.decoder  # `ModuleList` loses its modules' type
         keys, values = zip(*(layer.cross_attention.project(memory) for layer in layers), strict=True)
         return torch.stack(keys, dim=1), torch.stack(values, dim=1)
 
     def nothing(self, source: Tensor) -> KeysValues:
-        """Keys and values of the past, each [B, L, H, 0, K], before the first token."""
+        """Returns the empty keys and values, each [B, L, H, 0, K], of the past before the first token."""
         config = self.config
         shape = (len(source), config.layers, config.heads, 0, config.width // config.heads)
         empty = self.embedding.weight.new_zeros(shape)
@@ -197,16 +198,16 @@ class Transformer(nn.Module):
         past_keys: Tensor,
         past_values: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Reads the next target tokens [B, T] after a past [B, L, H, P, K], which may be `nothing`.
+        """Decodes the next target tokens [B, T] after a past [B, L, H, P, K], which may be that of `nothing`.
 
-        Returns logits [B, T, V], and keys and values [B, L, H, P + T, K], the past of the tokens to come.
+        Returns logits [B, T, V], and keys and values [B, L, H, P + T, K], the past for the next call.
         """
         memory, past = (memory_keys, memory_values), (past_keys, past_values)
         logits, keys, values, _ = self._decode(tokens, source, memory, past)
         return logits, keys, values
 
     def alignment(self, source: Tensor, target: Tensor) -> Tensor:
-        """Where each head looks in the source [B, S], at each token of a target [B, T]: [B, L, H, T, S]."""
+        """Returns the cross-attention weights [B, L, H, T, S] of a target [B, T] over its source [B, S]."""
         memory, past = self.project(self.read(source)), self.nothing(source)
         *_, weights = self._decode(target, source, memory, past)
         return weights
@@ -216,7 +217,7 @@ class Transformer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         x, padding = self._embed(tokens, past[0].shape[3]), self._padding(source)
         kept = []
-        # Each layer's own, by `unbind`: the gradient of an index would be as large as all layers' together.
+        # `unbind` instead of an index, whose gradient would be as large as that of all layers together.
         for layer, *given in zip(self.decoder, *(t.unbind(1) for t in (*memory, *past)), strict=True):
             x, *outputs = layer(x, padding, *given)
             kept.append(outputs)
@@ -238,7 +239,7 @@ class Transformer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """What becomes one graph: source [B, S] -> keys and values of the memory, each [B, L, H, S, K]."""
+    """Module for the first ONNX graph: source [B, S] -> memory's keys and values, each [B, L, H, S, K]."""
 
     def __init__(self, transformer: Transformer) -> None:
         super().__init__()
@@ -249,7 +250,7 @@ class Encoder(nn.Module):
 
 
 class DecoderStep(nn.Module):
-    """What becomes the other graph: `Transformer.write`, for which the source has been read."""
+    """Module for the second ONNX graph: `Transformer.write`, after the encoder has read the source."""
 
     def __init__(self, transformer: Transformer) -> None:
         super().__init__()
@@ -268,10 +269,11 @@ class DecoderStep(nn.Module):
 
 
 def _mixed(logits: Tensor, weights: Tensor, source: Tensor, gate: Tensor) -> Tensor:
-    """Logits [B, T, V] of a mixture: the share `sigmoid(gate)` [B, T, 1] goes to the source's tokens [B, S].
+    """Returns logits [B, T, V] of a mixture of the output's distribution and one over the source [B, S].
 
-    Of that share each token has what the attention's weights [B, T, S] give to its places. At least in single
-    precision: half of it would round the logarithms of likely tokens to their first two digits.
+    The share `sigmoid(gate)` [B, T, 1] goes to the source's tokens, in proportion to the attention weights
+    [B, T, S] of their positions. Computes at least in single precision: half precision would round the
+    logarithms of likely tokens to two digits.
     """
     precise = torch.promote_types(logits.dtype, torch.float32)
     logits, weights, gate = logits.to(precise), weights.to(precise), gate.to(precise)

@@ -170,7 +170,8 @@ def test_docstrings_begin_with_what_they_describe() -> None:
     found = []
     for path in SOURCES:
         for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
-            for statement in getattr(node, "body", None) or ():
+            body = getattr(node, "body", None)
+            for statement in body if isinstance(body, list) else ():
                 match statement:
                     case ast.Expr(value=ast.Constant(value=str(text))) if begins_badly.match(text):
                         found.append(f"{path}:{statement.lineno}: {text[:60]}")

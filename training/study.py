@@ -1,7 +1,7 @@
 """Studies: tracked runs that compare settings to show an idea of the course, with one figure for a slide.
 
 A file `learning_rate.py` in `training/studies/` is the study `learning-rate`: the first line of its
-docstring is the question, and its function `run` finds the answer.
+docstring states the question, and its function `run` finds the answer.
 """
 
 import ast
@@ -102,7 +102,7 @@ def _question(name: str) -> str:
     path = Path(studies.__path__[0]) / f"{_stem(name)}.py"
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     if docstring is None:
-        raise ValueError(f"{path.name} needs a docstring whose first line is its question")
+        raise ValueError(f"{path.name} needs a docstring whose first line states its question")
     return docstring.splitlines()[0]
 
 

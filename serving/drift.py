@@ -120,7 +120,10 @@ class Window:
         for (place, name), edges in self._edges.items():
             values = rows[:, place]
             counts = binned(values[~np.isnan(values)], edges)
-            psi[name] = stability_index(self._shares[name], counts / counts.sum(), len(rows))
+            if counts.any():  # not a feature that no row has
+                psi[name] = stability_index(self._shares[name], counts / counts.sum(), len(rows))
+        if not psi:
+            return Drift(window=len(rows), psi={}, worst=None, level=None)
         worst = max(psi, key=lambda name: psi[name])
         return Drift(window=len(rows), psi=psi, worst=worst, level=_level(psi[worst]))
 

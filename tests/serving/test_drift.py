@@ -197,6 +197,15 @@ def test_histories_of_several_lengths(tmp_path: Path) -> None:
     assert drift.window == WINDOW
 
 
+def test_rows_without_any_value(tmp_path: Path) -> None:
+    made = write_forecaster(tmp_path / "forecaster")
+    window = Window("lstm-sales", made.task, made.baseline)
+    window.add({"history": np.full((WINDOW, 4, 1), np.nan, np.float32)})
+    drift = window.drift()
+    assert drift is not None
+    assert (drift.window, drift.psi, drift.worst, drift.level) == (WINDOW, {}, None, None)
+
+
 def test_the_index() -> None:
     p, q = np.array([0.5, 0.5]), np.array([0.8, 0.2])
     assert stability_index(p, p, 500) == 0

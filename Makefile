@@ -2,7 +2,7 @@
 #              make run PORT=3001 UI_PORT=5001 chooses other ports for the service and the UI
 # make zoo     train every architecture on every data set it has a recipe for; goes on where it was stopped
 # make test    the test suite, in a few minutes
-# make slow    the rest of it: every recipe trained, every study, processes that are killed; about 20 minutes
+# make slow    the rest of it: every recipe trained, every study, processes that are killed; 10 to 20 minutes
 # make soak    the tests that take minutes: a million requests, promotions under load, PostgreSQL, the images
 # make check   lint and types, as CI does
 # make bench   the measured comparisons in tests/benchmarks

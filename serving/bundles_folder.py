@@ -69,7 +69,7 @@ class BundlesFolder:
 
     def _folders(self) -> list[Path]:
         """Returns the folders that have a manifest; raises `ZooError` if a folder cannot be read."""
-        walk = os.walk(self.directory, onerror=_raise, followlinks=True)
+        walk = os.walk(self.directory, onerror=_raise)
         return sorted(Path(folder) for folder, _, names in walk if MANIFEST in names)
 
 

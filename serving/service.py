@@ -3,18 +3,20 @@
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bentoml
 
 from serving import supervisor
+from serving.artifact_roots import SQLITE
 from serving.listening_address import bound, listening_address
 from serving.log_sampling import LogSampling
 from serving.settings import Settings, traced
 from zoo.cpu_cores import cpu_cores
 from zoo.errors import ZooError
 from zoo.file_access import require_readable
-from zoo.home import home
+from zoo.home import tracking_uri
 
 if TYPE_CHECKING:
     from serving.application import Application
@@ -94,8 +96,10 @@ class ZooService:
             settings = Settings.from_environment(os.environ)
             traced(os.environ)
             cpu_cores()
-            if settings.bundles is None:
-                require_readable(home(), home() / "mlflow.db")
+            uri = tracking_uri()
+            if settings.bundles is None and uri.startswith(SQLITE):
+                database = Path(uri.removeprefix(SQLITE)).absolute()
+                require_readable(database.parent, database)
             if settings.device != "cpu":
                 from serving.engine import require_device
 

@@ -23,7 +23,7 @@ from serving.authority import authority_of
 from zoo.errors import ZooError
 
 KEYS_FILE = "ZOO_API_KEYS_FILE"
-MOST_KEYS = 1 << 20  # maximum characters that are read from the file with keys
+MOST_KEYS = 1 << 20  # maximum characters in that file
 COLLECTORS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 LEAST_MEMORY = 640 << 20
@@ -47,10 +47,13 @@ def _keys_in(path: Path) -> str:
         if not path.is_file() and path.exists():  # a pipe could only be read once
             raise ZooError(f"{KEYS_FILE}: the file cannot be read: Not a regular file")
         with path.open(encoding="utf-8-sig", errors="replace") as file:
-            lines = file.read(MOST_KEYS).split("\n")
+            text = file.read(MOST_KEYS + 1)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no path has a NUL"
+        reason = error.strerror if isinstance(error, OSError) else "Its path contains a NUL"
         raise ZooError(f"{KEYS_FILE}: the file cannot be read: {reason}") from None
+    if len(text) > MOST_KEYS:
+        raise ZooError(f"{KEYS_FILE}: the file has more than {MOST_KEYS} characters")
+    lines = text.split("\n")
     keys = [key.strip() for line in lines if line.strip() for key in line.split(",")]
     if not keys or not all(map(KEY.fullmatch, keys)):
         raise ZooError(

@@ -38,7 +38,7 @@ def connect() -> MlflowClient:
     mlflow.set_registry_uri(uri)
     with locked("mlflow"), _files_for_their_owner():  # two first runs at once would both create the tables
         if uri.startswith("sqlite:///"):
-            with suppress(FileNotFoundError):  # MLflow would report a closed file in hundreds of lines
+            with suppress(FileNotFoundError):  # MLflow reports a missing permission in hundreds of lines
                 Path(uri.removeprefix("sqlite:///")).open("r+b").close()
         try:
             client = MlflowClient()

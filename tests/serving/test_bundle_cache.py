@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_source import FakeSource
@@ -14,50 +15,70 @@ from serving.bundle_cache import BundleCache
 from serving.engine import Engine
 from serving.follower import Follower
 from serving.settings import Settings
+from zoo.bundle import load
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> FakeSource:
+    source = FakeSource(tmp_path / "source")
+    source.digest = write_regression(source.folder / "1").digest
+    return source
+
+
+@pytest.fixture
+def cached(source: FakeSource, tmp_path: Path) -> Path:
+    """The source's bundle in the cache, which is in `tmp_path / "cache"`."""
+    cache = BundleCache(tmp_path / "cache")
+    cache.keep(load(source.folder / "1"))
+    found = cache.bundle(source.digest)
+    assert found is not None
+    return found
+
+
+def served_version(source: FakeSource, tmp_path: Path) -> str:
+    """Version that a service with this source and the cache answers with."""
+    engine = Engine("cpu", threads=1, queue=1, generations=1)
+    follower = Follower(source, engine, 1.0, BundleCache(tmp_path / "cache"))
+    follower._step()
+    engine.close()
+    assert follower.catalogue is not None
+    return follower.catalogue.find("diabetes").version
 
 
 @pytest.mark.parametrize("deletable", [True, False])
 def test_a_damaged_bundle(
-    deletable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    deletable: bool,
+    source: FakeSource,
+    cached: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    made = write_regression(tmp_path / "source" / "1")
-    source, cache = FakeSource(tmp_path / "source"), BundleCache(tmp_path / "cache")
-    source.digest = made.digest
-    cache.keep(made)
-    cached = cache.bundle(made.digest)
-    assert cached is not None
     (cached / "model.onnx").write_bytes(b"\0")
     if not deletable:
         monkeypatch.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
-    engine = Engine("cpu", threads=1, queue=1, generations=1)
-    follower = Follower(source, engine, 1.0, cache)
-    follower._step()
-    engine.close()
-    assert follower.catalogue is not None
-    assert follower.catalogue.find("diabetes").version == "1", "its source has it"
+    assert served_version(source, tmp_path) == "1", "its source has it"
     expected = "is refused and is deleted" if deletable else "is refused and cannot be deleted"
     assert f"the cached bundle {cached} {expected}: " in caplog.text
 
 
-def test_a_bundle_that_may_be_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not deleted because it cannot be read now."""
-    made = write_regression(tmp_path / "source" / "1")
-    source, cache = FakeSource(tmp_path / "source"), BundleCache(tmp_path / "cache")
-    source.digest = made.digest
-    cache.keep(made)
-    cached = cache.bundle(made.digest)
-    assert cached is not None
+def test_a_bundle_that_cannot_be_read_now_is_not_deleted(
+    source: FakeSource,
+    cached: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     open_file = os.open
 
-    def closed(path: Path, *others: object) -> int:
-        if Path(path).is_relative_to(cached):
+    def closed(path: Any, *others: Any, **named: Any) -> int:
+        if Path(path) == cached / "model.onnx":
             raise PermissionError(13, "Permission denied", str(path))
-        return open_file(path, *others)  # type: ignore[arg-type]
+        return open_file(path, *others, **named)
 
     monkeypatch.setattr(os, "open", closed)
-    engine = Engine("cpu", threads=1, queue=1, generations=1)
-    Follower(source, engine, 1.0, cache)._step()
-    engine.close()
+    assert served_version(source, tmp_path) == "1", "its source has it"
+    assert f"the cached bundle {cached} is refused and stays: " in caplog.text
     assert (cached / "model.onnx").exists()
 
 

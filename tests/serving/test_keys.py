@@ -260,6 +260,13 @@ def test_a_pipe_is_no_file_of_keys(tmp_path: Path) -> None:
         Settings.from_environment({"ZOO_API_KEYS_FILE": str(tmp_path / "keys")})
 
 
+def test_a_file_of_too_many_keys(tmp_path: Path) -> None:
+    """The last one of those that were read could be half a key."""
+    (tmp_path / "keys").write_text(f"{KEYS[0]}\n" * 50_000)
+    with pytest.raises(ZooError, match="more than 1048576 characters"):
+        Settings.from_environment({"ZOO_API_KEYS_FILE": str(tmp_path / "keys")})
+
+
 def test_a_byte_order_mark_before_the_keys(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(f"{KEYS[0]}\n", encoding="utf-8-sig")
     settings = Settings.from_environment({"ZOO_API_KEYS_FILE": str(tmp_path / "keys")})

@@ -1,6 +1,5 @@
 """When `/readyz`, V2 and the metrics say that the service is ready."""
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,13 +34,28 @@ def engine() -> Iterator[Engine]:
     engine.close()
 
 
+@pytest.fixture
+def follower(source: FakeSource, engine: Engine) -> Follower:
+    return Follower(source, engine, 1.0, None)
+
+
+@pytest.fixture
+def drain() -> Drain:
+    return Drain(0.0, 31.0)
+
+
+@pytest.fixture
+def readiness(follower: Follower, engine: Engine, drain: Drain) -> Readiness:
+    return Readiness(follower, engine.turns, drain, 30.0)
+
+
 def state(readiness: Readiness) -> dict[str, float]:
     return {sample.name: sample.value for metric in readiness.collect() for sample in metric.samples}
 
 
-def test_a_start_at_which_no_champion_can_be_loaded(source: FakeSource, engine: Engine) -> None:
-    follower = Follower(source, engine, 1.0, None)
-    readiness = Readiness(follower, engine.turns, Drain(0.0, 31.0), 30.0)
+def test_a_start_at_which_no_champion_can_be_loaded(
+    source: FakeSource, follower: Follower, readiness: Readiness
+) -> None:
     assert state(readiness) == {"zoo_ready": 0, "zoo_champions_not_served": 0}
     follower._step()
     with pytest.raises(Problem, match="none of 1 champions could be loaded") as caught:
@@ -56,10 +70,10 @@ def test_a_start_at_which_no_champion_can_be_loaded(source: FakeSource, engine: 
     assert state(readiness) == {"zoo_ready": 1, "zoo_champions_not_served": 0}
 
 
-def test_a_later_champion_that_cannot_be_loaded(source: FakeSource, engine: Engine) -> None:
+def test_a_later_champion_that_cannot_be_loaded(
+    source: FakeSource, follower: Follower, readiness: Readiness
+) -> None:
     write_regression(source.folder / "1")
-    follower = Follower(source, engine, 1.0, None)
-    readiness = Readiness(follower, engine.turns, Drain(0.0, 31.0), 30.0)
     follower._step()
     source.champion = "2"
     follower._step()
@@ -69,25 +83,22 @@ def test_a_later_champion_that_cannot_be_loaded(source: FakeSource, engine: Engi
     assert state(readiness) == {"zoo_ready": 1, "zoo_champions_not_served": 1}
 
 
-def test_a_champion_that_is_taken_away_before_a_damaged_one_comes(source: FakeSource, engine: Engine) -> None:
+def test_a_champion_that_is_taken_away_before_a_damaged_one_comes(
+    source: FakeSource, follower: Follower, readiness: Readiness
+) -> None:
     write_regression(source.folder / "1")
-    follower = Follower(source, engine, 1.0, None)
-    readiness = Readiness(follower, engine.turns, Drain(0.0, 31.0), 30.0)
     follower._step()
-    champion, source.champion = source.champion, ""
+    source.champion = ""
     follower._step()
     readiness.require()
-    source.champion = champion
-    shutil.rmtree(source.folder / "1")
-    follower._resident.clear()
-    follower._previous.clear()
+    source.champion = "2"
     follower._step()
     assert state(readiness)["zoo_ready"] == 0
 
 
-def test_files_that_come_back(source: FakeSource, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    follower = Follower(source, engine, 1.0, None)
-    readiness = Readiness(follower, engine.turns, Drain(0.0, 31.0), 30.0)
+def test_files_that_come_back(
+    source: FakeSource, follower: Follower, readiness: Readiness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     follower._step()
     write_regression(source.folder / "1")
     now = time.monotonic()
@@ -123,11 +134,11 @@ def test_a_folder_without_bundles(tmp_path: Path) -> None:
     assert request(application, "GET", "/readyz").status_code == 200
 
 
-def test_a_service_that_drains(source: FakeSource, engine: Engine) -> None:
+def test_a_service_that_drains(
+    source: FakeSource, follower: Follower, drain: Drain, readiness: Readiness
+) -> None:
     write_regression(source.folder / "1")
-    follower, drain = Follower(source, engine, 1.0, None), Drain(0.0, 31.0)
     follower._step()
-    readiness = Readiness(follower, engine.turns, drain, 30.0)
     assert state(readiness)["zoo_ready"] == 1
     drain.begun = True
     assert state(readiness)["zoo_ready"] == 0

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from requirement import require
+from server import environment
 
 from training import store
 from zoo import bundle_files
@@ -141,7 +142,7 @@ def test_a_database_that_may_only_be_read(folder: Path, monkeypatch: pytest.Monk
 def test_the_service_does_not_start_on_a_home_that_it_may_not_read(folder: Path) -> None:
     imports = "import os, encodings.ascii, serving.service as service"  # another user may not read libraries
     code = f"{imports}; os.seteuid({NOBODY}); service.ZooService.inner.check_settings()"
-    variables = {**os.environ, "ZOO_HOME": str(folder)}
+    variables = {**environment(), "ZOO_HOME": str(folder)}
     done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith(f"zoo: {folder} cannot be accessed: it belongs to root (drwx------)")
